@@ -1,0 +1,182 @@
+"""The rooms of ZipFS know only the rooms below them: no import runs upward, none runs in a circle.
+
+Imports inside functions and under TYPE_CHECKING count like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "zipfs"
+
+ROOMS: Mapping[str, frozenset[str]] = {
+    "cli": frozenset({"mount", "ingest", "serve", "lineage", "store", "formats", "codec"}),
+    "mount": frozenset({"serve", "ingest", "store"}),
+    "ingest": frozenset({"lineage", "formats", "codec", "store"}),
+    "serve": frozenset({"store", "codec"}),
+    "lineage": frozenset({"codec", "store"}),
+    "store": frozenset({"codec"}),
+    "formats": frozenset(),
+    "codec": frozenset(),
+}
+"""Room -> the other rooms that it may import."""
+
+OPEN_TO_ALL = frozenset({"zipfs", "zipfs.errors"})
+"""What belongs to no room: it imports nothing of ours, and everything may import it."""
+
+TENANTS: Mapping[str, frozenset[str]] = {
+    "click": frozenset({"cli"}),
+    "pyfuse3": frozenset({"mount"}),
+    "rich": frozenset({"cli"}),
+    "sqlite3": frozenset({"store"}),
+    "sqlite_utils": frozenset({"store"}),
+}
+"""Library -> the rooms that may import it: serve has no word of FUSE, ingest knows no terminal."""
+
+
+def modules_of(package: Path) -> dict[str, Path]:
+    """Dotted name -> file of every module in `package`; a package is named without `__init__`."""
+    modules = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
+
+
+def imported_names(module: str, path: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    """Absolute names that `module` imports: modules in `known` as exactly as they can be told, and other libraries."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=source, names=names, level=level):
+                anchor = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                origin = ".".join([*anchor, *([source] if source else [])])
+                for alias in names:
+                    submodule = f"{origin}.{alias.name}"
+                    yield submodule if submodule in known else origin
+            case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(name)), *_]):
+                yield name
+            case ast.Call(func=ast.Name(id="import_module"), args=[ast.Constant(value=str(name)), *_]):
+                yield name
+            case _:
+                pass
+
+
+def room_of(module: str) -> str:
+    """The room that a module of ours lies in; the module itself if it lies in none."""
+    return module if module in OPEN_TO_ALL else module.split(".")[1]
+
+
+def violations(package: Path) -> list[str]:
+    """One line for each import of `package` that the rooms forbid, and one for a circle if there is any."""
+    modules = modules_of(package)
+    found = [
+        f"{module}: lies in no room" for module in modules if room_of(module) not in ROOMS and module not in OPEN_TO_ALL
+    ]
+    edges: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        room = room_of(module)
+        for name in imported_names(module, path, modules):
+            library = name.split(".")[0]
+            if library != package.name:
+                if room not in TENANTS.get(library, {room}):
+                    found.append(f"{module} imports {name}: only {', '.join(TENANTS[library])} may")
+            elif name not in modules:
+                found.append(f"{module} imports {name}: there is no such module")
+            else:
+                edges.setdefault(module, set()).add(name)
+                target = room_of(name)
+                if module in OPEN_TO_ALL:
+                    found.append(f"{module} imports {name}: it may import nothing of ours")
+                elif target != room and target not in ROOMS.get(room, ()) and name not in OPEN_TO_ALL:
+                    found.append(f"{module} imports {name}: {room} may not import {target}")
+    try:
+        graphlib.TopologicalSorter(edges).prepare()
+    except graphlib.CycleError as error:
+        found.append(f"imports run in a circle: {' <- '.join(error.args[1])}")
+    return sorted(set(found))
+
+
+def test_every_import_keeps_to_the_rooms() -> None:
+    assert "zipfs.errors" in modules_of(PACKAGE)
+    assert violations(PACKAGE) == []
+
+
+def test_the_table_itself_has_no_circle() -> None:
+    order = list(graphlib.TopologicalSorter(ROOMS).static_order())
+    assert set(order) == set(ROOMS)
+
+
+Tree = Mapping[str, str]
+
+HOUSE: Tree = {
+    "__init__.py": "__version__ = '1'",
+    "errors.py": "class ZipfsError(Exception): ...",
+    "cli/__init__.py": "from zipfs import __version__\nfrom zipfs.mount import daemon",
+    "mount/__init__.py": "",
+    "mount/daemon.py": "import pyfuse3\nfrom zipfs.ingest import seal\nfrom zipfs.serve.tree import Tree",
+    "ingest/__init__.py": "",
+    "ingest/seal.py": "import zipfs.lineage\nimport zipfs.store.catalog\nfrom zipfs.formats import parse",
+    "lineage/__init__.py": "from zipfs.store.catalog import Catalog",
+    "serve/__init__.py": "",
+    "serve/tree.py": "from zipfs.errors import NotFound\nfrom zipfs.serve import plan\nfrom zipfs.codec import decode",
+    "serve/plan.py": "import bisect",
+    "store/__init__.py": "from .catalog import Catalog",
+    "store/catalog.py": "import sqlite3\nfrom zipfs.codec import decode",
+    "formats/__init__.py": "def parse(): ...",
+    "codec/__init__.py": "def decode(): ...",
+}
+
+
+def build(folder: Path, tree: Tree) -> Path:
+    """Write `tree` (file name -> source) as a package called zipfs; returns its path."""
+    package = folder / "zipfs"
+    for name, source in tree.items():
+        path = package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return package
+
+
+def test_a_tree_that_keeps_to_the_rooms_passes(tmp_path: Path) -> None:
+    assert violations(build(tmp_path, HOUSE)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "expected"),
+    [
+        ("codec/bitx.py", "from zipfs.store import catalog", "codec may not import store"),
+        ("codec/bitx.py", "import zipfs.formats", "codec may not import formats"),
+        ("serve/window.py", "from zipfs.lineage import Catalog", "serve may not import lineage"),
+        ("mount/operations.py", "from zipfs.codec import decode", "mount may not import codec"),
+        ("store/gc.py", "def collect():\n    from zipfs.ingest import seal", "store may not import ingest"),
+        ("store/gc.py", "def collect():\n    from ..ingest import seal", "store may not import ingest"),
+        ("store/gc.py", "from .. import ingest", "store may not import ingest"),
+        ("store/gc.py", "import importlib\nimportlib.import_module('zipfs.ingest')", "store may not import ingest"),
+        (
+            "formats/gguf.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from zipfs.codec import decode",
+            "formats may not import codec",
+        ),
+        ("errors.py", "from zipfs.codec import decode", "zipfs.errors imports zipfs.codec: it may import nothing"),
+        ("helpers.py", "", "zipfs.helpers: lies in no room"),
+        ("attic/__init__.py", "", "zipfs.attic: lies in no room"),
+        ("serve/adapter.py", "import pyfuse3.asyncio", "imports pyfuse3.asyncio: only mount may"),
+        ("ingest/progress.py", "from rich.progress import track", "imports rich.progress: only cli may"),
+        ("lineage/index.py", "import sqlite3", "imports sqlite3: only store may"),
+        ("serve/window.py", "from zipfs.store.cellar import x", "there is no such module"),
+        ("serve/plan.py", "from zipfs.serve.tree import Tree", "imports run in a circle"),
+        ("store/catalog.py", "from zipfs.store import Catalog", "imports run in a circle"),
+    ],
+)
+def test_an_import_that_leaves_its_room_is_found(tmp_path: Path, name: str, source: str, expected: str) -> None:
+    found = violations(build(tmp_path, {**HOUSE, name: source}))
+    assert len(found) == 1
+    assert expected in found[0]

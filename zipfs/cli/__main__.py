@@ -1,0 +1,5 @@
+"""`python -m zipfs.cli`."""
+
+from zipfs.cli.main import main
+
+main()

@@ -1,0 +1,139 @@
+"""`zipfs ingest`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zipfs.cli.output import Size, progress_bar, ratio, say, shown, size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class _Shower:
+    """Progress of the pipeline on a terminal; what failed is told in any case."""
+
+    def __init__(self, bar: Progress | None, total_nbytes: int | None) -> None:
+        self._bar = bar
+        self._task = None if bar is None else bar.add_task("", total=None if total_nbytes is None else 2 * total_nbytes)
+        self.files = 0
+        self.nbytes = 0
+        self.stored_nbytes = 0
+        self.failures = 0
+
+    def waiting(self, why: str) -> None:
+        self._describe("waiting: " + why)
+
+    def began(self, shown_path: str, nbytes: int) -> None:
+        self._describe(shown(shown_path))
+
+    def _describe(self, text: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=text)
+
+    def advanced(self, nbytes: int) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=nbytes)
+
+    def stored(self, shown_path: str, nbytes: int, stored_nbytes: int) -> None:
+        self.files += 1
+        self.nbytes += nbytes
+        self.stored_nbytes += stored_nbytes
+
+    def failed(self, shown_path: str, message: str) -> None:
+        self.failures += 1
+        click.echo(f"zipfs: {message}", err=True)
+
+
+@click.command("ingest")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--as", "name", default=None, help="Path in the store for the one PATH given.")
+@click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
+@click.option("--memory", type=Size(), default="256M", show_default=True, help="Memory for compressing.")
+@click.option("--worker", is_flag=True, hidden=True)
+def ingest_command(
+    store: Path, paths: tuple[Path, ...], name: str | None, threads: int, memory: int, worker: bool
+) -> None:
+    """Store PATHs (files or directories) in STORE, each under its own name, without a mount.
+
+    The store is created if it is missing, and may be mounted meanwhile: the files appear there. A path that is stored
+    already is replaced. Without PATHs, what waits in the spool is compressed.
+
+    \b
+    Example:
+      zipfs ingest /store ~/models/llama-ft --as meta/llama-ft
+    """
+    from zipfs.ingest.importing import put_directories
+    from zipfs.ingest.pipeline import Pipeline
+    from zipfs.store.store import open_store
+
+    if name is not None and len(paths) != 1:
+        raise click.UsageError("--as needs exactly one PATH")
+    if worker:
+        _work(store, threads, memory)
+        return
+    with open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory)) as opened, progress_bar() as bar:
+        found = [_find(opened, path, name) for path in paths]
+        total = sum(item.nbytes for item in found) if paths else None
+        shower = _Shower(bar, total)
+        pipeline = Pipeline(opened, shower, threads=threads)
+        try:
+            if paths:
+                pipeline.run([source for item in found for source in item.sources])
+                for item in found:
+                    put_directories(opened, item)
+            else:
+                _drain(opened, pipeline)
+        finally:
+            pipeline.close()
+    for item in found:
+        for path in item.skipped:
+            say(f"skipped {shown(str(path))}: unfinished by its name, or not a file")
+    stored, raw = shower.stored_nbytes, shower.nbytes
+    say(f"stored {shower.files} files: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
+    if shower.failures:
+        sys.exit(1)
+
+
+_CODING_NBYTES = 64 << 20
+"""What the frames in work take, whatever the size of the model; the rest of --memory keeps decoded frames of bases."""
+
+
+def _cache_nbytes(memory_nbytes: int) -> int:
+    return max(8 << 20, memory_nbytes - _CODING_NBYTES)
+
+
+def _find(store: Any, path: Path, name: str | None) -> Any:
+    from zipfs.ingest.importing import find, served_name
+
+    return find(store, path, served_name(path, name))
+
+
+def _drain(store: Any, pipeline: Any) -> None:
+    from zipfs.ingest.queue import drain, seal_everything
+
+    lock = store.lock("mount")
+    if lock.try_acquire():
+        try:
+            seal_everything(store)
+        finally:
+            lock.release()
+    drain(store, pipeline)
+
+
+def _work(store: Path, threads: int, memory: int) -> None:
+    """The process that a mount starts."""
+    from zipfs.ingest import worker
+    from zipfs.mount.daemon import log_to
+    from zipfs.store.store import open_store
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log_to(store / "log" / "zipfs.log", also_stderr=False)
+    with open_store(store, cache_nbytes=_cache_nbytes(memory)) as opened:
+        worker.run(opened, threads)

@@ -1,0 +1,115 @@
+"""The group of commands, and what every one of them does with an error."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+import zipfs
+from zipfs.errors import ZipfsError
+
+_COMMANDS: Final = {
+    "mount": "zipfs.cli.mounting",
+    "umount": "zipfs.cli.mounting",
+    "wait": "zipfs.cli.waiting",
+    "status": "zipfs.cli.waiting",
+    "ingest": "zipfs.cli.ingesting",
+    "ls": "zipfs.cli.looking",
+    "stat": "zipfs.cli.looking",
+    "cat": "zipfs.cli.reading",
+    "extract": "zipfs.cli.reading",
+    "rm": "zipfs.cli.upkeep",
+    "gc": "zipfs.cli.upkeep",
+    "fsck": "zipfs.cli.upkeep",
+    "rebuild": "zipfs.cli.upkeep",
+}
+"""Command -> module that defines it, in the order of the help."""
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  0  done
+  1  something else went wrong; for wait and ingest: some files could not be stored
+  2  the command line is wrong
+  3  a path, a file or a store that was named is not there or cannot be used so
+  4  the store is busy, or its disk is full: trying again later can help
+  5  stored data is damaged (fsck: problems were found)
+  6  mounting or unmounting failed
+  130  interrupted"""
+
+
+class _Commands(click.Group):
+    """Commands by name, imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(module), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From a table: importing every command for its first line would take half a second."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in _COMMANDS])
+
+
+SUMMARIES: Final = {
+    "mount": "Serve a store as a directory.",
+    "umount": "Unmount it again.",
+    "wait": "Wait until everything that was copied in is compressed.",
+    "status": "Show what a mount is doing.",
+    "ingest": "Store files without a mount, or compress what waits in the spool.",
+    "ls": "List what is stored.",
+    "stat": "Show what a store or a path in it takes.",
+    "cat": "Write a stored file to standard output.",
+    "extract": "Copy a stored file or directory out.",
+    "rm": "Remove a file or directory from a store.",
+    "gc": "Free the space of what was removed.",
+    "fsck": "Check a store, and mend it with --repair.",
+    "rebuild": "Make a lost catalog anew.",
+}
+
+
+@click.command(cls=_Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(zipfs.__version__, prog_name="zipfs")
+def cli() -> None:
+    """Keep model checkpoints in a fraction of their size, and serve them as the files they were.
+
+    \b
+    Example:
+      zipfs mount /store /mnt/models
+      cp -r my-model /mnt/models/ingest/
+      zipfs wait /mnt/models
+    """
+
+
+def main() -> None:
+    """Run a command; end with its exit code and, on an error, one line that says what to do."""
+    try:
+        cli(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("zipfs: interrupted", err=True)
+        sys.exit(130)
+    except ZipfsError as error:
+        click.echo(f"zipfs: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; Python would complain once more at its exit
+        sys.exit(1)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        click.echo(f"zipfs: {name}{error.strerror or error}", err=True)
+        sys.exit(3 if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) else 1)

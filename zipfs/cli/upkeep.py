@@ -1,0 +1,173 @@
+"""`zipfs rm`, `gc`, `fsck` and `rebuild`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zipfs.cli.output import counting, json_option, print_json, say, shown, size
+from zipfs.errors import IsADirectory
+
+_WAITING = "waiting: another process is compressing or collecting in this store"
+
+
+@click.command("rm")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("path")
+@click.option("-r", "--recursive", is_flag=True, help="Directories as well, with all they hold.")
+def rm_command(store: Path, path: str, recursive: bool) -> None:
+    """Remove PATH from STORE. Its space is freed by the next `zipfs gc`.
+
+    Whoever has the file open can go on reading it.
+
+    \b
+    Example:
+      zipfs rm -r /store old-model
+    """
+    from zipfs.store import removal, tree
+    from zipfs.store.store import open_store
+
+    with open_store(store) as opened:
+        where = os.fsencode(path)
+        inode = tree.resolve(opened.catalog, where)
+        if inode.is_directory and not recursive:
+            raise IsADirectory(path)
+        removal.remove(opened, where)
+
+
+@click.command("gc")
+@click.argument("store", type=click.Path(path_type=Path))
+@json_option
+def gc_command(store: Path, as_json: bool) -> None:
+    """Free the space of what was removed from STORE. A base stays as long as anything is coded against it.
+
+    \b
+    Example:
+      zipfs gc /store
+    """
+    from zipfs.store.gc import collect
+    from zipfs.store.store import open_store
+
+    with (
+        open_store(store) as opened,
+        opened.lock("pack").held(_WAITING, waiting=lambda: say(_WAITING)),
+        counting() as report,
+    ):
+        done = collect(opened, report)
+    if as_json:
+        print_json(
+            {
+                "freed_nbytes": done.freed_nbytes,
+                "packs_deleted": done.packs_deleted,
+                "packs_rewritten": done.packs_rewritten,
+                "blobs_dropped": done.blobs_dropped,
+                "damaged": list(done.damaged),
+            }
+        )
+    else:
+        packs = f"{done.packs_deleted} packs deleted, {done.packs_rewritten} of them rewritten"
+        say(f"freed {size(done.freed_nbytes)}: {packs}")
+        for message in done.damaged:
+            click.echo(f"zipfs: left as it is: {message}", err=True)
+    if done.damaged:
+        sys.exit(5)
+
+
+@click.command("fsck")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--repair", "mend", is_flag=True, help="Mend what can be mended.")
+@click.option("--read-data", is_flag=True, help="Decode everything and compare it with its checksums.")
+@json_option
+def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> None:
+    """Check STORE: catalog, manifests, packs and spool have to tell the same.
+
+    Ends with exit code 5 if it found problems that it did not mend. What is left over from a kill is named but is no
+    problem.
+
+    \b
+    Example:
+      zipfs fsck /store --read-data
+    """
+    problems, mended = _fsck(store, mend=mend, read_data=read_data)
+    serious = [problem for problem in problems if not problem.harmless]
+    if as_json:
+        rows = [
+            {
+                "part": problem.part,
+                "where": problem.where,
+                "message": problem.message,
+                "paths": list(problem.paths),
+                "harmless": problem.harmless,
+            }
+            for problem in problems
+        ]
+        print_json({"problems": rows, "mended": mended})
+    else:
+        for problem in problems:
+            click.echo(f"{problem.part}: {shown(problem.where)}: {problem.message}")
+            for path in problem.paths:
+                click.echo(f"    needed by {shown(path)}")
+        for line in mended:
+            click.echo(f"mended: {line}")
+        if not problems:
+            say("clean")
+        elif serious and not mend:
+            click.echo("`zipfs fsck --repair` mends what can be mended", err=True)
+    if serious:
+        sys.exit(5)
+
+
+def _fsck(store: Path, *, mend: bool, read_data: bool) -> tuple[list[Any], list[str]]:
+    """What is wrong at the end, and what was mended on the way."""
+    from zipfs.errors import CatalogDamaged, NotAStore
+    from zipfs.store.check import Problem, check
+    from zipfs.store.repair import repair
+    from zipfs.store.store import MARKER, open_store
+
+    if not (store / MARKER).exists():
+        raise NotAStore(store, "it has no file ZIPFS")
+    mended: list[str] = []
+    try:
+        with open_store(store, read_only=not mend) as opened, counting() as report:
+            problems = list(check(opened, read_data=read_data, report=report))
+            if mend and any(not problem.harmless for problem in problems):
+                with opened.lock("pack").held(_WAITING, waiting=lambda: say(_WAITING)):
+                    mended = repair(opened, problems, report)
+    except (CatalogDamaged, NotAStore) as error:
+        problems = [Problem("catalog", str(store / "catalog.db"), str(error))]
+    if not mend or all(problem.harmless for problem in problems):
+        return problems, mended
+    if any(problem.part == "catalog" for problem in problems):
+        mended.append(_rebuild(store))
+    with open_store(store) as opened, counting() as report:
+        return list(check(opened, read_data=read_data, report=report)), mended
+
+
+def _rebuild(store: Path) -> str:
+    from zipfs.lineage.resketch import make_sketches
+    from zipfs.store.repair import rebuild
+    from zipfs.store.store import open_store
+
+    with counting() as report:
+        done = rebuild(store, report)
+        with open_store(store) as opened:
+            make_sketches(opened, report)
+    for message in done.lost:
+        click.echo(f"zipfs: lost: {message}", err=True)
+    return f"catalog made anew from {done.packs} packs: {done.files} files, {done.blobs} blobs, {len(done.lost)} losses"
+
+
+@click.command("rebuild")
+@click.argument("store", type=click.Path(path_type=Path))
+def rebuild_command(store: Path) -> None:
+    """Make the catalog of STORE anew from its packs and manifests alone; nothing may have the store open meanwhile.
+
+    \b
+    Example:
+      zipfs rebuild /store
+    """
+    say(_rebuild(store))

@@ -1,0 +1,126 @@
+"""`zipfs wait` and `zipfs status`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zipfs.cli.output import json_option, print_json, progress_bar, ratio, shown, size
+from zipfs.errors import PathError
+
+_POLL_S = 0.2
+
+
+def _status_of(path: Path) -> dict[str, Any]:
+    """What a mount or a store says of itself. Raises PathError, NotAStore."""
+    status = path / ".zipfs" / "status.json"
+    try:
+        found = json.loads(status.read_bytes())
+        assert isinstance(found, dict)
+        return found
+    except (FileNotFoundError, NotADirectoryError):
+        return _status_of_store(path)
+    except OSError as error:
+        raise PathError(path, f"the mount does not answer: {error.strerror}. Mount it again") from error
+
+
+def _status_of_store(path: Path) -> dict[str, Any]:
+    from zipfs.ingest.seal import find_pending, plan_seals
+    from zipfs.mount.status import describe_content, describe_queue
+    from zipfs.store.store import is_store, open_store
+
+    if not is_store(path):
+        raise PathError(path, "is neither the top of a mount nor a store")
+    with open_store(path, read_only=True) as store:
+        plan = plan_seals(find_pending(store.catalog), (), {}, 0.0, 0.0)
+        unsealed = sum(not item.inode.is_directory for group in plan.ready for item in group)
+        served = store.lock("mount").held_elsewhere
+        return {
+            "store": str(path),
+            "mounted": served,
+            "unsealed_files": unsealed,
+            "unfinished_files": [shown(item.path) for item in plan.unfinished],
+            "worker": {},
+            "busy": served or store.lock("pack").held_elsewhere,
+            **describe_queue(store),
+            **describe_content(store),
+        }
+
+
+@click.command("status")
+@click.argument("mount", type=click.Path(path_type=Path))
+@json_option
+def status_command(mount: Path, as_json: bool) -> None:
+    """Show what MOUNT (or a store) holds, what it is compressing, what waits and what failed.
+
+    \b
+    Example:
+      zipfs status /mnt/models
+    """
+    status = _status_of(mount)
+    if as_json:
+        print_json(status)
+        return
+    raw, packs = status["stored_raw_nbytes"], status["packs_nbytes"]
+    click.echo(f"store       {status['store']}")
+    click.echo(f"stored      {status['stored_files']} files, {size(raw)} in {size(packs)} ({ratio(packs, raw)})")
+    click.echo(f"queued      {status['queued_files']} files, {size(status['queued_nbytes'])}")
+    if status["worker"].get("file"):
+        worker = status["worker"]
+        done = ratio(worker["work_nbytes"], 2 * worker["file_nbytes"])
+        click.echo(f"working on  {shown(worker['file'])} ({size(worker['file_nbytes'])}, {done})")
+    click.echo(f"not sealed  {status['unsealed_files']} files")
+    for path in status["unfinished_files"]:
+        click.echo(f"unfinished  {shown(path)} (waits for its final name)")
+    for failure in status["errors"]:
+        click.echo(f"failed      {shown(failure['path'])}: {failure['error']} (tried {failure['attempts']} times)")
+
+
+@click.command("wait")
+@click.argument("mount", type=click.Path(path_type=Path))
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.0), default=None, help="Give up after so many seconds.")
+def wait_command(mount: Path, timeout_s: float | None) -> None:
+    """Wait until nothing is left to compress in MOUNT (or in a store that is mounted somewhere).
+
+    Ends with exit code 1 if files could not be stored, and names them. Files whose names say that they are unfinished
+    (*.incomplete, .tmp*, *.part ...) are not waited for.
+
+    \b
+    Example:
+      zipfs wait /mnt/models
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    with progress_bar() as bar:
+        task = None if bar is None else bar.add_task("waiting", total=None)
+        total = 0
+        while True:
+            status = _status_of(mount)
+            failed = {failure["path"] for failure in status["errors"]}
+            left = status["queued_files"] + status["unsealed_files"]
+            if left <= len(failed):
+                break
+            if "mounted" in status and not status["busy"]:
+                raise PathError(
+                    mount,
+                    f"{left} files wait and nothing compresses them: mount the store, or run `zipfs ingest {mount}`",
+                )
+            if deadline is not None and time.monotonic() > deadline:
+                click.echo(f"zipfs: {left} files are still waiting after {timeout_s:g} s", err=True)
+                sys.exit(4)
+            if bar is not None and task is not None:
+                worker = status["worker"]
+                done_nbytes = worker.get("work_nbytes", 0) // 2 if worker.get("file") else 0
+                total = max(total, status["queued_nbytes"])
+                what = os.path.basename(shown(worker.get("file") or "")) or "sealing"
+                bar.update(task, description=what, total=total, completed=total - status["queued_nbytes"] + done_nbytes)
+            time.sleep(_POLL_S)
+    for failure in status["errors"]:
+        click.echo(f"zipfs: {shown(failure['path'])}: {failure['error']}", err=True)
+    if status["errors"]:
+        sys.exit(1)

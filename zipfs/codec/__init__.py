@@ -1,0 +1,21 @@
+"""Bytes of one tensor to frames and back.  Pure; imports nothing of ours but the errors."""
+
+from zipfs.codec.dtypes import item_nbytes
+from zipfs.codec.frame import (
+    FRAME_NBYTES,
+    HEADER_NBYTES,
+    FrameHeader,
+    decode_frame,
+    encode_frame,
+    read_header,
+)
+
+__all__ = [
+    "FRAME_NBYTES",
+    "HEADER_NBYTES",
+    "FrameHeader",
+    "decode_frame",
+    "encode_frame",
+    "item_nbytes",
+    "read_header",
+]

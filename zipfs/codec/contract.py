@@ -1,0 +1,52 @@
+"""Owns the contract between the frame container and its codecs.  Immutable; any thread may use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Bytes = NDArray[np.uint8]
+
+
+class Encode(Protocol):
+    def __call__(self, raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> bytes | None:
+        """Payload for `raw` that is shorter than `limit_nbytes`, or None if this codec cannot give one.
+
+        `base` is None or of the length of `raw`.  A codec may give up early when a sample says that it will not reach
+        the limit.
+        """
+
+
+class Decode(Protocol):
+    def __call__(self, payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
+        """Fill `out`, whose length is the raw length of the frame's header; `base` is None or just as long.
+
+        Raises FrameDamaged for a payload that this codec cannot have made.  Nothing larger than a small multiple of
+        `out` is ever allocated.  `out` may have been written to when it raises.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One way of coding: `id` is what frames carry, so it is never given to another codec."""
+
+    id: int
+    name: str
+    needs_base: bool
+    encode: Encode
+    decode: Decode
+
+
+def view_bytes(buffer: Buffer) -> Bytes:
+    """The bytes of a C-contiguous buffer as a 1-D uint8 array, uncopied; writable if the buffer is.
+
+    Raises ValueError or BufferError for a buffer that is not contiguous, TypeError for what is no buffer.
+    """
+    view = memoryview(buffer)
+    return np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8)

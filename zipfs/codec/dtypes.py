@@ -1,0 +1,62 @@
+"""Owns what the codec knows of safetensors dtypes: how wide an item is and whether its top bit is a sign.
+
+Pure tables; any thread may call.  A name that is not in the table is coded as single bytes, never refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Sub-byte items (F4, F6) share bytes with their neighbours, so single bytes are the only unit that always divides them.
+# A complex item is two floats of half its size, whose planes differ: C64 is coded as pairs of F32.
+_ITEM_NBYTES: Final = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F4": 1,
+    "F6_E2M3": 1,
+    "F6_E3M2": 1,
+    "F8_E4M3": 1,
+    "F8_E4M3FNUZ": 1,
+    "F8_E5M2": 1,
+    "F8_E5M2FNUZ": 1,
+    "F8_E8M0": 1,
+    "U16": 2,
+    "I16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "U32": 4,
+    "I32": 4,
+    "F32": 4,
+    "C64": 4,
+    "U64": 8,
+    "I64": 8,
+    "F64": 8,
+}
+
+_FLOATS: Final = frozenset(name for name in _ITEM_NBYTES if name.startswith(("F", "BF", "C")))
+
+# Measured, all planes Huffman coded, bits per weight with and without the sign turned out of the top byte: BF16 10.61
+# against 10.68, F32 26.60 against 26.68.  F64 loses by it (its exponent has 11 bits).  The XOR with a base is never
+# turned: it loses at the noise of fine-tunes (BF16 at 3e-4: 4.53 against 4.40), though it gains at 1e-2 (9.53, 9.78).
+_ROTATED: Final = frozenset({"F16", "BF16", "F32", "C64"})
+
+
+def item_nbytes(dtype: str) -> int:
+    """Bytes of the unit in which values of `dtype` are coded: 1, 2, 4 or 8."""
+    return _ITEM_NBYTES.get(dtype, 1)
+
+
+def has_rotated_planes(dtype: str) -> bool:
+    """Whether items of `dtype`, coded alone, are turned left by a bit so that the sign leaves the top plane."""
+    return dtype in _ROTATED
+
+
+def is_float(dtype: str) -> bool:
+    """Whether items of `dtype` are floats of any size, whose bytes are uneven but hardly ever repeat."""
+    return dtype in _FLOATS
+
+
+def is_tensor(dtype: str) -> bool:
+    """Whether `dtype` names items at all; "" and unknown names are plain bytes."""
+    return dtype in _ITEM_NBYTES

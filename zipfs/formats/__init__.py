@@ -1,0 +1,12 @@
+"""Bytes of a container to the spans that it is made of: safetensors, and opaque for everything else.
+
+Pure: the only way to a file is the reader that the caller passes in. Knows nothing of ours but errors. Any thread.
+"""
+
+from __future__ import annotations
+
+from zipfs.formats.layout import Layout, Read, Span
+from zipfs.formats.registry import PARSERS, Parser, lay_out
+from zipfs.formats.safetensors import parse_safetensors
+
+__all__ = ["PARSERS", "Layout", "Parser", "Read", "Span", "lay_out", "parse_safetensors"]

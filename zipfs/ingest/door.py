@@ -1,0 +1,159 @@
+"""The front door: what can be done below `ingest/`, where new content is written.
+
+New files are PENDING entries of OPEN inodes. Once sealed, the entry becomes an ECHO of the served one for a while, so
+that a writer who looks again finds what it wrote. Sealed content never changes: opening it for writing gives its names
+below `ingest/` to a new inode (`supersede`). Removing a name here never removes a served one; moving an echo moves the
+served one along, as long as it still is the same file.
+
+These functions run inside a transaction of the caller and raise PathError; raw content is freed by the caller
+afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zipfs.errors import AlreadyExists, InvalidMove, IsADirectory, NotADirectory, NotFound
+from zipfs.store import tree
+from zipfs.store.catalog import Catalog
+from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Entry, Inode, InodeId, Kind, State
+from zipfs.store.transaction import Transaction
+
+
+def is_under_ingest(catalog: Catalog, directory: InodeId) -> bool:
+    """Which of the two trees a directory is in."""
+    while directory not in (ROOT, INGEST_ROOT):
+        (entry,) = catalog.entries_of(directory)
+        if entry.area is not Area.SERVED:
+            return True
+        directory = entry.parent_id
+    return directory == INGEST_ROOT
+
+
+def check_name(parent_id: InodeId, name: bytes) -> None:
+    """Names that a mount uses itself cannot be ingested at the top."""
+    if parent_id == INGEST_ROOT and name in tree.RESERVED_AT_ROOT:
+        raise AlreadyExists(name)
+
+
+def create(
+    txn: Transaction,
+    parent_id: InodeId,
+    name: bytes,
+    kind: Kind,
+    mode: int,
+    uid: int,
+    gid: int,
+    target: bytes | None = None,
+) -> Inode:
+    """A new file, directory or symlink below `ingest/`."""
+    check_name(parent_id, name)
+    state = State.OPEN if kind is Kind.FILE else State.NONE
+    inode = tree.new_inode(txn, kind, state, mode, uid, gid, target)
+    tree.link(txn, parent_id, name, inode, Area.PENDING)
+    return inode
+
+
+def link(txn: Transaction, inode: Inode, parent_id: InodeId, name: bytes) -> Inode:
+    """Another name for a file."""
+    check_name(parent_id, name)
+    if inode.is_directory:
+        raise InvalidMove(name, "a directory has one name only")
+    tree.link(txn, parent_id, name, inode, Area.PENDING)
+    inode = replace(inode, ctime_ns=tree.now_ns())
+    txn.put_inode(inode)
+    return inode
+
+
+def supersede(txn: Transaction, inode: Inode, fresh_id: InodeId) -> Inode:
+    """A new OPEN inode that takes over every name that sealed content has below `ingest/`.
+
+    The caller has reserved `fresh_id` and copied the content into its spool file, unless it is to be truncated.
+    """
+    if inode.kind is not Kind.FILE:
+        raise InvalidMove(f"inode {inode.id}", "only the content of a file can be replaced")
+    now = tree.now_ns()
+    fresh = Inode(fresh_id, Kind.FILE, State.OPEN, inode.mode, inode.uid, inode.gid, 0, now, now)
+    txn.put_inode(fresh)
+    for name, value in txn.catalog.xattrs(inode.id).items():
+        txn.put_xattr(fresh.id, name, value)
+    for entry in txn.catalog.entries_of(inode.id):
+        if entry.area is not Area.SERVED:
+            txn.put_entry(Entry(entry.parent_id, entry.name, fresh.id, Area.PENDING))
+    tree.drop_if_nameless(txn, inode)
+    return fresh
+
+
+def mark_changed(txn: Transaction, inode: Inode) -> None:
+    """Attributes of a directory below `ingest/` have changed: its next seal copies them."""
+    if inode.is_directory:
+        for entry in txn.catalog.entries_of(inode.id):
+            if entry.area is Area.ECHO:
+                txn.put_entry(replace(entry, area=Area.PENDING))
+
+
+def rename(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: InodeId, new_name: bytes) -> list[Inode]:
+    """Move a name within `ingest/`; returns the inodes that lost their last name."""
+    check_name(new_parent_id, new_name)
+    catalog = txn.catalog
+    moving = catalog.inode(tree.require(catalog, parent_id, name).inode_id)
+    old_path, new_path = (
+        tree.path_of(catalog, parent) + b"/" + leaf for parent, leaf in ((parent_id, name), (new_parent_id, new_name))
+    )
+    gone = tree.rename(txn, parent_id, name, new_parent_id, new_name)
+    lost = [gone] if gone is not None else []
+    for relative, entry in _echoes(catalog, moving, new_parent_id, new_name):
+        lost += _move_served(txn, entry, old_path + relative, new_path + relative)
+    if moving.is_directory:
+        entry = tree.require(catalog, new_parent_id, new_name)
+        txn.put_entry(replace(entry, area=Area.PENDING))
+        _prune_served(txn, old_path)
+    return lost
+
+
+def _echoes(catalog: Catalog, moved: Inode, parent_id: InodeId, name: bytes) -> list[tuple[bytes, Entry]]:
+    """(path below the moved name, entry) of each sealed file at or below it."""
+    if not moved.is_directory:
+        entry = tree.require(catalog, parent_id, name)
+        return [(b"", entry)] if entry.area is Area.ECHO else []
+    found: list[tuple[bytes, Entry]] = []
+    pending = [(b"", moved.id)]
+    while pending:
+        prefix, directory = pending.pop()
+        for entry, child in catalog.children(directory):
+            if child.is_directory:
+                pending.append((prefix + b"/" + entry.name, child.id))
+            elif entry.area is Area.ECHO:
+                found.append((prefix + b"/" + entry.name, entry))
+    return found
+
+
+def _move_served(txn: Transaction, echo: Entry, old_path: bytes, new_path: bytes) -> list[Inode]:
+    """Let the served name of a sealed file follow the move of its echo; where it cannot, the file is sealed anew."""
+    catalog = txn.catalog
+    old_parts, new_parts = tree.components(old_path), tree.components(new_path)
+    try:
+        old_parent = tree.resolve(catalog, b"/".join(old_parts[:-1]))
+        served = catalog.entry(old_parent.id, old_parts[-1])
+        if served is None or served.inode_id != echo.inode_id:
+            raise AlreadyExists(old_path)
+        new_parent = tree.make_directories(txn, b"/".join(new_parts[:-1]), like=old_parent)
+        gone = tree.rename(txn, old_parent.id, old_parts[-1], new_parent, new_parts[-1])
+    except (AlreadyExists, NotADirectory, InvalidMove, NotFound, IsADirectory):
+        txn.put_entry(replace(echo, area=Area.PENDING))
+        return []
+    return [gone] if gone is not None else []
+
+
+def _prune_served(txn: Transaction, path: bytes) -> None:
+    """Remove served directories that a move has left empty, from the bottom up."""
+    try:
+        top = tree.resolve(txn.catalog, path)
+    except NotFound:
+        return
+    if not top.is_directory:
+        return
+    for _, inode in reversed(list(tree.walk(txn.catalog, top))):
+        if inode.is_directory and txn.catalog.is_empty(inode.id):
+            (entry,) = txn.catalog.entries_of(inode.id)
+            tree.rmdir(txn, entry.parent_id, entry.name)

@@ -1,0 +1,145 @@
+"""Files and directories of the host, stored without a mount and without a copy in the spool."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zipfs.errors import IsADirectory, PathError
+from zipfs.ingest.names import is_unfinished
+from zipfs.ingest.queue import put_stored
+from zipfs.ingest.source import Source, SourceError, StoredFile
+from zipfs.store import tree
+from zipfs.store.removal import free_spool
+from zipfs.store.rows import Area, Inode, Kind, State
+from zipfs.store.store import Store
+from zipfs.store.transaction import Transaction
+
+
+@dataclass(slots=True)
+class Import:
+    """What was found below a path that was named. `sources` go to the pipeline; `skipped` holds names left out."""
+
+    sources: list[Source] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    directories: list[tuple[bytes, os.stat_result]] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(source.nbytes for source in self.sources)
+
+
+def find(store: Store, path: Path, served: bytes) -> Import:
+    """Look through `path`, which is to be served at `served`. Symlinks are put into the tree at once.
+
+    Names that say that they are unfinished are skipped, as are sockets, pipes and devices. Raises SourceError,
+    PathError.
+    """
+    found = Import()
+    try:
+        for item, at, info in _walk(path, served):
+            if is_unfinished(at):
+                found.skipped.append(item)
+            elif stat.S_ISREG(info.st_mode):
+                found.sources.append(_source(store, item, at, info))
+            elif stat.S_ISDIR(info.st_mode):
+                found.directories.append((at, info))
+            elif stat.S_ISLNK(info.st_mode):
+                _put_symlink(store, item, at, info)
+            else:
+                found.skipped.append(item)
+    except OSError as error:
+        raise SourceError(error.filename or path, f"cannot be read: {error.strerror}") from error
+    return found
+
+
+def _walk(path: Path, served: bytes) -> Iterator[tuple[Path, bytes, os.stat_result]]:
+    """Parents first; directories are not followed through symlinks, but the path that was named is."""
+    pending = [(path, served, path.stat())]
+    while pending:
+        item, at, info = pending.pop()
+        yield item, at, info
+        if stat.S_ISDIR(info.st_mode) and not is_unfinished(at):
+            names = sorted(os.listdir(os.fsencode(item)), reverse=True)
+            children = [(item / os.fsdecode(name), at + b"/" + name) for name in names]
+            pending.extend((child, child_at, child.lstat()) for child, child_at in children)
+
+
+def put_directories(store: Store, found: Import) -> None:
+    """Make directories that hold nothing, and give all of them their attributes; to be called when the files are in."""
+    with store.transaction() as txn:
+        for at, info in reversed(found.directories):
+            directory = txn.catalog.inode(tree.make_directories(txn, at))
+            txn.put_inode(_with_attributes(directory, info))
+
+
+def _put_symlink(store: Store, item: Path, at: bytes, info: os.stat_result) -> None:
+    target = os.readlink(os.fsencode(item))
+    with store.transaction() as txn:
+        inode = tree.new_inode(txn, Kind.SYMLINK, State.NONE, 0o777, info.st_uid, info.st_gid, target)
+        gone = _replace(txn, at, _with_attributes(inode, info))
+    free_spool(store, gone)
+
+
+def _source(store: Store, item: Path, at: bytes, info: os.stat_result) -> Source:
+    xattrs = {
+        os.fsencode(name): os.getxattr(item, name)
+        for name in os.listxattr(item)
+        if name.startswith("user.") and not name.startswith("user.zipfs.")
+    }
+    gone: list[Inode] = []
+
+    def commit(txn: Transaction, stored: StoredFile) -> None:
+        inode = tree.new_inode(txn, Kind.FILE, State.SEALED, info.st_mode, info.st_uid, info.st_gid)
+        put_stored(txn, _with_attributes(inode, info), stored)
+        for name, value in xattrs.items():
+            txn.put_xattr(inode.id, name, value)
+        gone.extend(_replace(txn, at, txn.catalog.inode(inode.id)))
+
+    return Source(item, os.fspath(item), os.path.basename(at), info.st_size, commit, lambda: free_spool(store, gone))
+
+
+def _with_attributes(inode: Inode, info: os.stat_result) -> Inode:
+    return Inode(
+        inode.id,
+        inode.kind,
+        inode.state,
+        stat.S_IMODE(info.st_mode),
+        info.st_uid,
+        info.st_gid,
+        inode.nbytes,
+        info.st_mtime_ns,
+        inode.ctime_ns,
+        inode.target,
+    )
+
+
+def _replace(txn: Transaction, at: bytes, inode: Inode) -> list[Inode]:
+    """Serve an inode at a path, in place of the file that may be there. Returns what lost its last name."""
+    *parents, name = tree.components(at)
+    parent_id = tree.make_directories(txn, b"/".join(parents))
+    gone: Inode | None = None
+    existing = txn.catalog.entry(parent_id, name)
+    if existing is not None:
+        if txn.catalog.inode(existing.inode_id).is_directory:
+            raise IsADirectory(at)
+        gone = tree.unlink(txn, parent_id, name)
+    tree.link(txn, parent_id, name, inode, Area.SERVED)
+    txn.put_inode(inode)
+    return [gone] if gone is not None else []
+
+
+def served_name(path: Path, name: str | None) -> bytes:
+    """Where a path of the host is served: under `name`, or its own last component. Raises PathError."""
+    chosen = os.fsencode(name) if name is not None else os.path.basename(os.fsencode(path.resolve()))
+    parts = tree.components(chosen)
+    if not parts:
+        raise PathError(path, "has no name to be served under; give one with --as")
+    if parts[0] in tree.RESERVED_AT_ROOT:
+        raise PathError(
+            path, f"cannot be served as {os.fsdecode(chosen)}: a mount uses that name; give another with --as"
+        )
+    return b"/".join(parts)

@@ -1,0 +1,136 @@
+"""The pipeline: batches of sources become packs, in the order that makes a kill at any instant harmless.
+
+    pack written, fsync -> read back, decoded, compared -> renamed, directory fsync -> manifest log fsync -> catalog
+    commit -> raw content freed
+
+The pack lock is held for the time of a batch, so that one process writes packs at a time and no collection runs
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from zipfs.errors import NoSpace, StoreBusy
+from zipfs.ingest.batch import Batch
+from zipfs.ingest.progress import Progress
+from zipfs.ingest.source import Source, SourceError
+from zipfs.ingest.spool import free_nbytes
+from zipfs.store import faults
+from zipfs.store.store import Store
+
+BATCH_NBYTES = 1 << 30
+_BATCH_FILES = 256
+_SPACE_MARGIN_NBYTES = 4 << 20
+"""For index, manifests and catalog, beyond the frames of a pack."""
+
+
+class Pipeline:
+    """Stores sources into one store. Run by one thread; `stop` may be set from any."""
+
+    def __init__(self, store: Store, progress: Progress, *, threads: int = 2) -> None:
+        self._store = store
+        self._progress = progress
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="encode")
+        self.stop = threading.Event()
+
+    def close(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def run(self, sources: Iterable[Source]) -> None:
+        """Store each source. One that fails is told of through its `failed`; raises NoSpace, Damaged, StoreBusy."""
+        for group in self._batches(sources):
+            if self.stop.is_set():
+                return
+            try:
+                self._store_batch(group)
+            except NoSpace as error:
+                # A smaller pack may still fit, and frees its spool.
+                for source in group:
+                    if len(group) == 1:
+                        source.failed(error)
+                        self._progress.failed(source.shown, str(error))
+                        raise
+                    self._store_batch([source])
+
+    def _batches(self, sources: Iterable[Source]) -> Iterator[list[Source]]:
+        batch: list[Source] = []
+        nbytes = 0
+        for source in sources:
+            limit = min(BATCH_NBYTES, free_nbytes(self._store) // 2)
+            if batch and (nbytes + source.nbytes > limit or len(batch) >= _BATCH_FILES):
+                yield batch
+                batch, nbytes = [], 0
+            batch.append(source)
+            nbytes += source.nbytes
+        if batch:
+            yield batch
+
+    def _store_batch(self, sources: list[Source]) -> None:
+        faults.point("ingest.begin")
+        lock = self._store.lock("pack")
+        with lock.held(
+            "another process is compressing or collecting",
+            waiting=lambda: self._progress.waiting("another process is compressing or collecting in this store"),
+            stop=self.stop,
+        ):
+            self._clear_unfinished()
+            batch = Batch(self._store, self._executor, self._progress)
+            try:
+                for source in sources:
+                    self._add(batch, source)
+                batch.close()
+                self._commit(batch)
+            except OSError as error:
+                batch.abandon()
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise NoSpace(self._store.path, os.strerror(error.errno)) from error
+                raise
+            except BaseException:
+                batch.abandon()
+                raise
+            finally:
+                for source in sources:
+                    source.close()
+
+    def _add(self, batch: Batch, source: Source) -> None:
+        if self.stop.is_set():
+            raise StoreBusy(self._store.path, "stopping")
+        try:
+            source.open()
+            if free_nbytes(self._store) < _SPACE_MARGIN_NBYTES:
+                raise NoSpace(self._store.path, f"{free_nbytes(self._store) >> 10} KiB free")
+            self._progress.began(source.shown, source.nbytes)
+            batch.add(source)
+        except SourceError as error:
+            source.failed(error)
+            self._progress.failed(source.shown, str(error))
+
+    def _commit(self, batch: Batch) -> None:
+        writer = batch.writer
+        if writer is not None:
+            faults.point("ingest.pack-written")
+            batch.sync()
+            faults.point("ingest.pack-synced")
+            batch.verify()
+            faults.point("ingest.pack-verified")
+            writer.publish("ingest.pack-renamed")
+        with self._store.transaction(durable=True, fault="ingest") as txn:
+            if writer is not None:
+                txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
+                for blob_id, sketch in batch.sketches.items():
+                    txn.put_sketch(blob_id, sketch)
+            for source, stored in batch.files:
+                source.commit(txn, stored)
+        for source, stored in batch.files:
+            source.done()
+            self._progress.stored(source.shown, stored.nbytes, stored.stored_nbytes)
+
+    def _clear_unfinished(self) -> None:
+        """Packs of a killed process: nothing refers to them, and the lock says that nobody is writing them."""
+        for part in self._store.packs.parts():
+            part.unlink(missing_ok=True)

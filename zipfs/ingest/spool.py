@@ -1,0 +1,137 @@
+"""Open spool files: one descriptor per inode, however many handles it has, and who is still writing.
+
+A late write (write-back of a mapping, after the last close) finds the file by its inode and not by a name or a handle.
+What is written is in the page cache of the store's disk when `write` returns: a kill of this process loses nothing.
+
+Any thread may call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from zipfs.errors import NoSpace
+from zipfs.store.rows import InodeId
+from zipfs.store.store import Store
+
+_CHECK_SPACE_EVERY_NBYTES = 8 << 20
+
+
+@dataclass(slots=True)
+class _Open:
+    fd: int
+    handles: int = 0
+    writers: int = 0
+
+
+class Spool:
+    """The spool of one store. `reserve_nbytes` of its disk are kept free, so that what is spooled can be compressed."""
+
+    def __init__(self, store: Store, reserve_nbytes: int) -> None:
+        self._store = store
+        self._reserve = reserve_nbytes
+        self._lock = threading.Lock()
+        self._open: dict[InodeId, _Open] = {}
+        self._unchecked = _CHECK_SPACE_EVERY_NBYTES
+
+    def acquire(self, inode_id: InodeId, *, writing: bool) -> int:
+        """A descriptor for a new handle, valid until the matching `release`."""
+        with self._lock:
+            entry = self._open.get(inode_id)
+            if entry is None:
+                path = self._store.spool_path(inode_id)
+                entry = self._open[inode_id] = _Open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            entry.handles += 1
+            entry.writers += writing
+            return entry.fd
+
+    def release(self, inode_id: InodeId, *, writing: bool) -> None:
+        with self._lock:
+            entry = self._open[inode_id]
+            entry.handles -= 1
+            entry.writers -= writing
+            if not entry.handles:
+                del self._open[inode_id]
+                os.close(entry.fd)
+
+    def writing(self) -> Collection[InodeId]:
+        """Inodes that some handle may still write to."""
+        with self._lock:
+            return {inode_id for inode_id, entry in self._open.items() if entry.writers}
+
+    def write(self, inode_id: InodeId, offset: int, data: bytes | memoryview) -> int:
+        """Write all of `data`. Raises NoSpace before the disk is full to the last byte."""
+        self._check_space(len(data))
+        fd = self.acquire(inode_id, writing=True)
+        try:
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(fd, view, offset)
+                offset += written
+                view = view[written:]
+        except OSError as error:
+            raise self._no_space(error) from error
+        finally:
+            self.release(inode_id, writing=True)
+        return len(data)
+
+    def truncate(self, inode_id: InodeId, nbytes: int) -> None:
+        fd = self.acquire(inode_id, writing=True)
+        try:
+            os.ftruncate(fd, nbytes)
+        except OSError as error:
+            raise self._no_space(error) from error
+        finally:
+            self.release(inode_id, writing=True)
+
+    def set_times(self, inode_id: InodeId, mtime_ns: int) -> None:
+        fd = self.acquire(inode_id, writing=True)
+        try:
+            os.utime(fd, ns=(time.time_ns(), mtime_ns))
+        finally:
+            self.release(inode_id, writing=True)
+
+    def sync(self, inode_id: InodeId) -> None:
+        """On return content and name of the spool file are safe from a power cut."""
+        fd = self.acquire(inode_id, writing=False)
+        try:
+            os.fsync(fd)
+        finally:
+            self.release(inode_id, writing=False)
+        directory = os.open(self._store.path / "spool", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _check_space(self, nbytes: int) -> None:
+        with self._lock:
+            self._unchecked += nbytes
+            if self._unchecked < _CHECK_SPACE_EVERY_NBYTES:
+                return
+            free = free_nbytes(self._store)
+            if free - nbytes < self._reserve:
+                raise NoSpace(self._store.path, f"{free >> 20} MiB free, {self._reserve >> 20} MiB kept in reserve")
+            self._unchecked = 0
+
+    def _no_space(self, error: OSError) -> Exception:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return NoSpace(self._store.path, error.strerror)
+        return error
+
+
+def free_nbytes(store: Store) -> int:
+    """What an ordinary user may still write to the store's disk."""
+    found = os.statvfs(store.path)
+    return found.f_bavail * found.f_frsize
+
+
+def default_reserve_nbytes(store: Store) -> int:
+    """A tenth of a small disk, at most a GiB: room for the pack that the spool is about to become."""
+    found = os.statvfs(store.path)
+    return min(1 << 30, found.f_blocks * found.f_frsize // 10)

@@ -1,0 +1,93 @@
+"""The worker: the process that compresses for a mount. It runs `zipfs ingest`'s own code at a low priority.
+
+It ends when its standard input does, so that it never outlives the mount; a line there says that there is something
+new. What it is doing goes to standard output, one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from zipfs.errors import Damaged, NoSpace, StoreBusy
+from zipfs.ingest.pipeline import Pipeline
+from zipfs.ingest.queue import drain
+from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+_NICE = 10
+_REPORT_EVERY_S = 0.25
+_RETRY_S = 5.0
+_POLL_S = 30.0
+
+
+class Reporter:
+    """A Progress that writes JSON lines, at most four a second."""
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] = {"file": None, "file_nbytes": 0, "work_nbytes": 0}
+        self._told_s = 0.0
+
+    def _tell(self, *, now: bool = False, **changes: object) -> None:
+        self._state.update(changes)
+        if now or time.monotonic() - self._told_s > _REPORT_EVERY_S:
+            self._told_s = time.monotonic()
+            sys.stdout.write(json.dumps(self._state) + "\n")
+            sys.stdout.flush()
+
+    def waiting(self, why: str) -> None:
+        self._tell(now=True, file=None, waiting=why)
+
+    def began(self, shown: str, nbytes: int) -> None:
+        self._tell(file=shown, file_nbytes=nbytes, work_nbytes=0, waiting=None)
+
+    def advanced(self, nbytes: int) -> None:
+        self._tell(work_nbytes=self._state["work_nbytes"] + nbytes)
+
+    def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None:
+        log.info("stored %s: %d bytes in %d", shown, nbytes, stored_nbytes)
+        self._tell(now=True, file=None, file_nbytes=0, work_nbytes=0)
+
+    def failed(self, shown: str, message: str) -> None:
+        log.error("could not store %s", message)
+        self._tell(now=True, file=None, file_nbytes=0, work_nbytes=0)
+
+
+def run(store: Store, threads: int) -> None:
+    """Compress what is queued until standard input ends or SIGTERM comes; what is under way stays in the spool."""
+    os.nice(_NICE)
+    pipeline = Pipeline(store, Reporter(), threads=threads)
+    wake = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: _stop(pipeline, wake))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a mount in the foreground is the mount's to handle
+    threading.Thread(target=_listen, args=(pipeline, wake), daemon=True).start()
+    while not pipeline.stop.is_set():
+        wake.clear()
+        pause_s = _POLL_S
+        try:
+            drain(store, pipeline)
+        except (NoSpace, StoreBusy, Damaged) as error:
+            if pipeline.stop.is_set():
+                break
+            log.error("compressing pauses for %.0f s: %s", _RETRY_S, error)
+            pause_s = _RETRY_S
+        wake.wait(pause_s)
+    pipeline.close()
+
+
+def _listen(pipeline: Pipeline, wake: threading.Event) -> None:
+    for _ in sys.stdin:
+        wake.set()
+    _stop(pipeline, wake)
+
+
+def _stop(pipeline: Pipeline, wake: threading.Event) -> None:
+    pipeline.stop.set()
+    wake.set()

@@ -1,0 +1,66 @@
+"""The thread of a mount that changes the catalog.
+
+A transaction may wait for another process and for the disk. Reads must not, so changes are made one at a time on a
+worker thread with a catalog session of its own, while the event loop goes on reading from its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from zipfs.store.rows import InodeId
+from zipfs.store.store import Store
+from zipfs.store.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class Changes:
+    """Call from the event loop only."""
+
+    def __init__(self, store: Store) -> None:
+        self._session = store.session()
+        self.lock = trio.Lock()
+        """Held while a change is under way."""
+        self._own: set[int] = set()
+        """Sequence numbers of changes that the kernel made itself and need not be told."""
+        self.last_change_s: dict[InodeId, float] = {}
+        """When something last happened in a directory below `ingest/`, on the event loop's clock."""
+        self.something_pending = trio.Event()
+
+    async def make(self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, fault: str = "") -> T:
+        """Run `work` in a transaction. `kernel_knows`: the request that asked for it tells the kernel all there is."""
+
+        def run() -> tuple[T, int]:
+            with self._session.transaction(fault=fault) as txn:
+                result = work(txn)
+            return result, txn.seq
+
+        async with self.lock:
+            result, seq = await trio.to_thread.run_sync(run)
+            if seq and kernel_knows:
+                self._own.add(seq)
+        return result
+
+    async def run(self, work: Callable[[Store], T]) -> T:
+        """Run something that makes its own transactions."""
+        async with self.lock:
+            return await trio.to_thread.run_sync(work, self._session)
+
+    def take_own(self, seq: int) -> bool:
+        """Whether a change was the kernel's own; asked once for each."""
+        if seq in self._own:
+            self._own.remove(seq)
+            return True
+        return False
+
+    def touch(self, directory: InodeId) -> None:
+        """Something has happened in a directory below `ingest/`."""
+        self.last_change_s[directory] = trio.current_time()
+        self.something_pending.set()
+
+    def close(self) -> None:
+        self._session.close()

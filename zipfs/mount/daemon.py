@@ -1,0 +1,220 @@
+"""The life of a mount: open the store, mount, serve until told to stop, unmount, close.
+
+SIGTERM and SIGINT end it in order: requests under way are answered, the worker stops after the frame it is at, and the
+mount point is released. What was not compressed is in the spool and is taken up by the next mount.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from zipfs.errors import StoreBusy
+from zipfs.ingest.spool import Spool, default_reserve_nbytes
+from zipfs.mount import points, status
+from zipfs.mount.changes import Changes
+from zipfs.mount.feed import Feed
+from zipfs.mount.ingest_operations import IngestOperations
+from zipfs.mount.operations import ServedOperations
+from zipfs.mount.points import MountFailed
+from zipfs.mount.sealer import Sealer
+from zipfs.mount.supervisor import Supervisor
+from zipfs.mount.virtual import Virtual
+from zipfs.store.rows import InodeId
+from zipfs.store.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+_LOG_NBYTES = 4 << 20
+_LOG_FILES = 3
+_MIN_TASKS = 2
+_MAX_TASKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What `zipfs mount` is asked for. Sizes in bytes, times in seconds."""
+
+    store: Path
+    mountpoint: Path
+    read_only: bool = False
+    allow_other: bool = False
+    cache_nbytes: int = 512 << 20
+    ingest_memory_nbytes: int = 256 << 20
+    threads: int = 2
+    quiet_s: float = 2.0
+    linger_s: float = 300.0
+    reserve_nbytes: int | None = None
+
+
+def serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
+    """Mount and serve until unmounted or told to stop. Raises MountFailed, StoreBusy, NotAStore, Damaged."""
+    _raise_file_limit()
+    points.clear_stale(str(options.mountpoint))
+    if points.find(str(options.mountpoint)) is not None:
+        raise MountFailed(options.store, options.mountpoint, "something is mounted there already")
+    with open_store(
+        options.store, create=not options.read_only, read_only=options.read_only, cache_nbytes=options.cache_nbytes
+    ) as store:
+        lock = store.lock("mount")
+        if not options.read_only and not lock.try_acquire():
+            raise StoreBusy(options.store, "it is mounted already; a second mount needs --read-only")
+        try:
+            _Mount(store, options, on_ready).run()
+        finally:
+            lock.release()
+
+
+class _Mount:
+    """One mount and its tasks."""
+
+    def __init__(self, store: Store, options: MountOptions, on_ready: Callable[[], None]) -> None:
+        self._store = store
+        self._options = options
+        self._on_ready = on_ready
+        self._changes = Changes(store)
+        self._feed = Feed(store, self._changes)
+        self._virtual = Virtual(self._status, store.log_path)
+        self._operations: ServedOperations
+        self._sealer: Sealer | None = None
+        self._supervisor: Supervisor | None = None
+        if options.read_only:
+            self._operations = ServedOperations(store, self._changes, self._virtual, read_only=True)
+            return
+        reserve = default_reserve_nbytes(store) if options.reserve_nbytes is None else options.reserve_nbytes
+        spool = Spool(store, reserve)
+        self._operations = IngestOperations(store, self._changes, self._virtual, spool)
+        self._sealer = Sealer(store, self._changes, spool, quiet_s=options.quiet_s, linger_s=options.linger_s)
+        worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]
+        self._supervisor = Supervisor(store, worker_options)
+        _clear_spool(store)
+
+    def run(self) -> None:
+        mountpoint = str(self._options.mountpoint)
+        arguments = {f"fsname={self._store.path}", "subtype=zipfs", "default_permissions"}
+        if self._options.read_only:
+            arguments.add("ro")
+        if self._options.allow_other:
+            arguments.add("allow_other")
+        try:
+            pyfuse3.init(self._operations, mountpoint, arguments)
+        except (RuntimeError, OSError) as error:
+            raise MountFailed(self._store.path, mountpoint, _mount_reason(mountpoint, error)) from error
+        try:
+            if points.tune(mountpoint):
+                log.info("kernel settings: read ahead %d KiB", points.READ_AHEAD_KIB)
+            trio.run(self._main)
+        finally:
+            pyfuse3.close(unmount=True)
+            self._changes.close()
+            log.info("unmounted %s", mountpoint)
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stop_on_signal)
+            nursery.start_soon(self._feed.follow)
+            nursery.start_soon(self._tell_ready)
+            if self._sealer is not None and self._supervisor is not None:
+                nursery.start_soon(self._sealer.watch)
+                nursery.start_soon(self._supervisor.keep)
+                nursery.start_soon(self._wake_worker)
+            await pyfuse3.main(_MIN_TASKS, _MAX_TASKS)
+            nursery.cancel_scope.cancel()
+
+    async def _tell_ready(self) -> None:
+        await self._operations.ready.wait()
+        log.info("mounted %s at %s", self._store.path, self._options.mountpoint)
+        notify_systemd("READY=1")
+        self._on_ready()
+
+    async def _stop_on_signal(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                log.info("stopping on %s", signal.Signals(number).name)
+                notify_systemd("STOPPING=1")
+                pyfuse3.terminate()
+
+    async def _wake_worker(self) -> None:
+        assert self._sealer is not None and self._supervisor is not None
+        while True:
+            await self._sealer.sealed.wait()
+            self._sealer.sealed = trio.Event()
+            await self._supervisor.wake()
+
+    def _status(self) -> bytes:
+        sealer, supervisor = self._sealer, self._supervisor
+        unfinished = [] if sealer is None else [os.fsdecode(item.path) for item in sealer.unfinished]
+        files = 0 if sealer is None else sum(not item.inode.is_directory for item in sealer.current()) - len(unfinished)
+        document = status.describe_mount(
+            self._store,
+            mountpoint=str(self._options.mountpoint),
+            worker={} if supervisor is None else supervisor.state,
+            worker_pid=None if supervisor is None else supervisor.pid,
+            pending=files,
+            unfinished=unfinished,
+        )
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def _clear_spool(store: Store) -> None:
+    """Spool files that no inode has: of files that were unlinked while open, when the daemon was killed."""
+    for path in (store.path / "spool").iterdir():
+        if path.name.isdecimal():
+            inode_id = InodeId(int(path.name))
+            row = store.catalog.row("SELECT state FROM inodes WHERE id = ?", (inode_id,))
+            if row is None or row[0] == "stored":
+                path.unlink(missing_ok=True)
+
+
+def _mount_reason(mountpoint: str, error: BaseException) -> str:
+    """libfuse prints why and raises without it; the usual reasons can be told from here."""
+    if not os.path.isdir(mountpoint):
+        return "it is not a directory"
+    if not os.path.exists("/dev/fuse"):
+        return "this machine has no /dev/fuse; `zipfs cat` and `zipfs extract` read a store without a mount"
+    if os.geteuid() != 0 and not os.access(mountpoint, os.W_OK):
+        return "you may not write to that directory, which fusermount3 asks for"
+    return f"{error} (messages of fusermount3 above)"
+
+
+def notify_systemd(message: str) -> None:
+    """Tell systemd, if it started us. See sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        try:
+            sender.connect("\0" + address[1:] if address.startswith("@") else address)
+            sender.send(message.encode())
+        except OSError as error:
+            log.warning("systemd was not told %s: %s", message, error)
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def log_to(path: Path, *, also_stderr: bool) -> None:
+    """Messages of this process into a file that is rotated, so that it never fills the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [
+        logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_NBYTES, backupCount=_LOG_FILES, encoding="utf-8")
+    ]
+    if also_stderr:
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", handlers=handlers
+    )

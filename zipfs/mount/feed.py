@@ -1,0 +1,105 @@
+"""Tells the kernel of changes that it did not make: by this mount's own sealing, its worker, or another process.
+
+The manifest log doubles as the list of changes. Invalidations go to the kernel from a thread of their own and nowhere
+else: such a call waits in the kernel for operations on the same directory, which the event loop must be free to answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import pyfuse3
+import trio
+
+from zipfs.errors import Damaged, ZipfsError
+from zipfs.mount.changes import Changes
+from zipfs.mount.numbers import numbers
+from zipfs.store import record
+from zipfs.store.catalog import Position
+from zipfs.store.manifests import ManifestLog
+from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.1
+
+
+class Feed:
+    """Run `follow` as a task of the event loop; `version` counts what it has seen of the catalog."""
+
+    def __init__(self, store: Store, changes: Changes) -> None:
+        self._store = store
+        self._changes = changes
+        self._manifests = ManifestLog(store.path / "manifests", store.id)
+        self._position = store.catalog.position()
+        self._data_version = -1
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._notify, name="invalidate", daemon=True)
+        self._changed = trio.Event()
+
+    async def follow(self) -> None:
+        self._thread.start()
+        try:
+            while True:
+                await trio.sleep(_POLL_S)
+                version = self._store.catalog.query("PRAGMA data_version")[0][0]
+                if version == self._data_version:
+                    continue
+                async with self._changes.lock:
+                    self._data_version = version
+                    position = self._store.catalog.position()
+                    changed = self._read_to(position)
+                if changed:
+                    self._changed.set()
+                    self._changed = trio.Event()
+        except ZipfsError as error:
+            log.error("changes by other processes are no longer followed: %s", error)
+        finally:
+            self._calls.put(None)
+            self._manifests.close()
+
+    async def wait(self, at_most_s: float) -> None:
+        """Until something in the catalog has changed, or so long."""
+        with trio.move_on_after(at_most_s):
+            await self._changed.wait()
+
+    def _read_to(self, position: Position) -> bool:
+        """Queue invalidations for what was logged since the last time."""
+        seen = self._position
+        if position == seen:
+            return False
+        try:
+            if position.segment == seen.segment:
+                self._read(seen.segment, seen.offset, position.offset)
+            else:
+                self._read(seen.segment, seen.offset, None)  # our descriptor outlives the segment's name
+                self._read(position.segment, 0, position.offset)
+        except (Damaged, FileNotFoundError) as error:
+            log.warning("some changes by other processes may be seen late: %s", error)
+        self._position = position
+        return True
+
+    def _read(self, segment: int, offset: int, end: int | None) -> None:
+        for entry in self._manifests.read(segment, offset, end):
+            if entry.flags & record.SNAPSHOT or self._changes.take_own(entry.seq):
+                continue
+            for parent, name in entry.changes.entries:
+                for number in numbers(parent):
+                    self._calls.put(partial(pyfuse3.invalidate_entry, number, pyfuse3.FileNameT(name)))
+            for inode_id in entry.changes.inodes:
+                for number in numbers(inode_id):
+                    self._calls.put(partial(pyfuse3.invalidate_inode, number, attr_only=True))
+
+    def _notify(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                call()
+            except OSError as error:
+                # ENOENT: the kernel does not know it. ENOTDIR, EBADF: it has just been unmounted or replaced.
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ENODEV, errno.ENOTEMPTY):
+                    log.warning("the kernel was not told of a change: %s", error)

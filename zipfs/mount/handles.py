@@ -1,0 +1,66 @@
+"""Open files and directories of a mount, by handle number. Used by the event loop only."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from pyfuse3 import EntryAttributes, FileHandleT
+
+from zipfs.mount.numbers import Place
+from zipfs.serve.content import Content
+
+
+@dataclass(slots=True)
+class FileHandle:
+    """`content` reads. A handle to the spool (`spooled`) counts there until its release, as a writer if `writing`."""
+
+    where: Place
+    content: Content
+    spooled: bool
+    writing: bool
+    attributes: EntryAttributes | None = None
+    """As they were when the last name was removed while this handle was open."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """What a directory held when it was opened."""
+
+    rows: list[tuple[bytes, EntryAttributes]]
+
+
+class Handles:
+    """Numbers for whatever is open; never used twice."""
+
+    def __init__(self) -> None:
+        self._next = itertools.count(1)
+        self._open: dict[int, FileHandle | Listing | bytes] = {}
+
+    def add(self, what: FileHandle | Listing | bytes) -> FileHandleT:
+        number = next(self._next)
+        self._open[number] = what
+        return FileHandleT(number)
+
+    def file(self, number: int) -> FileHandle | bytes:
+        found = self._open[number]
+        assert not isinstance(found, Listing)
+        return found
+
+    def listing(self, number: int) -> Listing:
+        found = self._open[number]
+        assert isinstance(found, Listing)
+        return found
+
+    def remove(self, number: int) -> FileHandle | Listing | bytes:
+        return self._open.pop(number)
+
+    def of_inode(self, where: Place) -> list[FileHandle]:
+        return [
+            handle
+            for handle in self._open.values()
+            if isinstance(handle, FileHandle) and handle.where.inode_id == where.inode_id
+        ]
+
+    def __len__(self) -> int:
+        return len(self._open)

@@ -1,0 +1,225 @@
+"""What the kernel asks below `ingest/`: the operations that write content, on top of `ServedOperations`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, RequestContext
+
+from zipfs.errors import NotFound
+from zipfs.ingest import door
+from zipfs.ingest.spool import Spool
+from zipfs.mount.attributes import describe
+from zipfs.mount.changes import Changes
+from zipfs.mount.errors import guarded
+from zipfs.mount.handles import FileHandle
+from zipfs.mount.numbers import Place
+from zipfs.mount.operations import ServedOperations, with_attributes
+from zipfs.mount.virtual import Virtual
+from zipfs.serve import Content, open_content
+from zipfs.serve.content import SpooledContent
+from zipfs.store import tree
+from zipfs.store.rows import Inode, InodeId, Kind, State
+from zipfs.store.store import Store
+from zipfs.store.transaction import Transaction
+
+T = TypeVar("T")
+
+_WRITING = os.O_WRONLY | os.O_RDWR
+_COPY_NBYTES = 4 << 20
+
+
+class IngestOperations(ServedOperations):
+    """Both trees."""
+
+    def __init__(self, store: Store, changes: Changes, virtual: Virtual, spool: Spool) -> None:
+        super().__init__(store, changes, virtual, read_only=False)
+        self.spool = spool
+
+    def _touch(self, where: Place) -> None:
+        """Something happened to an inode: the directories that hold it are not quiet."""
+        if not where.under_ingest:
+            return
+        for entry in self.store.catalog.entries_of(where.inode_id):
+            self.changes.touch(entry.parent_id)
+
+    # Contents
+
+    async def _open(self, where: Place, flags: int) -> FileInfo:
+        inode = self._inode(where)
+        writing = bool(flags & (_WRITING | os.O_TRUNC))
+        if not where.under_ingest or (not writing and inode.state is not State.OPEN):
+            return await super()._open(where, flags)
+        if inode.state is not State.OPEN:
+            await self._supersede(inode, copy=not flags & os.O_TRUNC)
+            # The kernel looks the name up again and opens what it finds then.
+            raise FUSEError(errno.ESTALE)
+        if flags & os.O_TRUNC:
+            await trio.to_thread.run_sync(self.spool.truncate, inode.id, 0)
+        self._touch(where)
+        return FileInfo(fh=self._spool_handle(where, writing=writing), keep_cache=True)
+
+    def _spool_handle(self, where: Place, *, writing: bool) -> FileHandleT:
+        fd = self.spool.acquire(where.inode_id, writing=writing)
+        content = SpooledContent(os.dup(fd), str(self.store.spool_path(where.inode_id)))
+        return self.handles.add(FileHandle(where, content, spooled=True, writing=writing))
+
+    async def _supersede(self, inode: Inode, *, copy: bool) -> None:
+        """Let the names below `ingest/` have a new inode that may be written, with the old content in it if `copy`."""
+
+        fresh_id = await self.changes.run(lambda store: store.reserve_inode_id())
+        if copy:
+            await trio.to_thread.run_sync(self._copy, open_content(self.store, inode), fresh_id)
+        await self._ingest(lambda txn: door.supersede(txn, inode, fresh_id), kernel_knows=False)
+
+    def _copy(self, content: Content, fresh_id: InodeId) -> None:
+        """Before the new inode has a row: a kill leaves a spool file that the next mount clears away."""
+        try:
+            for offset in range(0, content.nbytes, _COPY_NBYTES):
+                self.spool.write(fresh_id, offset, content.read(offset, _COPY_NBYTES))
+        finally:
+            content.close()
+
+    @guarded
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        handle = self.handles.file(fh)
+        if not isinstance(handle, FileHandle):
+            raise FUSEError(errno.EROFS)
+        self._check_open(handle)
+        written = await trio.to_thread.run_sync(self.spool.write, handle.where.inode_id, off, buf)
+        self._touch(handle.where)
+        return written
+
+    def _check_open(self, handle: FileHandle) -> None:
+        """A write that comes after the seal would change what is final."""
+        try:
+            state = self._inode(handle.where).state
+        except NotFound:
+            return  # unlinked while open
+        if state is not State.OPEN:
+            raise FUSEError(errno.EIO)
+
+    def _release(self, handle: FileHandle) -> None:
+        super()._release(handle)
+        if handle.spooled:
+            self.spool.release(handle.where.inode_id, writing=handle.writing)
+            self._touch(handle.where)
+
+    async def _sync(self, handle: FileHandle | bytes) -> None:
+        if isinstance(handle, FileHandle) and handle.spooled:
+            await trio.to_thread.run_sync(self.spool.sync, handle.where.inode_id)
+        await super()._sync(handle)
+
+    # Changes to the tree
+
+    async def _ingest(self, work: Callable[[Transaction], T], *touched: InodeId, kernel_knows: bool = True) -> T:
+        result = await self.changes.make(work, kernel_knows=kernel_knows)
+        for directory in touched:
+            self.changes.touch(directory)
+        return result
+
+    async def _create(
+        self, parent: Place, name: bytes, mode: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        if not parent.under_ingest:
+            return await super()._create(parent, name, mode, ctx)
+        inode = await self._new(parent, name, Kind.FILE, mode & ~ctx.umask, ctx)
+        where = Place(inode.id, True)
+        handle = self._spool_handle(where, writing=True)
+        return FileInfo(fh=handle, keep_cache=True), describe(self.store, where, inode)
+
+    async def _make(
+        self, parent: Place, name: bytes, kind: Kind, mode: int, ctx: RequestContext, target: bytes | None = None
+    ) -> EntryAttributes:
+        if not parent.under_ingest:
+            return await super()._make(parent, name, kind, mode, ctx, target)
+        umask = 0 if kind is Kind.SYMLINK else ctx.umask
+        inode = await self._new(parent, name, kind, mode & ~umask, ctx, target)
+        if inode.is_directory:
+            self.changes.touch(inode.id)
+        return describe(self.store, Place(inode.id, True), inode)
+
+    async def _new(
+        self, parent: Place, name: bytes, kind: Kind, mode: int, ctx: RequestContext, target: bytes | None = None
+    ) -> Inode:
+        return await self._ingest(
+            lambda txn: door.create(txn, parent.inode_id, name, kind, mode, ctx.uid, ctx.gid, target), parent.inode_id
+        )
+
+    async def _link(self, where: Place, parent: Place, name: bytes) -> EntryAttributes:
+        if not parent.under_ingest:
+            return await super()._link(where, parent, name)
+        await self._ingest(
+            lambda txn: door.link(txn, txn.catalog.inode(where.inode_id), parent.inode_id, name), parent.inode_id
+        )
+        return self._describe(where)
+
+    def _gone(self, parent: Place, gone: Sequence[Inode]) -> None:
+        super()._gone(parent, gone)
+        if parent.under_ingest:
+            self.changes.touch(parent.inode_id)
+
+    async def _rename(self, old: Place, name: bytes, new: Place, new_name: bytes, flags: int) -> None:
+        if not old.under_ingest:
+            return await super()._rename(old, name, new, new_name, flags)
+
+        def move(txn: Transaction) -> list[Inode]:
+            if flags & pyfuse3.RENAME_EXCHANGE:
+                raise FUSEError(errno.EINVAL)
+            if flags & pyfuse3.RENAME_NOREPLACE and txn.catalog.entry(new.inode_id, new_name) is not None:
+                raise FUSEError(errno.EEXIST)
+            return door.rename(txn, old.inode_id, name, new.inode_id, new_name)
+
+        # A move of something sealed moves it in the served tree too, which the kernel cannot know.
+        gone = await self._ingest(move, old.inode_id, new.inode_id, kernel_knows=False)
+        self._gone(new, gone)
+        moved = self.store.catalog.entry(new.inode_id, new_name)
+        if moved is not None:
+            for path in tree.walk(self.store.catalog, self.store.catalog.inode(moved.inode_id)):
+                if path[1].is_directory:
+                    self.changes.touch(path[1].id)
+        return None
+
+    async def _setattr(
+        self, where: Place, attr: EntryAttributes, fields: pyfuse3.SetattrFields, ctx: RequestContext
+    ) -> EntryAttributes:
+        try:
+            inode = self._inode(where)
+        except NotFound:
+            return await self._setattr_nameless(where, attr, fields)
+        if not where.under_ingest:
+            return await super()._setattr(where, attr, fields, ctx)
+        if fields.update_size and inode.state is not State.OPEN:
+            await self._supersede(inode, copy=attr.st_size > 0)
+            raise FUSEError(errno.ESTALE)
+        if fields.update_size:
+            await trio.to_thread.run_sync(self.spool.truncate, inode.id, attr.st_size)
+        if fields.update_mtime and inode.state is State.OPEN:
+            await trio.to_thread.run_sync(self.spool.set_times, inode.id, attr.st_mtime_ns)
+        if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_mtime:
+
+            def change(txn: Transaction) -> None:
+                changed = with_attributes(txn.catalog.inode(where.inode_id), attr, fields)
+                txn.put_inode(changed)
+                door.mark_changed(txn, changed)
+
+            await self._ingest(change)
+        if inode.is_directory:
+            self.changes.touch(inode.id)
+        self._touch(where)
+        return self._describe(where)
+
+    async def _setattr_nameless(
+        self, where: Place, attr: EntryAttributes, fields: pyfuse3.SetattrFields
+    ) -> EntryAttributes:
+        """An unlinked file that is still open can be truncated; its other attributes no one will see again."""
+        attributes = self._getattr(where)
+        if fields.update_size and where.under_ingest:
+            await trio.to_thread.run_sync(self.spool.truncate, where.inode_id, attr.st_size)
+            attributes.st_size = attr.st_size
+        return attributes

@@ -1,0 +1,134 @@
+"""Mount points as the system lists them: found, cleared when their daemon is dead, tuned, unmounted.
+
+Nothing here touches a path inside a mount: a process that asks its own mount for anything waits for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from zipfs.errors import StoreBusy, ZipfsError
+
+SUBTYPE = "fuse.zipfs"
+READ_AHEAD_KIB = 16 << 10
+MAX_BACKGROUND = 64
+CONGESTION_THRESHOLD = 48
+
+
+class MountFailed(ZipfsError):
+    """{0} cannot be mounted at {1}: {2}"""
+
+    exit_code = 6
+
+
+class UnmountFailed(ZipfsError):
+    """{0} cannot be unmounted: {1}"""
+
+    exit_code = 6
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    path: str
+    device: str
+    """MAJOR:MINOR."""
+    kind: str
+    source: str
+
+
+def mount_points() -> Iterator[MountPoint]:
+    """Every mount that this process sees, in the order they were made."""
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        fields = line.split(" ")
+        separator = fields.index("-")
+        yield MountPoint(_unescape(fields[4]), fields[2], fields[separator + 1], _unescape(fields[separator + 2]))
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes space, tab, newline and backslash as three octal digits."""
+    parts = text.split("\\")
+    return parts[0] + "".join(chr(int(part[:3], 8)) + part[3:] for part in parts[1:])
+
+
+def find(path: str) -> MountPoint | None:
+    """The mount at a path, the topmost if there are several."""
+    real = os.path.join(
+        os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(os.path.abspath(path))
+    )
+    found = [point for point in mount_points() if point.path in (real, os.path.abspath(path))]
+    return found[-1] if found else None
+
+
+def is_dead(path: str) -> bool:
+    """Whether the mount at a path has lost its daemon."""
+    probe = subprocess.run(["stat", "-f", "--", path], capture_output=True, timeout=20, check=False)
+    return probe.returncode != 0 and b"not connected" in probe.stderr
+
+
+def clear_stale(path: str) -> bool:
+    """Unmount what a dead daemon has left at a path; True if there was something. Raises UnmountFailed."""
+    cleared = False
+    while (point := find(path)) is not None and point.kind == SUBTYPE and is_dead(path):
+        unmount(path, lazy=True)
+        cleared = True
+    return cleared
+
+
+def unmount(path: str, *, lazy: bool = False) -> None:
+    """Raises StoreBusy where something is still open there, UnmountFailed otherwise."""
+    tool = ["umount"] if os.geteuid() == 0 else [shutil.which("fusermount3") or "fusermount3", "-u"]
+    command = [*tool, *(["-l" if tool[0] == "umount" else "-z"] if lazy else []), "--", path]
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnmountFailed(path, error) from error
+    if done.returncode == 0:
+        return
+    if "busy" in done.stderr:
+        users = ", ".join(users_of(path)) or "somebody has a file or a directory of it open"
+        raise StoreBusy(path, f"{users}. Close it and try again, or use --lazy")
+    raise UnmountFailed(path, done.stderr.strip())
+
+
+def users_of(path: str, at_most: int = 5) -> list[str]:
+    """`name (pid)` of processes that have something at or below a path open or as their directory."""
+    found: list[str] = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and len(found) < at_most and _uses(process, path):
+            found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+    return found
+
+
+def _uses(process: Path, path: str) -> bool:
+    links = [process / "cwd", process / "root"]
+    try:
+        links += list((process / "fd").iterdir())
+        targets = [os.readlink(link) for link in links]
+    except OSError:
+        return False  # gone by now, or somebody else's
+    return any(target == path or target.startswith(path + "/") for target in targets)
+
+
+def tune(path: str) -> bool:
+    """Let the kernel ask for more at a time: only root may. Returns whether it was done."""
+    point = find(path)
+    if point is None:
+        return False
+    minor = point.device.split(":")[1]
+    settings = {
+        f"/sys/class/bdi/{point.device}/read_ahead_kb": READ_AHEAD_KIB,
+        f"/sys/fs/fuse/connections/{minor}/max_background": MAX_BACKGROUND,
+        f"/sys/fs/fuse/connections/{minor}/congestion_threshold": CONGESTION_THRESHOLD,
+    }
+    try:
+        for file, value in settings.items():
+            Path(file).write_text(str(value))
+    except OSError:
+        return False
+    return True

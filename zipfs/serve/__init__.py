@@ -1,0 +1,12 @@
+"""Reading the tree, with no word of FUSE.
+
+from zipfs.serve import Library
+
+with Library(Path("/store")) as library:
+    library.read("my-model/config.json")
+"""
+
+from zipfs.serve.content import Content, open_content
+from zipfs.serve.library import Library, Node
+
+__all__ = ["Content", "Library", "Node", "open_content"]

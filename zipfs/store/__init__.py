@@ -1,0 +1,1 @@
+"""Packs, catalog and manifest log: everything durable. `FORMAT.md` describes the bytes."""

@@ -1,0 +1,53 @@
+"""Named points at which a test can make this process die as if the power of the process had been cut.
+
+`ZIPFS_FAULT=ingest.pack-synced` kills the process with SIGKILL when it reaches that point; `name:3` on the third time.
+`POINTS` lists every name, so that a test which walks them all cannot miss one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from typing import Final
+
+POINTS: Final = (
+    "seal.begin",
+    "seal.logged",
+    "seal.committed",
+    "ingest.begin",
+    "ingest.pack-written",
+    "ingest.pack-synced",
+    "ingest.pack-verified",
+    "ingest.pack-renamed",
+    "ingest.logged",
+    "ingest.committed",
+    "ingest.spool-freed",
+    "delete.logged",
+    "delete.committed",
+    "delete.spool-freed",
+    "gc.begin",
+    "gc.pack-synced",
+    "gc.pack-renamed",
+    "gc.moved-logged",
+    "gc.moved",
+    "gc.pack-dropped",
+    "gc.pack-unlinked",
+    "gc.snapshot-synced",
+    "gc.snapshot-renamed",
+    "gc.snapshot-committed",
+)
+
+_armed, _, _nth = os.environ.get("ZIPFS_FAULT", "").partition(":")
+if _armed and _armed not in POINTS:
+    raise SystemExit(f"ZIPFS_FAULT={_armed} names no fault point; known: {', '.join(POINTS)}")
+_seen: Counter[str] = Counter()
+
+
+def point(name: str) -> None:
+    """Die here if the environment says so."""
+    if name != _armed:
+        return
+    _seen[name] += 1
+    if _seen[name] == int(_nth or 1):
+        os.kill(os.getpid(), signal.SIGKILL)

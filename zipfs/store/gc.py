@@ -1,0 +1,230 @@
+"""Collection: packs that nothing needs are deleted, sparse ones rewritten, the manifest log made short.
+
+A blob is needed by the extents of a file, and as the base of a blob that is needed. Everything is done under the pack
+lock. New packs are on disk and in the catalog before old ones are deleted, so a kill at any instant costs space at
+most, which the next collection frees. Readers hold the packs that they read from open and notice nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from zipfs.errors import PackDamaged
+from zipfs.store import faults
+from zipfs.store.packformat import PackedBlob
+from zipfs.store.packs import PackFile, PackWriter
+from zipfs.store.rows import BlobId, InodeId, PackName
+from zipfs.store.store import Store
+from zipfs.store.transaction import compact
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+SPARSE = 0.7
+"""Packs with a smaller live part are rewritten: copying 0.7 to free 0.3 is about where it stops to pay."""
+_REWRITTEN_PACK_NBYTES = 1 << 30
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a collection did. `damaged` names packs that could not be rewritten because of what they hold."""
+
+    packs_deleted: int = 0
+    packs_rewritten: int = 0
+    blobs_dropped: int = 0
+    freed_nbytes: int = 0
+    damaged: tuple[str, ...] = ()
+
+
+def collect(store: Store, report: Report = lambda what, done, total: None) -> Collected:
+    """Free what nothing needs; the caller holds the pack lock. Raises CatalogDamaged before anything is deleted."""
+    faults.point("gc.begin")
+    collected = Collected()
+    before = _packs_nbytes(store)
+    for part in store.packs.parts():
+        part.unlink(missing_ok=True)
+    _check_catalog(store, report)
+    live = _live_blobs(store)
+    dead = [row[0] for row in store.catalog.query("SELECT id FROM blobs") if row[0] not in live]
+    collected.blobs_dropped = len(dead)
+    _drop_dead_packs(store, live, collected)
+    _rewrite_sparse(store, live, collected, report)
+    _delete_unlisted(store, collected)
+    _attribute(store)
+    compact(store.catalog, store.manifests, store.packs)
+    collected.freed_nbytes = before - _packs_nbytes(store)
+    return collected
+
+
+def _packs_nbytes(store: Store) -> int:
+    return sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
+
+
+def _check_catalog(store: Store, report: Report) -> None:
+    """Nothing is deleted on the word of a catalog whose rows do not match their checksums."""
+    rows = store.catalog.query("SELECT id FROM inodes")
+    for done, row in enumerate(rows):
+        inode = store.catalog.inode(InodeId(row[0]))
+        if inode.state == "stored":
+            store.catalog.extents(inode)
+        report("checking files", done + 1, len(rows))
+
+
+def _live_blobs(store: Store) -> set[BlobId]:
+    return {
+        BlobId(row[0])
+        for row in store.catalog.query(
+            "SELECT blob_id FROM extents UNION SELECT base_id FROM blobs WHERE base_id IS NOT NULL"
+            " AND id IN (SELECT blob_id FROM extents)"
+        )
+    }
+
+
+def _blobs_by_pack(store: Store) -> dict[PackName, list[tuple[BlobId, int]]]:
+    """(blob, stored bytes) of every pack in the catalog."""
+    found: dict[PackName, list[tuple[BlobId, int]]] = {name: [] for name in store.catalog.packs()}
+    rows = store.catalog.query("SELECT packs.name, blobs.id, stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id")
+    for name, blob_id, nbytes in rows:
+        found[PackName(name)].append((BlobId(blob_id), nbytes))
+    return found
+
+
+def _drop_dead_packs(store: Store, live: set[BlobId], collected: Collected) -> None:
+    dead = [name for name, blobs in _blobs_by_pack(store).items() if not any(blob in live for blob, _ in blobs)]
+    if dead:
+        _replace(store, None, [], dead, collected)
+
+
+def _rewrite_sparse(store: Store, live: set[BlobId], collected: Collected, report: Report) -> None:
+    sizes = store.catalog.packs()
+    sparse: list[tuple[PackName, int]] = []
+    for name, blobs in _blobs_by_pack(store).items():
+        live_nbytes = sum(nbytes for blob, nbytes in blobs if blob in live)
+        all_nbytes = sum(nbytes for _, nbytes in blobs)
+        if live_nbytes < SPARSE * max(all_nbytes, sizes[name] - (1 << 16)):
+            sparse.append((name, live_nbytes))
+    total = sum(nbytes for _, nbytes in sparse)
+    done = 0
+    group: list[PackName] = []
+    group_nbytes = 0
+    for name, nbytes in sparse:
+        if group and group_nbytes + nbytes > _REWRITTEN_PACK_NBYTES:
+            _rewrite(store, group, live, collected)
+            done += group_nbytes
+            report("rewriting packs", done, total)
+            group, group_nbytes = [], 0
+        group.append(name)
+        group_nbytes += nbytes
+    if group:
+        _rewrite(store, group, live, collected)
+        report("rewriting packs", total, total)
+
+
+def _rewrite(store: Store, names: Sequence[PackName], live: set[BlobId], collected: Collected) -> None:
+    """Copy what is live of some packs into a new one, then delete them."""
+    writer = PackWriter(store.packs)
+    rewritten: list[PackName] = []
+    try:
+        for name in names:
+            try:
+                _copy(store, writer, name, live)
+            except PackDamaged as error:
+                collected.damaged += (str(error),)
+            else:
+                rewritten.append(name)
+        if rewritten:
+            writer.sync()
+            faults.point("gc.pack-synced")
+            verify_stored(writer.file, writer.blobs)
+            writer.publish("gc.pack-renamed")
+            _replace(store, writer, writer.blobs, rewritten, collected)
+            collected.packs_rewritten += len(rewritten)
+        else:
+            writer.abandon()
+    except BaseException:
+        if writer.name not in store.catalog.packs():
+            writer.abandon()
+        raise
+
+
+def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId]) -> None:
+    """Append the live blobs of a pack; all of them or none."""
+    source = store.packs.open(name)
+    start = len(writer.blobs)
+    # A blob may be listed by several packs after a kill: only the copy that the catalog names counts.
+    here = {blob for blob, _ in _blobs_by_pack(store)[name]}
+    try:
+        for packed in source.index():
+            if packed.blob.id in live and packed.blob.id in here:
+                writer.copy_blob(packed, source)
+        if {packed.blob.id for packed in writer.blobs[start:]} != here & live:
+            raise PackDamaged(source.where, 0, "its index does not list what the catalog knows to be in it")
+    except PackDamaged:
+        writer.rewind(start)
+        raise
+
+
+def verify_stored(file: PackFile, blobs: Sequence[PackedBlob]) -> None:
+    """Read stored frames back from the disk and compare their checksums; raises PackDamaged."""
+    file.forget_cached()
+    for packed in blobs:
+        checksum = xxhash.xxh3_64()
+        at = packed.blob.pack_offset
+        for nbytes in packed.blob.frames.tolist():
+            checksum.update(file.read(at, nbytes))
+            at += nbytes
+        if checksum.intdigest() != packed.stored_sum:
+            raise PackDamaged(
+                file.where,
+                packed.blob.pack_offset,
+                f"stored bytes of blob {packed.blob.id} do not match their checksum",
+            )
+
+
+def _replace(
+    store: Store, writer: PackWriter | None, blobs: Sequence[PackedBlob], old: Sequence[PackName], collected: Collected
+) -> None:
+    """Commit a new pack in place of old ones, then delete their files."""
+    with store.transaction(durable=True, fault="gc.moved") as txn:
+        if writer is not None:
+            txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in blobs])
+        for name in old:
+            txn.drop_pack(name)
+    faults.point("gc.pack-dropped")
+    for name in old:
+        store.packs.unlink(name)
+        faults.point("gc.pack-unlinked")
+    collected.packs_deleted += len(old)
+
+
+def _delete_unlisted(store: Store, collected: Collected) -> None:
+    """Packs that no catalog row names: of an ingest or a collection that was killed before or after its commit."""
+    with store.transaction():
+        listed = store.catalog.packs()  # inside a transaction, so that everything logged is applied
+    for name in list(store.packs.names()):
+        if name not in listed:
+            store.packs.unlink(name)
+            collected.packs_deleted += 1
+
+
+def _attribute(store: Store) -> None:
+    """Count the bytes of each blob for one of the files that still hold it, so that `du` adds up."""
+    owned: dict[int, int] = defaultdict(int)
+    rows = store.catalog.query(
+        "SELECT owner, sum(stored_nbytes) FROM (SELECT blob_id, min(inode_id) AS owner FROM extents GROUP BY blob_id)"
+        " JOIN blobs ON blobs.id = blob_id GROUP BY owner"
+    )
+    owned.update(rows)
+    changed = [
+        (InodeId(row[0]), owned[row[0]])
+        for row in store.catalog.query("SELECT id, stored_nbytes FROM inodes WHERE state = 'stored'")
+        if owned[row[0]] != row[1]
+    ]
+    if changed:
+        with store.transaction() as txn:
+            for inode_id, nbytes in changed:
+                txn.set_stored_nbytes(inode_id, nbytes)

@@ -1,0 +1,133 @@
+"""The bytes of a pack: header, frames, index, trailer. Pure. `FORMAT.md` has the details.
+
+The index alone suffices to list and decode what a pack holds. Every byte is covered by a checksum: frames by one per
+blob in the index, the index and the header by the trailer.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xxhash
+import zstandard
+
+from zipfs.errors import PackDamaged, UnknownVersion
+from zipfs.store.rows import BaseRef, Blob, BlobId, PackName, frame_count
+
+MAGIC: Final = b"ZFSPACK1"
+END_MAGIC: Final = b"ZFSPEND1"
+VERSION: Final = 1
+HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, name
+TRAILER: Final = struct.Struct("<QQQQ8s")  # index offset, index length, index checksum, checksum of the rest, magic
+MAX_INDEX_NBYTES: Final = 1 << 30
+MAX_INDEX_TEXT_NBYTES: Final = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlob:
+    """A blob as its pack's index lists it; `stored_sum` is the XXH3-64 of its frames as they are stored."""
+
+    blob: Blob
+    stored_sum: int
+
+
+def header(name: PackName) -> bytes:
+    return HEADER.pack(MAGIC, VERSION, 0, name)
+
+
+def encode_index(blobs: Sequence[PackedBlob]) -> bytes:
+    rows = [
+        {
+            "id": int(packed.blob.id),
+            "nbytes": packed.blob.nbytes,
+            "xxh3_128": packed.blob.fingerprint.hex(),
+            "dtype": packed.blob.dtype,
+            "shape": list(packed.blob.shape),
+            "base": None if packed.blob.base is None else [int(packed.blob.base.blob_id), packed.blob.base.offset],
+            "offset": packed.blob.pack_offset,
+            "frames": packed.blob.frames.tolist(),
+            "stored_sum": packed.stored_sum,
+        }
+        for packed in blobs
+    ]
+    return zstandard.compress(json.dumps({"blobs": rows}, separators=(",", ":")).encode(), 9)
+
+
+def trailer(name: PackName, index_offset: int, index: bytes) -> bytes:
+    index_sum = xxhash.xxh3_64_intdigest(index)
+    return TRAILER.pack(
+        index_offset, len(index), index_sum, _rest_sum(name, index_offset, len(index), index_sum), END_MAGIC
+    )
+
+
+def _rest_sum(name: PackName, *fields: int) -> int:
+    return xxhash.xxh3_64_intdigest(header(name) + struct.pack("<QQQ", *fields))
+
+
+def check_header(data: bytes, name: PackName, where: str) -> None:
+    """Raises PackDamaged or UnknownVersion unless `data` is the header of pack `name`."""
+    if len(data) != HEADER.size:
+        raise PackDamaged(where, 0, "shorter than a header")
+    magic, version, reserved, found = HEADER.unpack(data)
+    if magic != MAGIC or reserved != 0:
+        raise PackDamaged(where, 0, "does not begin like a pack")
+    if version != VERSION:
+        raise UnknownVersion(f"pack {where}", version, VERSION)
+    if found != name:
+        raise PackDamaged(where, 0, f"names itself {found.hex()}")
+
+
+def locate_index(data: bytes, name: PackName, nbytes: int, where: str) -> tuple[int, int, int]:
+    """(offset, length, checksum) of the index from a trailer; raises PackDamaged."""
+    at = nbytes - TRAILER.size
+    if len(data) != TRAILER.size or at < HEADER.size:
+        raise PackDamaged(where, max(at, 0), "too short to hold a trailer")
+    offset, length, index_sum, rest_sum, magic = TRAILER.unpack(data)
+    if magic != END_MAGIC:
+        raise PackDamaged(where, at, "does not end like a pack")
+    if rest_sum != _rest_sum(name, offset, length, index_sum):
+        raise PackDamaged(where, at, "checksum of header and trailer does not match")
+    if length > MAX_INDEX_NBYTES or offset < HEADER.size or offset + length != at:
+        raise PackDamaged(where, at, "trailer points outside of the pack")
+    return offset, length, index_sum
+
+
+def decode_index(data: bytes, index_sum: int, name: PackName, index_offset: int, where: str) -> list[PackedBlob]:
+    """The blobs of pack `name`. Raises PackDamaged for an index that is altered or does not fit the pack."""
+    if xxhash.xxh3_64_intdigest(data) != index_sum:
+        raise PackDamaged(where, index_offset, "checksum of the index does not match")
+    try:
+        if zstandard.frame_content_size(data) > MAX_INDEX_TEXT_NBYTES:
+            raise ValueError("absurd length")
+        document = json.loads(zstandard.decompress(data))
+        packed = [_packed_blob(row, name) for row in document["blobs"]]
+    except (ValueError, KeyError, TypeError, OverflowError, zstandard.ZstdError) as error:
+        raise PackDamaged(where, index_offset, f"index cannot be read: {error}") from error
+    for entry in packed:
+        blob = entry.blob
+        if blob.pack_offset < HEADER.size or blob.pack_offset + blob.stored_nbytes > index_offset:
+            raise PackDamaged(where, index_offset, f"index puts blob {blob.id} outside of the frames")
+    return packed
+
+
+def _packed_blob(row: Any, name: PackName) -> PackedBlob:
+    base = row["base"]
+    blob = Blob(
+        id=BlobId(int(row["id"])),
+        nbytes=int(row["nbytes"]),
+        fingerprint=bytes.fromhex(row["xxh3_128"]),
+        dtype=str(row["dtype"]),
+        shape=tuple(int(size) for size in row["shape"]),
+        base=None if base is None else BaseRef(BlobId(int(base[0])), int(base[1])),
+        pack=name,
+        pack_offset=int(row["offset"]),
+        frames=np.array(row["frames"], np.uint32),
+    )
+    if blob.nbytes <= 0 or len(blob.fingerprint) != 16 or len(blob.frames) != frame_count(blob.nbytes):
+        raise ValueError(f"impossible blob {blob.id}")
+    return PackedBlob(blob, int(row["stored_sum"]))

@@ -1,0 +1,253 @@
+"""Packs on disk: one writer at a time for a new pack, any number of readers.
+
+A pack is written to `<name>.pack.part`, which no reader looks at, and renamed once its bytes are on disk. From then on
+it never changes. An open `PackFile` stays readable when its pack is deleted, because it holds the file and not the
+name: that is what makes collection safe under readers. `PackDirectory` and `PackFile` may be used from any thread, a
+`PackWriter` from one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from zipfs.errors import PackDamaged
+from zipfs.store import faults, packformat
+from zipfs.store.packformat import PackedBlob
+from zipfs.store.rows import BaseRef, Blob, BlobId, PackName
+
+SUFFIX = ".pack"
+PART_SUFFIX = ".pack.part"
+_IDLE_FILES = 128
+
+
+class PackFile:
+    """An open pack. Closed when the last user lets go of it."""
+
+    __slots__ = ("_fd", "name", "where")
+
+    def __init__(self, name: PackName, fd: int, where: str) -> None:
+        self.name = name
+        self.where = where
+        self._fd = fd
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+    @property
+    def nbytes(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Exactly `nbytes` bytes; raises PackDamaged where the disk fails or the pack ends before."""
+        try:
+            data = os.pread(self._fd, nbytes, offset)
+            while len(data) < nbytes:
+                more = os.pread(self._fd, nbytes - len(data), offset + len(data))
+                if not more:
+                    raise PackDamaged(self.where, offset, f"ends {nbytes - len(data)} bytes too early")
+                data += more
+        except OSError as error:
+            raise PackDamaged(self.where, offset, f"cannot be read: {error.strerror}") from error
+        return data
+
+    def forget_cached(self) -> None:
+        """Have the next read come from the disk and not from the page cache."""
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def index(self) -> list[PackedBlob]:
+        """What the pack holds; raises PackDamaged."""
+        packformat.check_header(self.read(0, packformat.HEADER.size), self.name, self.where)
+        nbytes = self.nbytes
+        at = max(0, nbytes - packformat.TRAILER.size)
+        trailer = self.read(at, nbytes - at)
+        offset, length, index_sum = packformat.locate_index(trailer, self.name, nbytes, self.where)
+        return packformat.decode_index(self.read(offset, length), index_sum, self.name, offset, self.where)
+
+
+class PackDirectory:
+    """The packs of a store, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._open: OrderedDict[PackName, PackFile] = OrderedDict()
+
+    def path_of(self, name: PackName) -> Path:
+        return self.path / (name.hex() + SUFFIX)
+
+    def open(self, name: PackName) -> PackFile:
+        """Raises FileNotFoundError where the pack is gone; the caller then looks up the blob again."""
+        with self._lock:
+            file = self._open.get(name)
+            if file is not None:
+                self._open.move_to_end(name)
+                return file
+            path = self.path_of(name)
+            file = PackFile(name, os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path))
+            self._keep(file)
+            return file
+
+    def adopt(self, file: PackFile) -> None:
+        """Make a pack that is still being written readable under its name."""
+        with self._lock:
+            self._keep(file)
+
+    def forget(self, name: PackName) -> None:
+        with self._lock:
+            self._open.pop(name, None)
+
+    def _keep(self, file: PackFile) -> None:
+        self._open[file.name] = file
+        while len(self._open) > _IDLE_FILES:
+            self._open.popitem(last=False)
+
+    def names(self) -> Iterator[PackName]:
+        """Every finished pack on disk, in no order."""
+        for path in self.path.iterdir():
+            if path.name.endswith(SUFFIX):
+                try:
+                    name = bytes.fromhex(path.name.removesuffix(SUFFIX))
+                except ValueError:
+                    continue
+                if len(name) == 16:
+                    yield PackName(name)
+
+    def parts(self) -> Iterator[Path]:
+        """Packs whose writing was never finished. Only the holder of the pack lock may delete them."""
+        return (path for path in self.path.iterdir() if path.name.endswith(PART_SUFFIX))
+
+    def unlink(self, name: PackName) -> None:
+        self.forget(name)
+        self.path_of(name).unlink(missing_ok=True)
+
+
+class PackWriter:
+    """A pack being written. Blobs are appended one after the other, each frame by frame.
+
+    Ends with `publish`, or with `abandon`, which removes every trace.
+    """
+
+    def __init__(self, directory: PackDirectory) -> None:
+        self._directory = directory
+        self.name = PackName(os.urandom(16))
+        self._part = directory.path / (self.name.hex() + PART_SUFFIX)
+        self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        directory.adopt(PackFile(self.name, os.dup(self._fd), str(self._part)))
+        self._offset = 0
+        self._start = 0
+        self._frames: list[int] = []
+        self._sum = xxhash.xxh3_64()
+        self.blobs: list[PackedBlob] = []
+        self._write(packformat.header(self.name))
+
+    @property
+    def nbytes(self) -> int:
+        return self._offset
+
+    def _write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, self._offset)
+            self._offset += written
+            view = view[written:]
+
+    def begin_blob(self) -> None:
+        self._start = self._offset
+        self._frames = []
+        self._sum = xxhash.xxh3_64()
+
+    def append_frame(self, frame: bytes | memoryview) -> None:
+        self._write(frame)
+        self._frames.append(len(frame))
+        self._sum.update(frame)
+
+    def drop_blob(self) -> None:
+        """Take back the frames appended since `begin_blob`."""
+        self._offset = self._start
+
+    def end_blob(
+        self,
+        blob_id: BlobId,
+        nbytes: int,
+        fingerprint: bytes,
+        dtype: str,
+        shape: tuple[int, ...],
+        base: BaseRef | None,
+    ) -> Blob:
+        """List the frames appended since `begin_blob` as a blob of `nbytes` raw bytes."""
+        frames = np.array(self._frames, np.uint32)
+        blob = Blob(blob_id, nbytes, fingerprint, dtype, shape, base, self.name, self._start, frames)
+        self.blobs.append(PackedBlob(blob, self._sum.intdigest()))
+        return blob
+
+    def copy_blob(self, packed: PackedBlob, source: PackFile) -> Blob:
+        """Append a blob of another pack as it is stored; raises PackDamaged unless its stored bytes are intact."""
+        blob = packed.blob
+        self.begin_blob()
+        at = blob.pack_offset
+        for nbytes in blob.frames.tolist():
+            self.append_frame(source.read(at, nbytes))
+            at += nbytes
+        if self._sum.intdigest() != packed.stored_sum:
+            raise PackDamaged(
+                source.where, blob.pack_offset, f"stored bytes of blob {blob.id} do not match their checksum"
+            )
+        moved = blob.moved(self.name, self._start)
+        self.blobs.append(PackedBlob(moved, packed.stored_sum))
+        return moved
+
+    def rewind(self, count: int) -> None:
+        """Take back all but the first `count` blobs."""
+        self._offset = packformat.HEADER.size
+        del self.blobs[count:]
+        if self.blobs:
+            last = self.blobs[-1].blob
+            self._offset = last.pack_offset + last.stored_nbytes
+
+    def sync(self) -> None:
+        """Write index and trailer; on return the pack's bytes are on disk, still under its temporary name."""
+        index = packformat.encode_index(self.blobs)
+        end = packformat.trailer(self.name, self._offset, index)
+        self._write(index)
+        self._write(end)
+        os.ftruncate(self._fd, self._offset)
+        os.fsync(self._fd)
+
+    @property
+    def file(self) -> PackFile:
+        """The pack as its readers see it."""
+        return self._directory.open(self.name)
+
+    def publish(self, fault_point: str) -> None:
+        """Give the synced pack its name, durably."""
+        os.rename(self._part, self._directory.path_of(self.name))
+        faults.point(fault_point)
+        sync_directory(self._directory.path)
+        self._directory.forget(self.name)
+        self._close()
+
+    def abandon(self) -> None:
+        self._directory.forget(self.name)
+        self._part.unlink(missing_ok=True)
+        self._directory.path_of(self.name).unlink(missing_ok=True)
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,39 @@
+"""Removing names from the tree, and the raw content that goes with the last of them.
+
+What was stored stays in its packs until a collection finds that nothing needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zipfs.store import faults, tree
+from zipfs.store.rows import Inode, InodeId, State
+from zipfs.store.store import Store
+
+
+def free_spool(store: Store, gone: Iterable[Inode]) -> None:
+    """Delete the spool files of inodes that are gone. Whoever has one open keeps it."""
+    for inode in gone:
+        if inode.state in (State.OPEN, State.SEALED):
+            store.spool_path(inode.id).unlink(missing_ok=True)
+
+
+def unlink(store: Store, parent_id: InodeId, name: bytes) -> int:
+    """Remove the name of a file or symlink; returns the sequence number of the change. Raises PathError."""
+    with store.transaction(fault="delete") as txn:
+        gone = tree.unlink(txn, parent_id, name)
+    free_spool(store, [gone] if gone else [])
+    faults.point("delete.spool-freed")
+    return txn.seq
+
+
+def remove(store: Store, path: bytes) -> list[Inode]:
+    """Remove a path of the served tree and all below it; returns the inodes that are gone. Raises PathError."""
+    parent = tree.resolve(store.catalog, b"/".join(tree.components(path)[:-1]))
+    name = tree.components(path)[-1]
+    with store.transaction(durable=True, fault="delete") as txn:
+        gone = tree.remove_tree(txn, parent.id, name)
+    free_spool(store, gone)
+    faults.point("delete.spool-freed")
+    return gone

@@ -1,0 +1,182 @@
+"""Making a store whole again from what is intact: a catalog from packs and manifests, packs from the catalog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zipfs.errors import Damaged, StoreBusy
+from zipfs.store import tree
+from zipfs.store.blobs import FrameCache
+from zipfs.store.catalog import Catalog, Position
+from zipfs.store.check import Problem, decode_problem
+from zipfs.store.gc import Report
+from zipfs.store.locks import FileLock
+from zipfs.store.manifests import ManifestLog
+from zipfs.store.packs import PackDirectory, PackWriter, sync_directory
+from zipfs.store.record import Record
+from zipfs.store.rows import BlobId, InodeId, PackName
+from zipfs.store.store import Store, create_catalog, read_marker
+from zipfs.store.transaction import Transaction, compact
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What a rebuild found. `lost` names what could not be brought back, and why."""
+
+    packs: int = 0
+    blobs: int = 0
+    files: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
+def rebuild(path: Path, report: Report = lambda what, done, total: None) -> Rebuilt:
+    """Make the catalog of the store at `path` anew from its packs and manifests. Nobody else may have the store open.
+
+    The old catalog is replaced when the new one is complete. Sketches are not in it; `lineage.make_sketches` adds them.
+    Raises NotAStore, StoreBusy, Damaged.
+    """
+    store_id = read_marker(path)
+    use = FileLock(path / "locks" / "use")
+    if not use.try_acquire():
+        raise StoreBusy(path, "a catalog can be rebuilt only while nothing else has the store open; unmount it first")
+    try:
+        packs = PackDirectory(path / "packs")
+        manifests = ManifestLog(path / "manifests", store_id)
+        rebuilt = Rebuilt()
+        segment, records, end = _best_segment(manifests, rebuilt)
+        fresh = path / "catalog.db.new"
+        create_catalog(fresh, store_id, segment)
+        catalog = Catalog(fresh)
+        catalog.db.execute("BEGIN IMMEDIATE")
+        catalog.db.execute("PRAGMA defer_foreign_keys = ON")
+        txn = Transaction(catalog)
+        _add_packs(txn, packs, rebuilt, report)
+        for done, entry in enumerate(records):
+            entry.changes.packs.clear()  # what is on disk counts, and is there already
+            txn.apply(entry.changes, packs)
+            report("replaying manifests", done + 1, len(records))
+        _leave_out_lost(catalog, rebuilt)
+        txn.set_position(Position(segment, end, records[-1].seq))
+        catalog.db.execute("COMMIT")
+        rebuilt.files = catalog.query("SELECT count(*) FROM inodes WHERE kind = 'file'")[0][0]
+        catalog.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        catalog.close()
+        _swap(path, fresh)
+        # What follows the last good record is no longer needed, and must not be taken for a record later.
+        manifests.truncate(segment, end)
+        manifests.close()
+        return rebuilt
+    finally:
+        use.release()
+
+
+def _best_segment(manifests: ManifestLog, rebuilt: Rebuilt) -> tuple[int, list[Record], int]:
+    """The segment that goes furthest. Each begins with a snapshot, so one suffices."""
+    best: tuple[int, list[Record], int] | None = None
+    for segment in manifests.segments():
+        records: list[Record] = []
+        try:
+            records.extend(manifests.read(segment, 0))
+        except Damaged as error:
+            rebuilt.lost.append(f"changes to the tree after a damaged record: {error}")
+        if records and (best is None or records[-1].seq >= best[1][-1].seq):
+            best = (segment, records, records[-1].end)
+    if best is None:
+        raise Damaged(manifests.directory, "no segment of the manifest log can be read, so the tree cannot be rebuilt")
+    return best
+
+
+def _add_packs(txn: Transaction, packs: PackDirectory, rebuilt: Rebuilt, report: Report) -> None:
+    names = sorted(packs.names())
+    for done, name in enumerate(names):
+        file = packs.open(name)
+        try:
+            blobs = [packed.blob for packed in file.index()]
+        except Damaged as error:
+            rebuilt.lost.append(str(error))
+            continue
+        txn.add_pack(name, file.nbytes, blobs)
+        rebuilt.packs += 1
+        rebuilt.blobs += len(blobs)
+        report("reading packs", done + 1, len(names))
+
+
+def _leave_out_lost(catalog: Catalog, rebuilt: Rebuilt) -> None:
+    """Drop blobs whose base is gone and extents whose blob is gone: reading such a file then ends in an error."""
+    catalog.query("DELETE FROM blobs WHERE base_id IS NOT NULL AND base_id NOT IN (SELECT id FROM blobs)")
+    missing = catalog.query(
+        "SELECT DISTINCT inode_id FROM extents WHERE blob_id NOT IN (SELECT id FROM blobs) ORDER BY inode_id"
+    )
+    for (inode_id,) in missing:
+        rebuilt.lost.append(f"content of inode {inode_id}: {_path(catalog, inode_id)}")
+        catalog.query("DELETE FROM extents WHERE inode_id = ?", (inode_id,))
+
+
+def _path(catalog: Catalog, inode_id: int) -> str:
+    return os.fsdecode(tree.served_path(catalog, InodeId(inode_id)))
+
+
+def _swap(path: Path, fresh: Path) -> None:
+    """Put the new catalog in the place of the old one. The old write-ahead log must not outlive its database."""
+    current = path / "catalog.db"
+    for suffix in ("-wal", "-shm"):
+        current.with_name(current.name + suffix).unlink(missing_ok=True)
+    os.replace(fresh, current)
+    for suffix in ("-wal", "-shm"):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    sync_directory(path)
+
+
+def repair(store: Store, problems: Iterable[Problem], report: Report = lambda what, done, total: None) -> list[str]:
+    """Mend what can be mended with the catalog intact; the caller holds the pack lock. Returns what was done.
+
+    A damaged index is written anew from the catalog, a damaged manifest log from a snapshot.
+    """
+    done = []
+    found = list(problems)
+    broken = {problem.where for problem in found if problem.part == "pack" and not problem.harmless}
+    for name in store.catalog.packs():
+        path = store.packs.path_of(name)
+        if str(path) in broken and path.exists():
+            done.append(_rewrite_from_catalog(store, name))
+    if any(problem.part == "manifests" for problem in found):
+        compact(store.catalog, store.manifests, store.packs)
+        done.append("manifest log: written anew from the catalog")
+    return done
+
+
+def _rewrite_from_catalog(store: Store, name: PackName) -> str:
+    """Copy the frames of a pack, as the catalog lists them, into a new one with a good index."""
+    path = store.packs.path_of(name)
+    rows = store.catalog.query(
+        "SELECT blobs.id FROM blobs JOIN packs ON packs.id = pack_id WHERE packs.name = ? ORDER BY pack_offset", (name,)
+    )
+    store.frames = FrameCache(64 << 20)  # nothing that was decoded before may vouch for what is on disk
+    source = store.packs.open(name)
+    writer = PackWriter(store.packs)
+    try:
+        for (blob_id,) in rows:
+            problem = decode_problem(store, BlobId(blob_id))
+            if problem is not None:
+                writer.abandon()
+                return f"{path}: left as it is, because it also holds damaged data: {problem}"
+            blob = store.catalog.blob(BlobId(blob_id))
+            writer.begin_blob()
+            at = blob.pack_offset
+            for nbytes in blob.frames.tolist():
+                writer.append_frame(source.read(at, nbytes))
+                at += nbytes
+            writer.end_blob(blob.id, blob.nbytes, blob.fingerprint, blob.dtype, blob.shape, blob.base)
+        writer.sync()
+        writer.publish("gc.pack-renamed")
+    except BaseException:
+        writer.abandon()
+        raise
+    with store.transaction(durable=True) as txn:
+        txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
+        txn.drop_pack(name)
+    store.packs.unlink(name)
+    return f"{path}: written anew as {store.packs.path_of(writer.name).name}"

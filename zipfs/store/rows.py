@@ -1,0 +1,185 @@
+"""The rows of the catalog as values, and the checksums that guard them.
+
+SQLite does not notice a flipped bit in a page. A wrong blob id or size would then serve wrong bytes whose frames are
+all intact, so every row that leads from a path to bytes carries a checksum of its own columns and is checked whenever
+it is read. Rows of blobs need none: the checksum of a frame is seeded with the blob's id and the frame's number.
+
+Everything here is pure and immutable.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NewType
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from zipfs.codec import FRAME_NBYTES
+
+InodeId = NewType("InodeId", int)
+BlobId = NewType("BlobId", int)
+PackName = NewType("PackName", bytes)
+"""16 random bytes; a pack's file is called by their hexadecimal form."""
+
+ROOT = InodeId(1)
+"""Directory that a mount shows at its top."""
+
+INGEST_ROOT = InodeId(2)
+"""Directory that a mount shows as `ingest/`."""
+
+
+class Kind(enum.StrEnum):
+    FILE = "file"
+    DIRECTORY = "dir"
+    SYMLINK = "symlink"
+
+
+class State(enum.StrEnum):
+    """Where the content of an inode is."""
+
+    OPEN = "open"
+    """In the spool, and may still change."""
+    SEALED = "sealed"
+    """In the spool, final, waiting to be compressed."""
+    STORED = "stored"
+    """In packs, listed by extents."""
+    NONE = "none"
+    """A directory or symlink has no content."""
+
+
+class Area(enum.IntEnum):
+    """Which side of the tree an entry belongs to."""
+
+    SERVED = 0
+    """What a mount shows, outside of `ingest/`."""
+    PENDING = 1
+    """Under `ingest/`, not yet sealed."""
+    ECHO = 2
+    """Under `ingest/`, already sealed: a second name for the served inode, dropped some time later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inode:
+    """A file, directory or symlink. Sizes in bytes; `nbytes` of an OPEN file is that of its spool file instead."""
+
+    id: InodeId
+    kind: Kind
+    state: State
+    mode: int
+    uid: int
+    gid: int
+    nbytes: int
+    mtime_ns: int
+    ctime_ns: int
+    target: bytes | None = None
+    stored_nbytes: int = 0
+    sha256: bytes | None = None
+    layout_sum: int = 0
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind is Kind.DIRECTORY
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    parent_id: InodeId
+    name: bytes
+    inode_id: InodeId
+    area: Area
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes [offset, offset + nbytes) of a file are bytes [blob_offset, blob_offset + nbytes) of a blob."""
+
+    offset: int
+    nbytes: int
+    blob_id: BlobId
+    blob_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRef:
+    """The base of a blob: bytes of blob `blob_id` from `offset` on."""
+
+    blob_id: BlobId
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A byte string that is kept once, and where. `frames` holds the stored length of each frame, uint32."""
+
+    id: BlobId
+    nbytes: int
+    fingerprint: bytes
+    dtype: str
+    shape: tuple[int, ...]
+    base: BaseRef | None
+    pack: PackName
+    pack_offset: int
+    frames: npt.NDArray[np.uint32]
+
+    @property
+    def stored_nbytes(self) -> int:
+        return int(self.frames.sum(dtype=np.uint64))
+
+    def frame_nbytes(self, index: int) -> int:
+        """Raw length of frame `index`."""
+        return min(FRAME_NBYTES, self.nbytes - index * FRAME_NBYTES)
+
+    def frame_seed(self, index: int) -> int:
+        return frame_seed(self.id, index)
+
+    def moved(self, pack: PackName, pack_offset: int) -> Blob:
+        return replace(self, pack=pack, pack_offset=pack_offset)
+
+
+def frame_seed(blob_id: BlobId, index: int) -> int:
+    """Seed of a frame's checksum: a frame that is found in another's place does not verify."""
+    return (blob_id << 24 | index) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def frame_count(nbytes: int) -> int:
+    return -(-nbytes // FRAME_NBYTES)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    return json.dumps(list(shape), separators=(",", ":"))
+
+
+def _sum(*columns: object) -> int:
+    """63-bit checksum (SQLite's integers are signed) of a row's columns."""
+    return xxhash.xxh3_64_intdigest(repr(columns).encode()) >> 1
+
+
+def inode_sum(inode: Inode) -> int:
+    return _sum(
+        int(inode.id),
+        inode.kind.value,
+        inode.state.value,
+        inode.mode,
+        inode.uid,
+        inode.gid,
+        inode.nbytes,
+        inode.mtime_ns,
+        inode.ctime_ns,
+        inode.target,
+        inode.stored_nbytes,
+        inode.sha256,
+        inode.layout_sum,
+    )
+
+
+def entry_sum(entry: Entry) -> int:
+    return _sum(int(entry.parent_id), entry.name, int(entry.inode_id), int(entry.area))
+
+
+def layout_sum(extents: Sequence[Extent]) -> int:
+    return _sum([(extent.offset, extent.nbytes, int(extent.blob_id), extent.blob_offset) for extent in extents])

@@ -1,0 +1,228 @@
+"""A store on disk: its directory, and the ways to open, create and look into it.
+
+ZIPFS           marks the directory as a store and names its format and id
+catalog.db      SQLite; can be rebuilt
+manifests/      the log of everything in the tree
+packs/          frames
+spool/          raw content that is not compressed yet, one file per inode id
+locks/  log/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+import sqlite_utils
+
+from zipfs.errors import CatalogDamaged, NotAStore, StoreBusy, UnknownVersion
+from zipfs.store import record, tree
+from zipfs.store.blobs import FrameCache
+from zipfs.store.catalog import Catalog, translated
+from zipfs.store.locks import FileLock
+from zipfs.store.manifests import ManifestLog
+from zipfs.store.packs import PackDirectory, sync_directory
+from zipfs.store.record import Changes
+from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
+from zipfs.store.schema import MIGRATIONS
+from zipfs.store.transaction import Transaction, redo, transaction
+
+FORMAT: Final = 1
+MARKER: Final = "ZIPFS"
+_DIRECTORIES: Final = ("manifests", "packs", "spool", "locks", "log")
+_DEFAULT_CACHE_NBYTES: Final = 64 << 20
+
+
+class Store:
+    """An open store. `catalog` belongs to the thread that opened it; `session` gives another thread its own."""
+
+    def __init__(self, path: Path, store_id: bytes, *, read_only: bool, cache_nbytes: int, use: FileLock) -> None:
+        self._use = use
+        self.path = path
+        self.id = store_id
+        self.read_only = read_only
+        self.packs = PackDirectory(path / "packs")
+        self.frames = FrameCache(cache_nbytes)
+        self.manifests = ManifestLog(path / "manifests", store_id)
+        self.catalog = Catalog(path / "catalog.db", read_only=read_only)
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "log" / "zipfs.log"
+
+    def spool_path(self, inode_id: InodeId) -> Path:
+        return self.path / "spool" / str(inode_id)
+
+    def lock(self, name: str) -> FileLock:
+        """One of the locks that `locks.py` lists."""
+        return FileLock(self.path / "locks" / name)
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False, fault: str = "") -> Iterator[Transaction]:
+        """See `transaction.transaction`."""
+        with transaction(self.catalog, self.manifests, self.packs, durable=durable, fault=fault) as txn:
+            yield txn
+
+    def sync(self) -> None:
+        """On return every committed transaction is safe from a power cut."""
+        self.manifests.sync(self.catalog.position().segment)
+
+    def reserve_blob_id(self) -> BlobId:
+        """An id that no other blob will ever have."""
+        return BlobId(self._reserve("blob"))
+
+    def reserve_inode_id(self) -> InodeId:
+        """An id that no other inode will ever have."""
+        return InodeId(self._reserve("inode"))
+
+    def _reserve(self, counter: str) -> int:
+        row = self.catalog.row("UPDATE counters SET next = next + 1 WHERE name = ? RETURNING next - 1", (counter,))
+        if row is None:
+            raise CatalogDamaged(f"the counter of {counter}s is missing")
+        return int(row[0])
+
+    def recover(self) -> None:
+        """Apply what a killed process had logged and not committed."""
+        position = self.catalog.position()
+        if self.manifests.nbytes(position.segment) != position.offset:
+            with self.transaction():
+                redo(self.catalog, self.manifests, self.packs)
+
+    def session(self) -> Store:
+        """The same store with a catalog and a log of its own, sharing packs and decoded frames: for another thread."""
+        other = Store(
+            self.path, self.id, read_only=self.read_only, cache_nbytes=0, use=FileLock(self.path / "locks" / "use")
+        )
+        other.packs = self.packs
+        other.frames = self.frames
+        return other
+
+    def close(self) -> None:
+        self.catalog.close()
+        self.manifests.close()
+        self._use.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def is_store(path: Path) -> bool:
+    return (path / MARKER).is_file()
+
+
+def read_marker(path: Path) -> bytes:
+    """The id of the store at `path`; raises NotAStore or UnknownVersion."""
+    try:
+        document = json.loads((path / MARKER).read_text())
+        version, store_id = int(document["format"]), bytes.fromhex(document["id"])
+    except FileNotFoundError:
+        reason = "there is no such directory" if not path.exists() else "it has no file ZIPFS"
+        raise NotAStore(path, reason) from None
+    except NotADirectoryError:
+        raise NotAStore(path, "it is a file") from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise NotAStore(path, f"its file ZIPFS cannot be read ({error})") from error
+    if version > FORMAT:
+        raise UnknownVersion(f"store {path}", version, FORMAT)
+    if len(store_id) != 16:
+        raise NotAStore(path, "its file ZIPFS holds no id")
+    return store_id
+
+
+def create_store(path: Path) -> None:
+    """Make `path` a store. Raises NotAStore if it holds something else. Running it again after a kill completes it."""
+    path.mkdir(parents=True, exist_ok=True)
+    leftovers = {*_DIRECTORIES, f"{MARKER}.part"}
+    others = sorted(
+        set(os.listdir(path)) - leftovers - {name for name in os.listdir(path) if name.startswith("catalog.db")}
+    )
+    if others and others != ["lost+found"]:
+        raise NotAStore(path, f"it holds other files ({others[0]}), so no new store is made in it")
+    for name in _DIRECTORIES:
+        (path / name).mkdir(exist_ok=True)
+    store_id = uuid.uuid4().bytes
+    ManifestLog(path / "manifests", store_id).create(1, [_roots()])
+    create_catalog(path / "catalog.db", store_id)
+    with Store(path, store_id, read_only=False, cache_nbytes=0, use=FileLock(path / "locks" / "use")) as store:
+        store.recover()
+    part = path / f"{MARKER}.part"
+    with open(part, "w") as file:
+        json.dump({"format": FORMAT, "id": store_id.hex()}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path / MARKER)
+    sync_directory(path)
+
+
+def _roots() -> bytes:
+    """The first record: the two directories that are always there."""
+    now = tree.now_ns()
+    changes = Changes(next_inode=INGEST_ROOT + 1, next_blob=1)
+    for inode_id in (ROOT, INGEST_ROOT):
+        changes.inodes[inode_id] = Inode(
+            inode_id, Kind.DIRECTORY, State.NONE, 0o755, os.getuid(), os.getgid(), 0, now, now
+        )
+    return record.encode(changes, 1, record.SNAPSHOT | record.SNAPSHOT_END)
+
+
+def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
+    """An empty catalog that has applied nothing of manifest segment `segment` yet. Replaces what is at `path`."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with translated(path):
+        db = sqlite_utils.Database(sqlite3.connect(path))
+        db.enable_wal()
+        MIGRATIONS.apply(db)
+        db.table("counters").insert_all([{"name": "inode", "next": 1}, {"name": "blob", "next": 1}])
+        start = {"segment": segment, "offset": record.SEGMENT_HEADER.size, "seq": 0}
+        db.table("position").insert({"one": 1, "store_id": store_id, **start})
+        db.close()
+
+
+def open_store(
+    path: Path, *, create: bool = False, read_only: bool = False, cache_nbytes: int = _DEFAULT_CACHE_NBYTES
+) -> Store:
+    """The store at `path`, kept from being rebuilt as long as it is open.
+
+    With `create`, a missing or empty directory becomes a store. Raises NotAStore, StoreBusy, UnknownVersion, Damaged.
+    """
+    if create and not is_store(path):
+        create_store(path)
+    store_id = read_marker(path)
+    use = FileLock(path / "locks" / "use")
+    if not use.try_acquire(shared=True, read_only=read_only):
+        raise StoreBusy(path, "its catalog is being rebuilt; try again when that is done")
+    try:
+        if not read_only:
+            _migrate(path / "catalog.db")
+        store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use)
+        if not read_only:
+            store.recover()
+    except BaseException:
+        use.release()
+        raise
+    return store
+
+
+def _migrate(path: Path) -> None:
+    if not path.exists():
+        raise NotAStore(path.parent, "its catalog is missing; `zipfs rebuild` makes a new one")
+    with translated(path):
+        db = sqlite_utils.Database(sqlite3.connect(path, timeout=60))
+        try:
+            if MIGRATIONS.pending(db):
+                MIGRATIONS.apply(db)
+            unknown = {m.name for m in MIGRATIONS.applied(db)} - {"0001-first"}
+            if unknown:
+                raise UnknownVersion(f"catalog {path}", ", ".join(sorted(unknown)), "0001-first")
+        finally:
+            db.close()

@@ -1,0 +1,319 @@
+"""Changes to the catalog, written to the manifest log first.
+
+A transaction holds SQLite's write lock, so there is one at a time across all processes. Its order: rows written, record
+appended to the log, log synced if asked to, SQLite commit. A kill between log and commit leaves a record that the next
+transaction applies before anything else (`redo`); a kill before leaves nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from zipfs.errors import ManifestDamaged, NoSpace
+from zipfs.store import faults, record
+from zipfs.store.catalog import Catalog, Position, translated
+from zipfs.store.manifests import ManifestLog
+from zipfs.store.packs import PackDirectory
+from zipfs.store.record import Changes
+from zipfs.store.rows import (
+    Blob,
+    BlobId,
+    Entry,
+    Extent,
+    Inode,
+    InodeId,
+    PackName,
+    entry_sum,
+    inode_sum,
+    shape_text,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Transaction:
+    """Rows to write and drop. Valid inside the block of `transaction` only."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.changes = Changes()
+        self.seq = 0
+        """Sequence number of the record, once committed; 0 if nothing was changed."""
+
+    def _execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        with translated(self.catalog.path):
+            self.catalog.db.execute(sql, parameters)
+
+    # Tree
+
+    def new_inode_id(self) -> InodeId:
+        row = self.catalog.row("UPDATE counters SET next = next + 1 WHERE name = 'inode' RETURNING next - 1")
+        assert row is not None
+        return InodeId(row[0])
+
+    def put_inode(self, inode: Inode) -> None:
+        """Insert or replace, leaving extents and xattrs as they are."""
+        self._execute(
+            "INSERT INTO inodes (id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes,"
+            " sha256, layout_sum, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " kind = excluded.kind, state = excluded.state, mode = excluded.mode, uid = excluded.uid,"
+            " gid = excluded.gid, nbytes = excluded.nbytes, mtime_ns = excluded.mtime_ns,"
+            " ctime_ns = excluded.ctime_ns, target = excluded.target, stored_nbytes = excluded.stored_nbytes,"
+            " sha256 = excluded.sha256, layout_sum = excluded.layout_sum, sum = excluded.sum",
+            (
+                inode.id,
+                inode.kind.value,
+                inode.state.value,
+                inode.mode,
+                inode.uid,
+                inode.gid,
+                inode.nbytes,
+                inode.mtime_ns,
+                inode.ctime_ns,
+                inode.target,
+                inode.stored_nbytes,
+                inode.sha256,
+                inode.layout_sum,
+                inode_sum(inode),
+            ),
+        )
+        self.changes.inodes[inode.id] = inode
+
+    def set_stored_nbytes(self, inode_id: InodeId, nbytes: int) -> None:
+        self.put_inode(replace(self.catalog.inode(inode_id), stored_nbytes=nbytes))
+
+    def drop_inode(self, inode_id: InodeId) -> None:
+        self._execute("DELETE FROM inodes WHERE id = ?", (inode_id,))
+        self.changes.inodes[inode_id] = None
+        self.changes.extents.pop(inode_id, None)
+        for key in [key for key in self.changes.xattrs if key[0] == inode_id]:
+            del self.changes.xattrs[key]
+
+    def put_entry(self, entry: Entry) -> None:
+        self._execute(
+            "INSERT OR REPLACE INTO entries (parent_id, name, inode_id, area, sum) VALUES (?, ?, ?, ?, ?)",
+            (entry.parent_id, entry.name, entry.inode_id, int(entry.area), entry_sum(entry)),
+        )
+        self.changes.entries[entry.parent_id, entry.name] = entry
+
+    def drop_entry(self, parent_id: InodeId, name: bytes) -> None:
+        self._execute("DELETE FROM entries WHERE parent_id = ? AND name = ?", (parent_id, name))
+        self.changes.entries[parent_id, name] = None
+
+    def put_xattr(self, inode_id: InodeId, name: bytes, value: bytes) -> None:
+        self._execute("INSERT OR REPLACE INTO xattrs (inode_id, name, value) VALUES (?, ?, ?)", (inode_id, name, value))
+        self.changes.xattrs[inode_id, name] = value
+
+    def drop_xattr(self, inode_id: InodeId, name: bytes) -> None:
+        self._execute("DELETE FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
+        self.changes.xattrs[inode_id, name] = None
+
+    def put_extents(self, inode_id: InodeId, extents: Sequence[Extent]) -> None:
+        """Replace the extents of a file; the caller puts an inode with the fitting `layout_sum`."""
+        self._execute("DELETE FROM extents WHERE inode_id = ?", (inode_id,))
+        with translated(self.catalog.path):
+            self.catalog.db.executemany(
+                "INSERT INTO extents (inode_id, offset, nbytes, blob_id, blob_offset) VALUES (?, ?, ?, ?, ?)",
+                [(inode_id, e.offset, e.nbytes, e.blob_id, e.blob_offset) for e in extents],
+            )
+        self.changes.extents[inode_id] = tuple(extents)
+
+    def put_failure(self, inode_id: InodeId, message: str, at_ns: int) -> None:
+        """Failures are news, not state: they are not logged."""
+        self._execute(
+            "INSERT INTO failures (inode_id, message, attempts, at_ns) VALUES (?, ?, 1, ?) ON CONFLICT (inode_id)"
+            " DO UPDATE SET message = excluded.message, attempts = attempts + 1, at_ns = excluded.at_ns",
+            (inode_id, message, at_ns),
+        )
+
+    def clear_failure(self, inode_id: InodeId) -> None:
+        self._execute("DELETE FROM failures WHERE inode_id = ?", (inode_id,))
+
+    # Packs
+
+    def add_pack(self, name: PackName, nbytes: int, blobs: Iterable[Blob]) -> None:
+        """Register a pack that is durably on disk. A blob that is known already moves to it."""
+        self._execute("INSERT OR IGNORE INTO packs (name, nbytes) VALUES (?, ?)", (name, nbytes))
+        row = self.catalog.row("SELECT id FROM packs WHERE name = ?", (name,))
+        assert row is not None
+        last = 0
+        # Blobs that are coded alone go first: the others may name them as their base.
+        for blob in sorted(blobs, key=lambda blob: blob.base is not None):
+            last = max(last, blob.id)
+            self._execute(
+                "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, pack_id, pack_offset,"
+                " stored_nbytes, frames) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " pack_id = excluded.pack_id, pack_offset = excluded.pack_offset",
+                (
+                    blob.id,
+                    blob.nbytes,
+                    blob.fingerprint,
+                    blob.dtype,
+                    shape_text(blob.shape),
+                    None if blob.base is None else blob.base.blob_id,
+                    0 if blob.base is None else blob.base.offset,
+                    row[0],
+                    blob.pack_offset,
+                    blob.stored_nbytes,
+                    blob.frames.astype("<u4").tobytes(),
+                ),
+            )
+        self._execute("UPDATE counters SET next = max(next, ?) WHERE name = 'blob'", (last + 1,))
+        self.changes.packs[name] = True
+
+    def drop_pack(self, name: PackName) -> None:
+        """Forget a pack and whatever blobs are still listed in it."""
+        self._execute("DELETE FROM blobs WHERE pack_id = (SELECT id FROM packs WHERE name = ?)", (name,))
+        self._execute("DELETE FROM packs WHERE name = ?", (name,))
+        self.changes.packs[name] = False
+
+    def put_sketch(self, blob_id: BlobId, sketch: bytes) -> None:
+        self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
+
+    # The log
+
+    def set_position(self, position: Position) -> None:
+        self._execute("UPDATE position SET segment = ?, offset = ?, seq = ?", position)
+
+    def apply(self, changes: Changes, packs: PackDirectory) -> None:
+        """Write the rows of a logged record. What it says of packs that are gone by now is passed over."""
+        for inode_id, inode in changes.inodes.items():
+            if inode is not None:
+                self.put_inode(inode)
+            self._execute("UPDATE counters SET next = max(next, ?) WHERE name = 'inode'", (inode_id + 1,))
+        for name, added in changes.packs.items():
+            if added and packs.path_of(name).exists():
+                file = packs.open(name)
+                self.add_pack(name, file.nbytes, [packed.blob for packed in file.index()])
+        for (parent_id, entry_name), entry in changes.entries.items():
+            if entry is None:
+                self.drop_entry(parent_id, entry_name)
+            else:
+                self.put_entry(entry)
+        for (inode_id, xattr), value in changes.xattrs.items():
+            if value is None:
+                self.drop_xattr(inode_id, xattr)
+            else:
+                self.put_xattr(inode_id, xattr, value)
+        for inode_id, extents in changes.extents.items():
+            self.put_extents(inode_id, extents)
+        for inode_id, inode in changes.inodes.items():
+            if inode is None:
+                self.drop_inode(inode_id)
+        for name, added in changes.packs.items():
+            if not added:
+                self.drop_pack(name)
+        for counter, taken in (("inode", changes.next_inode), ("blob", changes.next_blob)):
+            self._execute("UPDATE counters SET next = max(next, ?) WHERE name = ?", (taken, counter))
+
+
+@contextmanager
+def transaction(
+    catalog: Catalog, manifests: ManifestLog, packs: PackDirectory, *, durable: bool = False, fault: str = ""
+) -> Iterator[Transaction]:
+    """Begin; commit at the end of the block, or roll back if it raises.
+
+    With `durable` the record is on disk when the block has ended; without, it survives a kill but not a power cut.
+    `fault` prefixes the fault points `.logged` and `.committed`. Raises StoreBusy, NoSpace, CatalogDamaged.
+    """
+    db = catalog.db
+    with translated(catalog.path):
+        db.execute("BEGIN IMMEDIATE")
+    logged_at: Position | None = None
+    try:
+        db.execute("PRAGMA defer_foreign_keys = ON")
+        position = redo(catalog, manifests, packs)
+        txn = Transaction(catalog)
+        yield txn
+        if txn.changes:
+            data = record.encode(txn.changes, position.seq + 1)
+            logged_at = position
+            manifests.append(position.segment, position.offset, data)
+            if durable:
+                manifests.sync(position.segment)
+            if fault:
+                faults.point(f"{fault}.logged")
+            txn.set_position(Position(position.segment, position.offset + len(data), position.seq + 1))
+        with translated(catalog.path):
+            db.execute("COMMIT")
+        if txn.changes:
+            txn.seq = position.seq + 1
+            if fault:
+                faults.point(f"{fault}.committed")
+    except BaseException as error:
+        if db.in_transaction:
+            if logged_at is not None:
+                manifests.truncate(logged_at.segment, logged_at.offset)
+            db.execute("ROLLBACK")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(catalog.path.parent, os.strerror(error.errno)) from error
+        raise
+
+
+def redo(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> Position:
+    """Bring log and catalog to the same point; called inside a write transaction.
+
+    Records beyond the catalog's position are applied; a record cut short at the end was never acknowledged and is cut
+    off. A log that is shorter than the catalog remembers (its unsynced end was lost in a power cut) is replaced by a
+    snapshot.
+    """
+    position = catalog.position()
+    nbytes = manifests.nbytes(position.segment)
+    if nbytes == position.offset:
+        return position
+    if nbytes < position.offset:
+        log.warning("manifest log is %d bytes shorter than the catalog remembers", position.offset - nbytes)
+        return _start_over(catalog, manifests, position)
+    txn = Transaction(catalog)
+    try:
+        for entry in manifests.read(position.segment, position.offset, nbytes):
+            txn.apply(entry.changes, packs)
+            position = Position(position.segment, entry.end, entry.seq)
+    except ManifestDamaged as error:
+        log.warning("cut off an unfinished record: %s", error)
+        manifests.truncate(position.segment, position.offset)
+    txn.set_position(position)
+    return position
+
+
+def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
+    """The whole tree as records of a new segment, a bounded number of rows in each."""
+    batch = Changes()
+    for row in catalog.query("SELECT id FROM inodes ORDER BY id"):
+        inode = catalog.inode(row[0])
+        batch.inodes[inode.id] = inode
+        batch.xattrs.update({(inode.id, name): value for name, value in catalog.xattrs(inode.id).items()})
+        extents = catalog.extents(inode)
+        if extents:
+            batch.extents[inode.id] = extents
+        for entry in catalog.entries_of(inode.id):
+            batch.entries[entry.parent_id, entry.name] = entry
+        if len(batch.inodes) >= 512:
+            yield record.encode(batch, seq, record.SNAPSHOT)
+            batch = Changes()
+    counters = dict(catalog.query("SELECT name, next FROM counters"))
+    batch.next_inode, batch.next_blob = counters["inode"], counters["blob"]
+    batch.packs = dict.fromkeys(catalog.packs(), True)
+    yield record.encode(batch, seq, record.SNAPSHOT | record.SNAPSHOT_END)
+
+
+def _start_over(catalog: Catalog, manifests: ManifestLog, position: Position) -> Position:
+    """Continue in a new segment that begins with a snapshot of the catalog."""
+    segment = max(position.segment, position.seq) + 1
+    nbytes = manifests.create(segment, snapshot_records(catalog, position.seq))
+    position = Position(segment, nbytes, position.seq)
+    Transaction(catalog).set_position(position)
+    return position
+
+
+def compact(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> None:
+    """Replace the log by one segment with a snapshot; nothing changes for readers."""
+    with transaction(catalog, manifests, packs):
+        _start_over(catalog, manifests, catalog.position())
+    faults.point("gc.snapshot-committed")
+    manifests.drop_except(catalog.position().segment)

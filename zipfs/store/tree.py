@@ -1,0 +1,228 @@
+"""Operations on the tree, in terms of POSIX: what links, moves and removals do to rows.
+
+Two trees share one set of inodes: the served one below `ROOT`, and the one below `INGEST_ROOT` in which new content is
+written. An inode vanishes with its last entry. These functions run inside a transaction and raise errors of
+`PathError`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from zipfs.errors import AlreadyExists, InvalidMove, IsADirectory, NotADirectory, NotEmpty, NotFound
+from zipfs.store.catalog import Catalog
+from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Entry, Inode, InodeId, Kind, State
+from zipfs.store.transaction import Transaction
+
+RESERVED_AT_ROOT = (b"ingest", b".zipfs")
+"""Names at the top of a mount that it uses itself."""
+
+
+def now_ns() -> int:
+    return time.time_ns()
+
+
+def require(catalog: Catalog, parent_id: InodeId, name: bytes) -> Entry:
+    entry = catalog.entry(parent_id, name)
+    if entry is None:
+        raise NotFound(name)
+    return entry
+
+
+def resolve(catalog: Catalog, path: bytes, start: InodeId = ROOT) -> Inode:
+    """The inode at a path of the served tree (or below `start`); symlinks are not followed. Raises PathError."""
+    inode = catalog.inode(start)
+    for name in components(path):
+        if not inode.is_directory:
+            raise NotADirectory(path)
+        entry = catalog.entry(inode.id, name)
+        if entry is None:
+            raise NotFound(path)
+        inode = catalog.inode(entry.inode_id)
+    return inode
+
+
+def components(path: bytes) -> list[bytes]:
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    if b".." in parts:
+        raise InvalidMove(path, "'..' is not taken here")
+    return parts
+
+
+def path_of(catalog: Catalog, inode_id: InodeId) -> bytes:
+    """Path of a directory below its root, without a leading slash; b"" for a root itself."""
+    parts: list[bytes] = []
+    while inode_id not in (ROOT, INGEST_ROOT):
+        (entry,) = catalog.entries_of(inode_id)
+        parts.append(entry.name)
+        inode_id = entry.parent_id
+    return b"/".join(reversed(parts))
+
+
+def served_path(catalog: Catalog, inode_id: InodeId) -> bytes:
+    """A path at which an inode is served, or will be; b"" if it has no name."""
+    names = sorted(catalog.entries_of(inode_id), key=lambda entry: entry.area is not Area.SERVED)
+    if not names:
+        return b""
+    return b"/".join(filter(None, (path_of(catalog, names[0].parent_id), names[0].name)))
+
+
+def walk(catalog: Catalog, start: Inode, path: bytes = b"") -> Iterator[tuple[bytes, Inode]]:
+    """(path, inode) of everything below a directory, parents first, in order of name."""
+    pending = [(path, start)]
+    while pending:
+        path, inode = pending.pop()
+        yield path, inode
+        if inode.is_directory:
+            found = [
+                (path + b"/" + entry.name if path else entry.name, child) for entry, child in catalog.children(inode.id)
+            ]
+            pending.extend(reversed(found))
+
+
+def new_inode(
+    txn: Transaction, kind: Kind, state: State, mode: int, uid: int, gid: int, target: bytes | None = None
+) -> Inode:
+    """Put a fresh inode; the caller gives it a name in the same transaction."""
+    now = now_ns()
+    nbytes = 0 if target is None else len(target)
+    inode = Inode(txn.new_inode_id(), kind, state, mode & 0o7777, uid, gid, nbytes, now, now, target)
+    txn.put_inode(inode)
+    return inode
+
+
+def touch_directory(txn: Transaction, inode_id: InodeId) -> None:
+    """What a directory holds has changed."""
+    now = now_ns()
+    txn.put_inode(replace(txn.catalog.inode(inode_id), mtime_ns=now, ctime_ns=now))
+
+
+def link(txn: Transaction, parent_id: InodeId, name: bytes, inode: Inode, area: Area) -> None:
+    """Give an inode a name that is not taken yet."""
+    if not txn.catalog.inode(parent_id).is_directory:
+        raise NotADirectory(name)
+    if txn.catalog.entry(parent_id, name) is not None:
+        raise AlreadyExists(name)
+    if parent_id == ROOT and name in RESERVED_AT_ROOT:
+        raise AlreadyExists(name)
+    txn.put_entry(Entry(parent_id, name, inode.id, area))
+    touch_directory(txn, parent_id)
+
+
+def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
+    """Remove the name of a file or symlink; returns the inode if that was its last name."""
+    entry = require(txn.catalog, parent_id, name)
+    inode = txn.catalog.inode(entry.inode_id)
+    if inode.is_directory:
+        raise IsADirectory(name)
+    txn.drop_entry(parent_id, name)
+    touch_directory(txn, parent_id)
+    return drop_if_nameless(txn, inode)
+
+
+def drop_if_nameless(txn: Transaction, inode: Inode) -> Inode | None:
+    if txn.catalog.entries_of(inode.id):
+        return None
+    txn.drop_inode(inode.id)
+    return inode
+
+
+def rmdir(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
+    entry = require(txn.catalog, parent_id, name)
+    inode = txn.catalog.inode(entry.inode_id)
+    if not inode.is_directory:
+        raise NotADirectory(name)
+    if not txn.catalog.is_empty(inode.id):
+        raise NotEmpty(name)
+    txn.drop_entry(parent_id, name)
+    txn.drop_inode(inode.id)
+    touch_directory(txn, parent_id)
+
+
+def remove_tree(txn: Transaction, parent_id: InodeId, name: bytes) -> list[Inode]:
+    """Remove a name and everything below it; returns the inodes that are gone."""
+    entry = require(txn.catalog, parent_id, name)
+    inode = txn.catalog.inode(entry.inode_id)
+    gone: list[Inode] = []
+    if inode.is_directory:
+        for child, _ in txn.catalog.children(inode.id):
+            gone += remove_tree(txn, inode.id, child.name)
+        rmdir(txn, parent_id, name)
+        return [*gone, inode]
+    last = unlink(txn, parent_id, name)
+    return [last] if last is not None else []
+
+
+def rename(
+    txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: InodeId, new_name: bytes, area: Area | None = None
+) -> Inode | None:
+    """Move a name, replacing what is there as rename(2) does; returns the inode that lost its last name.
+
+    `area` is what the moved entry becomes; by default it stays what it was.
+    """
+    entry = require(txn.catalog, parent_id, name)
+    inode = txn.catalog.inode(entry.inode_id)
+    if new_parent_id == ROOT and new_name in RESERVED_AT_ROOT:
+        raise AlreadyExists(new_name)
+    if inode.is_directory and _is_below(txn.catalog, new_parent_id, inode.id):
+        raise InvalidMove(name, "a directory cannot be moved into itself")
+    gone: Inode | None = None
+    replaced = txn.catalog.entry(new_parent_id, new_name)
+    if replaced is not None:
+        if replaced.inode_id == inode.id:
+            return None  # two names of one file: rename(2) leaves both
+        other = txn.catalog.inode(replaced.inode_id)
+        if other.is_directory and not inode.is_directory:
+            raise IsADirectory(new_name)
+        if inode.is_directory and not other.is_directory:
+            raise NotADirectory(new_name)
+        if other.is_directory:
+            rmdir(txn, new_parent_id, new_name)
+        else:
+            gone = unlink(txn, new_parent_id, new_name)
+    txn.drop_entry(parent_id, name)
+    txn.put_entry(Entry(new_parent_id, new_name, inode.id, entry.area if area is None else area))
+    for parent in {parent_id, new_parent_id}:
+        touch_directory(txn, parent)
+    txn.put_inode(replace(inode, ctime_ns=now_ns()))
+    return gone
+
+
+def exchange(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: InodeId, new_name: bytes) -> None:
+    """Swap two names (RENAME_EXCHANGE)."""
+    one, other = require(txn.catalog, parent_id, name), require(txn.catalog, new_parent_id, new_name)
+    for moving, into in ((one.inode_id, new_parent_id), (other.inode_id, parent_id)):
+        if _is_below(txn.catalog, into, moving):
+            raise InvalidMove(name, "a directory cannot be moved into itself")
+    txn.put_entry(replace(one, inode_id=other.inode_id, area=other.area))
+    txn.put_entry(replace(other, inode_id=one.inode_id, area=one.area))
+    for parent in {parent_id, new_parent_id}:
+        touch_directory(txn, parent)
+
+
+def make_directories(txn: Transaction, path: bytes, like: Inode | None = None) -> InodeId:
+    """The served directory at `path`, made with its parents where missing. Raises NotADirectory."""
+    parent_id = ROOT
+    for name in components(path):
+        entry = txn.catalog.entry(parent_id, name)
+        if entry is None:
+            mode, uid, gid = (0o755, 0, 0) if like is None else (like.mode, like.uid, like.gid)
+            directory = new_inode(txn, Kind.DIRECTORY, State.NONE, mode, uid, gid)
+            link(txn, parent_id, name, directory, Area.SERVED)
+            parent_id = directory.id
+        elif txn.catalog.inode(entry.inode_id).is_directory:
+            parent_id = entry.inode_id
+        else:
+            raise NotADirectory(path)
+    return parent_id
+
+
+def _is_below(catalog: Catalog, inode_id: InodeId, ancestor: InodeId) -> bool:
+    while inode_id != ancestor:
+        if inode_id in (ROOT, INGEST_ROOT):
+            return False
+        (entry,) = catalog.entries_of(inode_id)
+        inode_id = entry.parent_id
+    return True
