@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from zipfs.errors import Damaged, NoSpace, StoreBusy
@@ -23,6 +24,8 @@ from zipfs.store.store import Store
 log = logging.getLogger(__name__)
 
 _NICE = 10
+_PATH_OOM = Path("/proc/self/oom_score_adj")
+_OOM_SCORE = "500"
 _REPORT_EVERY_S = 0.25
 _RETRY_S = 5.0
 _POLL_S = 30.0
@@ -63,6 +66,7 @@ class Reporter:
 def run(store: Store, threads: int) -> None:
     """Compress what is queued until standard input ends or SIGTERM comes; what is under way stays in the spool."""
     os.nice(_NICE)
+    _PATH_OOM.write_text(_OOM_SCORE)  # if memory runs out, better the worker than the mount that started it
     pipeline = Pipeline(store, Reporter(), threads=threads)
     wake = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: _stop(pipeline, wake))

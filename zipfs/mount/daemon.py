@@ -112,8 +112,6 @@ class _Mount:
         except (RuntimeError, OSError) as error:
             raise MountFailed(self._store.path, mountpoint, _mount_reason(mountpoint, error)) from error
         try:
-            if points.tune(mountpoint):
-                log.info("kernel settings: read ahead %d KiB", points.READ_AHEAD_KIB)
             trio.run(self._main)
         finally:
             pyfuse3.close(unmount=True)
@@ -134,7 +132,13 @@ class _Mount:
 
     async def _tell_ready(self) -> None:
         await self._operations.ready.wait()
-        log.info("mounted %s at %s", self._store.path, self._options.mountpoint)
+        tuned = points.tune(str(self._options.mountpoint))
+        log.info(
+            "mounted %s at %s%s",
+            self._store.path,
+            self._options.mountpoint,
+            "" if tuned else "; the kernel keeps some of its small request limits",
+        )
         notify_systemd("READY=1")
         self._on_ready()
 

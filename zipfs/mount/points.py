@@ -116,7 +116,10 @@ def _uses(process: Path, path: str) -> bool:
 
 
 def tune(path: str) -> bool:
-    """Let the kernel ask for more at a time: only root may. Returns whether it was done."""
+    """Let the kernel ask for more at a time: only root may. Returns whether all of it was done.
+
+    To be called when the kernel has had its answer to INIT, which sets these anew.
+    """
     point = find(path)
     if point is None:
         return False
@@ -126,9 +129,13 @@ def tune(path: str) -> bool:
         f"/sys/fs/fuse/connections/{minor}/max_background": MAX_BACKGROUND,
         f"/sys/fs/fuse/connections/{minor}/congestion_threshold": CONGESTION_THRESHOLD,
     }
+    done = [_write_setting(Path(file), value) for file, value in settings.items()]
+    return all(done)
+
+
+def _write_setting(file: Path, value: int) -> bool:
     try:
-        for file, value in settings.items():
-            Path(file).write_text(str(value))
+        file.write_text(str(value))
     except OSError:
         return False
     return True

@@ -58,8 +58,8 @@ def sizes(store: Store, inode: Inode) -> tuple[int, int]:
 class Library:
     """A store opened for reading. Used by one thread; contents that it opens may be read by any."""
 
-    def __init__(self, path: Path, *, cache_nbytes: int = 256 << 20) -> None:
-        self._store = open_store(path, read_only=True, cache_nbytes=cache_nbytes)
+    def __init__(self, path: str | Path, *, cache_nbytes: int = 256 << 20) -> None:
+        self._store = open_store(Path(path), read_only=True, cache_nbytes=cache_nbytes)
 
     def __enter__(self) -> Self:
         return self
