@@ -14,7 +14,8 @@ from tests.support.mounts import Mount, temporary_mounts
 @pytest.fixture
 def mounts() -> Iterator[Callable[..., Mount]]:
     """Makes mounts that one test has for itself; `start` mounts them."""
-    yield from temporary_mounts(Path(tempfile.mkdtemp(prefix="zipfs-mount-")))
+    with temporary_mounts(Path(tempfile.mkdtemp(prefix="zipfs-mount-"))) as make:
+        yield make
 
 
 @pytest.fixture
@@ -25,8 +26,6 @@ def mount(mounts: Callable[..., Mount]) -> Mount:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Mount]:
-    """A mount that the tests of a module use together, each below a directory of its own."""
-    makers = temporary_mounts(Path(tempfile.mkdtemp(prefix="zipfs-shared-")))
-    make = next(makers)
-    yield make().start()
-    makers.close()
+    """A mount that the tests of a module use together, each below names of its own."""
+    with temporary_mounts(Path(tempfile.mkdtemp(prefix="zipfs-shared-"))) as make:
+        yield make().start()

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ import numpy as np
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DEADLINE_S = 30.0
+DEADLINE_S = 20.0
 _LIFE_S = 150.0
 
 
@@ -70,6 +70,14 @@ def poll(condition: Callable[[], T], *, within_s: float = DEADLINE_S, what: str 
             return found
         assert time.monotonic() < deadline, f"{what or condition} did not come true within {within_s:.0f} s"
         time.sleep(0.01)
+
+
+def poll_equal(look: Callable[[], T], expected: T, *, within_s: float = DEADLINE_S) -> None:
+    """Wait until `look` answers as expected; show the difference if it never does."""
+    deadline = time.monotonic() + within_s
+    while (found := look()) != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found == expected
 
 
 def noise(nbytes: int, seed: int) -> bytes:
@@ -216,8 +224,9 @@ def is_alive(pid: int) -> bool:
     return _is_alive(pid)
 
 
+@contextmanager
 def temporary_mounts(directory: Path) -> Iterator[Callable[..., Mount]]:
-    """A maker of mounts below `directory`, for a fixture; all of them are gone afterwards."""
+    """A maker of mounts below `directory`; all of them are gone at the end of the block, and the directory too."""
     made: list[Mount] = []
 
     def make(*options: object, name: str = "") -> Mount:

@@ -189,7 +189,7 @@ def _replace(
     store: Store, writer: PackWriter | None, blobs: Sequence[PackedBlob], old: Sequence[PackName], collected: Collected
 ) -> None:
     """Commit a new pack in place of old ones, then delete their files."""
-    with store.transaction(durable=True, fault="gc.moved") as txn:
+    with store.transaction(durable=True, fault="gc") as txn:
         if writer is not None:
             txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in blobs])
         for name in old:
