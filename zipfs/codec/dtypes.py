@@ -34,6 +34,33 @@ _ITEM_NBYTES: Final = {
     "F64": 8,
 }
 
+# Codes of native/common.h, which stand in payloads; what has none is plain bytes to the native codecs.  FNUZ floats have
+# the fields of their siblings.
+_LAYOUTS: Final = {
+    "BF16": 1,
+    "F16": 2,
+    "F32": 3,
+    "C64": 3,
+    "F64": 4,
+    "F8_E4M3": 5,
+    "F8_E4M3FNUZ": 5,
+    "F8_E5M2": 6,
+    "F8_E5M2FNUZ": 6,
+    "BOOL": 7,
+    "U8": 7,
+    "I8": 7,
+    "F4": 7,
+    "F6_E2M3": 7,
+    "F6_E3M2": 7,
+    "F8_E8M0": 7,
+    "U16": 8,
+    "I16": 8,
+    "U32": 9,
+    "I32": 9,
+    "U64": 10,
+    "I64": 10,
+}
+
 _FLOATS: Final = frozenset(name for name in _ITEM_NBYTES if name.startswith(("F", "BF", "C")))
 
 # Measured, all planes Huffman coded, bits per weight with and without the sign turned out of the top byte: BF16 10.61
@@ -45,6 +72,11 @@ _ROTATED: Final = frozenset({"F16", "BF16", "F32", "C64"})
 def item_nbytes(dtype: str) -> int:
     """Bytes of the unit in which values of `dtype` are coded: 1, 2, 4 or 8."""
     return _ITEM_NBYTES.get(dtype, 1)
+
+
+def layout_code(dtype: str) -> int:
+    """Code of the bit fields of `dtype` for the native codecs; 0 for plain bytes."""
+    return _LAYOUTS.get(dtype, 0)
 
 
 def has_rotated_planes(dtype: str) -> bool:

@@ -1,0 +1,80 @@
+/* What every native codec agrees on: layouts of items, the calling convention, and which instructions may be used.
+
+   A codec fills `out` and never keeps a pointer.  It may allocate scratch memory that is bounded by a small multiple of
+   `nbytes` and frees it before it returns.  Any thread may call; none of them holds the GIL. */
+#ifndef ZF_COMMON_H
+#define ZF_COMMON_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define ZF_X86 1
+#include <immintrin.h>
+#define ZF_TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt")))
+#define ZF_TARGET_AVX512 \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi,bmi2,lzcnt,popcnt")))
+#else
+#define ZF_X86 0
+#endif
+
+#define ZF_INLINE static inline __attribute__((always_inline))
+#define ZF_NOINLINE __attribute__((noinline))
+#define ZF_LIKELY(x) __builtin_expect(!!(x), 1)
+#define ZF_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "items and streams are little-endian words that are read in place"
+#endif
+
+/* Layout codes stand in payloads: a code is never given to another layout. */
+enum {
+    ZF_PLAIN = 0, /* bytes that are no numbers */
+    ZF_BF16 = 1,
+    ZF_F16 = 2,
+    ZF_F32 = 3,
+    ZF_F64 = 4,
+    ZF_E4M3 = 5,
+    ZF_E5M2 = 6,
+    ZF_I8 = 7, /* integers of either sign */
+    ZF_I16 = 8,
+    ZF_I32 = 9,
+    ZF_I64 = 10,
+    ZF_LAYOUTS = 11
+};
+
+typedef struct {
+    uint8_t nbytes;        /* of an item */
+    uint8_t exponent_bits; /* 0 for integers */
+    uint8_t mantissa_bits; /* stored bits below the exponent; 0 for integers */
+} zf_layout;
+
+extern const zf_layout zf_layouts[ZF_LAYOUTS];
+
+/* Instruction sets, each including those before it. */
+enum { ZF_PORTABLE = 0, ZF_AVX2 = 1, ZF_AVX512 = 2, ZF_ISAS = 3 };
+
+/* What the calling thread is to use now: what the call was told, else what the process chose at import. */
+int zf_isa(void);
+
+/* The calling convention.  Encoders: 0 and *used <= capacity, or 1 if the payload does not fit in `capacity` or the
+   codec does not help.  Decoders: fill exactly `nbytes` bytes of `out` and return NULL, or return what was wrong (a
+   constant string); `out` may then hold rubbish.  `base` is as long as the raw bytes.  Lengths may be 0 and pointers
+   then NULL.  Buffers need no alignment and do not overlap. */
+int zf_delta_encode(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out, size_t capacity,
+                    size_t *used);
+const char *zf_delta_decode(const uint8_t *payload, size_t payload_nbytes, const uint8_t *base, uint8_t *out,
+                            size_t nbytes);
+int zf_solo_encode(const uint8_t *raw, size_t nbytes, int layout, uint8_t *out, size_t capacity, size_t *used);
+const char *zf_solo_decode(const uint8_t *payload, size_t payload_nbytes, uint8_t *out, size_t nbytes);
+
+/* Unaligned little-endian words. */
+ZF_INLINE uint16_t zf_get16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
+ZF_INLINE uint32_t zf_get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+ZF_INLINE uint64_t zf_get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+ZF_INLINE void zf_put16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
+ZF_INLINE void zf_put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
+ZF_INLINE void zf_put64(uint8_t *p, uint64_t v) { memcpy(p, &v, 8); }
+
+#endif
