@@ -9,6 +9,8 @@ from glob import glob
 
 from setuptools import Extension, setup
 
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter"]
+
 setup(
     ext_modules=[
         Extension(

@@ -1,8 +1,8 @@
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from typing_extensions import Buffer
 
-Isa = Literal["portable", "avx2", "avx512"]
+Isa: TypeAlias = Literal["portable", "avx2", "avx512"]
 
 def delta_encode(raw: Buffer, base: Buffer, layout: int, out: Buffer, isa: Isa | None = None) -> int | None: ...
 def delta_decode(payload: Buffer, base: Buffer, out: Buffer, isa: Isa | None = None) -> str | None: ...

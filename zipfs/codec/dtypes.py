@@ -34,8 +34,8 @@ _ITEM_NBYTES: Final = {
     "F64": 8,
 }
 
-# Codes of native/common.h, which stand in payloads; what has none is plain bytes to the native codecs.  FNUZ floats have
-# the fields of their siblings.
+# Codes of native/common.h, which stand in payloads; what has none is plain bytes to the native codecs.  FNUZ floats
+# have the fields of their siblings.
 _LAYOUTS: Final = {
     "BF16": 1,
     "F16": 2,
