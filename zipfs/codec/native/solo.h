@@ -10,14 +10,40 @@ enum {
     SOLO_STREAMS = 4,                  /* decoded side by side, because one alone waits for its own look-ups */
     SOLO_BLOCK = 1 << 16,              /* items decoded at once: their planes stay in the level 2 cache */
     SOLO_ONE_STREAM = 1 << 12,         /* a run that is shorter is one stream: three lengths saved, no time worth it */
-    SOLO_STREAM_NBYTES = SOLO_BLOCK / SOLO_STREAMS * SOLO_CODE_BITS / 8 + 16, /* room for any stream, and for a word more */
-    SOLO_LENGTHS_NBYTES = 128          /* the longest table of code lengths */
+    SOLO_STREAM_NBYTES = SOLO_BLOCK / SOLO_STREAMS * SOLO_CODE_BITS / 8 + 16, /* room for a stream and a word more */
+    SOLO_RUN_NBYTES = SOLO_STREAMS * SOLO_STREAM_NBYTES,
+    SOLO_LENGTHS_NBYTES = 128,         /* the longest table of code lengths */
+    SOLO_COUNTED = 512
 };
 
-/* A code: for every byte its code word, first bit lowest, shifted left by 8, and its length (0: does not occur). */
+/* Payload: u8 layout, with SOLO_SPARSE if a mask says which items are stored; [mode and section of the mask]; u8 mode of
+   each plane; their sections; the odd tail.  A mode: bits 0-1 coding, bits 2-3 packing. */
+enum {
+    SOLO_SPARSE = 0x80,
+    SOLO_CONSTANT = 0,
+    SOLO_RAW = 1,
+    SOLO_HUFFMAN = 2,
+    SOLO_CODING_MASK = 3,
+    SOLO_PACKING_SHIFT = 2,
+    SOLO_MODES = 16
+};
+
+/* Bits of an item in the run of a plane, by packing: 8 is unpacked. */
+ZF_INLINE int solo_packed_bits(int packing) { return packing ? 1 << (packing - 1) : 8; }
+
+/* Bytes of n items at `bits` each; every block but the last fills its bytes. */
+ZF_INLINE size_t solo_run_nbytes(size_t n, int bits) { return (n * (size_t)bits + 7) / 8; }
+
+/* How many of the top bits of an item go below the 8 bits that follow them. */
+ZF_INLINE int solo_turn(int layout) {
+    return layout == ZF_F64 ? 4 : layout == ZF_BF16 || layout == ZF_F16 || layout == ZF_F32;
+}
+
+/* A code: the length of every byte's code word (0: does not occur), and the words, first bit lowest, in the highest bits
+   with their length in the lowest. */
 typedef struct {
     uint8_t lengths[256];
-    uint32_t words[256];
+    uint64_t words[256];
 } solo_code;
 
 /* An entry of the look-up: bits 0-5 bits used by all its symbols, 8-55 up to six symbols, 56-59 bits used by the first,
@@ -39,9 +65,17 @@ size_t solo_get_lengths(const uint8_t *in, size_t nbytes, uint8_t lengths[256]);
 ZF_INLINE int solo_streams(size_t n) { return n < SOLO_ONE_STREAM ? 1 : SOLO_STREAMS; }
 ZF_INLINE size_t solo_stream_items(size_t n) { return n < SOLO_ONE_STREAM ? n : (n + SOLO_STREAMS - 1) / SOLO_STREAMS; }
 
-void solo_count(const uint8_t *run, size_t n, uint32_t counts[256]);
-/* One stream; writes at most n * SOLO_CODE_BITS / 8 + 8 bytes, returns how many count. */
-size_t solo_encode_stream(const solo_code *code, const uint8_t *run, size_t n, uint8_t *out);
+/* How many streams the run of n items has in all. */
+ZF_INLINE size_t solo_all_streams(size_t n, int bits) {
+    size_t rest = n % SOLO_BLOCK, streams = n / SOLO_BLOCK * (size_t)solo_streams(solo_run_nbytes(SOLO_BLOCK, bits));
+    return streams + (rest ? (size_t)solo_streams(solo_run_nbytes(rest, bits)) : 0);
+}
+
+/* How often each byte occurs in the first SOLO_COUNTED bytes of every `step`. */
+void solo_count(const uint8_t *run, size_t n, size_t step, uint32_t counts[256]);
+/* The streams of a run of at most SOLO_BLOCK bytes and their `lengths` (u16 each); returns the bytes of the streams.  It
+   may write 8 bytes more, and never more than SOLO_RUN_NBYTES. */
+size_t solo_encode_run(const solo_code *code, const uint8_t *run, size_t n, uint8_t *lengths, uint8_t *out);
 /* A run of at most SOLO_BLOCK bytes from the streams that lie behind each other at `in`, as long as `lengths` (u16)
    says; all lie before `end`, and nothing at or behind it is read.  NULL or what was wrong. */
 const char *solo_decode_run(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end,

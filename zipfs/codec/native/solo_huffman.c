@@ -18,7 +18,7 @@ _Static_assert(MOST_SYMBOLS * 8 + 8 <= 56, "symbols lie between two fields of an
 /* Package-merge (Larmore and Hirschberg, 1990): level by level the two cheapest of symbols and pairs are paired. */
 void solo_make_lengths(const uint32_t counts[256], uint8_t lengths[256]) {
     uint16_t symbols[256];
-    uint32_t weights[256], merged[2][512], *now = merged[0], *before = merged[1];
+    uint64_t weights[256], merged[2][512], *now = merged[0], *before = merged[1];
     uint8_t is_symbol[SOLO_CODE_BITS][512];
     int n = 0, in_before = 0;
     memset(lengths, 0, 256);
@@ -48,7 +48,7 @@ void solo_make_lengths(const uint32_t counts[256], uint8_t lengths[256]) {
             }
         }
         in_before = n + pairs;
-        uint32_t *spare = before;
+        uint64_t *spare = before;
         before = now;
         now = spare;
     }
@@ -94,7 +94,7 @@ void solo_make_words(solo_code *code) {
     for (int k = 0; k < n; k++, word++) {
         word <<= code->lengths[order[k]] - length;
         length = code->lengths[order[k]];
-        code->words[order[k]] = reversed(word, length) << 8 | (uint32_t)length;
+        code->words[order[k]] = (uint64_t)reversed(word, length) << (64 - length) | (uint64_t)length;
     }
 }
 
@@ -183,50 +183,77 @@ size_t solo_get_lengths(const uint8_t *in, size_t nbytes, uint8_t lengths[256]) 
     return (at + 1) / 2;
 }
 
-void solo_count(const uint8_t *run, size_t n, uint32_t counts[256]) {
-    uint32_t parts[4][256]; /* equal neighbours would wait for each other's sum */
-    size_t k = 0;
-    memset(parts, 0, sizeof parts);
-    for (; k + 16 <= n; k += 16) {
-        uint64_t low = zf_get64(run + k), high = zf_get64(run + k + 8);
-        for (int shift = 0; shift < 64; shift += 16) {
-            parts[0][low >> shift & 255]++;
-            parts[1][low >> (shift + 8) & 255]++;
-            parts[2][high >> shift & 255]++;
-            parts[3][high >> (shift + 8) & 255]++;
-        }
+ZF_INLINE void count_parts(const uint8_t *run, size_t n, uint32_t parts[8][256]) {
+    for (size_t k = 0; k < n; k += 8) {
+        uint64_t eight = zf_get64(run + k);
+        for (int part = 0; part < 8; part++)
+            parts[part][eight >> 8 * part & 255]++;
     }
-    for (; k < n; k++)
-        parts[0][run[k]]++;
-    for (int symbol = 0; symbol < 256; symbol++)
-        counts[symbol] = parts[0][symbol] + parts[1][symbol] + parts[2][symbol] + parts[3][symbol];
 }
 
-ZF_INLINE size_t encode_stream(const uint32_t words[256], const uint8_t *run, size_t n, uint8_t *out) {
-    uint8_t *at = out;
-    uint64_t bits = 0;
-    uint32_t filled = 0;
-    size_t k = 0;
-    for (; k + 4 <= n; k += 4) {
-        uint32_t four = zf_get32(run + k);
-        uint32_t a = words[four & 255], b = words[four >> 8 & 255], c = words[four >> 16 & 255], d = words[four >> 24];
-        /* Two and two are joined first, off the chain that runs through `bits`. */
-        uint64_t ab = (a >> 8) | (uint64_t)(b >> 8) << (a & 63), cd = (c >> 8) | (uint64_t)(d >> 8) << (c & 63);
-        uint32_t ab_bits = (a & 63) + (b & 63), cd_bits = (c & 63) + (d & 63);
-        bits |= (ab | cd << ab_bits) << filled;
-        filled += ab_bits + cd_bits;
-        zf_put64(at, bits);
-        at += filled >> 3;
-        bits >>= filled & 56;
-        filled &= 7;
+void solo_count(const uint8_t *run, size_t n, size_t step, uint32_t counts[256]) {
+    uint32_t parts[8][256]; /* equal neighbours would wait for each other's sum */
+    memset(parts, 0, sizeof parts);
+    for (size_t from = 0; from < n; from += step) {
+        size_t here = n - from < SOLO_COUNTED ? n - from : SOLO_COUNTED;
+        count_parts(run + from, here & ~(size_t)7, parts);
+        for (size_t k = here & ~(size_t)7; k < here; k++)
+            parts[0][run[from + k]]++;
     }
-    for (; k < n; k++) {
-        uint32_t word = words[run[k]];
-        bits |= (uint64_t)(word >> 8) << filled;
-        filled += word & 63;
+    for (int symbol = 0; symbol < 256; symbol++) {
+        counts[symbol] = 0;
+        for (int part = 0; part < 8; part++)
+            counts[symbol] += parts[part][symbol];
     }
-    zf_put64(at, bits);
-    return (size_t)(at - out) + ((filled + 7) >> 3);
+}
+
+/* A stream that is being written: the newest bits stand highest, `filled` of them are not yet stored. */
+typedef struct {
+    uint64_t bits;
+    uint32_t filled;
+    uint8_t *at;
+} writer;
+
+/* The low bits of a word hold its length, and are moved out below the bits that count: of 64 at most 51 do. */
+ZF_INLINE void put_four(writer *to, const uint64_t words[256], const uint8_t *four_at) {
+    uint32_t four = zf_get32(four_at);
+    uint64_t a = words[four & 255], b = words[four >> 8 & 255], c = words[four >> 16 & 255], d = words[four >> 24];
+    uint64_t bits = to->bits;
+    bits = bits >> (a & 63) | a;
+    bits = bits >> (b & 63) | b;
+    bits = bits >> (c & 63) | c;
+    bits = bits >> (d & 63) | d;
+    to->bits = bits;
+    to->filled += (uint8_t)(a + b + c + d);
+    zf_put64(to->at, bits >> (64 - to->filled));
+    to->at += to->filled >> 3;
+    to->filled &= 7;
+}
+
+ZF_INLINE size_t put_rest(writer *to, const uint64_t words[256], const uint8_t *rest, size_t n, const uint8_t *start) {
+    for (size_t k = 0; k < n; k++) {
+        uint64_t word = words[rest[k]];
+        to->bits = to->bits >> (word & 63) | word;
+        to->filled += word & 63;
+    }
+    if (to->filled)
+        zf_put64(to->at, to->bits >> (64 - to->filled));
+    return (size_t)(to->at - start) + ((to->filled + 7) >> 3);
+}
+
+/* Two streams at once, the second of which may be shorter. */
+ZF_INLINE void encode_two(const uint64_t words[256], const uint8_t *runs[2], const size_t n[2], uint8_t *const out[2],
+                          size_t nbytes[2]) {
+    writer first = {0, 0, out[0]}, second = {0, 0, out[1]};
+    size_t both = n[1] & ~(size_t)3, k = 0;
+    for (; k < both; k += 4) {
+        put_four(&first, words, runs[0] + k);
+        put_four(&second, words, runs[1] + k);
+    }
+    nbytes[1] = put_rest(&second, words, runs[1] + k, n[1] - k, out[1]);
+    for (; k + 4 <= n[0]; k += 4)
+        put_four(&first, words, runs[0] + k);
+    nbytes[0] = put_rest(&first, words, runs[0] + k, n[0] - k, out[0]);
 }
 
 typedef struct {
@@ -324,8 +351,9 @@ ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t *in, con
 }
 
 #if ZF_X86
-ZF_TARGET_AVX2 static size_t encode_stream_bmi2(const uint32_t words[256], const uint8_t *run, size_t n, uint8_t *out) {
-    return encode_stream(words, run, n, out);
+ZF_TARGET_AVX2 static void encode_two_bmi2(const uint64_t words[256], const uint8_t *runs[2], const size_t n[2],
+                                           uint8_t *const out[2], size_t nbytes[2]) {
+    encode_two(words, runs, n, out, nbytes);
 }
 
 ZF_TARGET_AVX2 static const char *decode_run_bmi2(const solo_entry *table, const uint8_t *in, const uint8_t *lengths,
@@ -334,12 +362,34 @@ ZF_TARGET_AVX2 static const char *decode_run_bmi2(const solo_entry *table, const
 }
 #endif
 
-size_t solo_encode_stream(const solo_code *code, const uint8_t *run, size_t n, uint8_t *out) {
+size_t solo_encode_run(const solo_code *code, const uint8_t *run, size_t n, uint8_t *lengths, uint8_t *out) {
+    uint8_t second[SOLO_STREAM_NBYTES]; /* it starts where the first will have ended */
+    size_t items = solo_stream_items(n);
+    uint8_t *at = out;
+    while (n > 0) {
+        size_t counts[2] = {items < n ? items : n, 0}, nbytes[2];
+        counts[1] = n - counts[0] < items ? n - counts[0] : items;
+        const uint8_t *runs[2] = {run, run + counts[0]};
+        uint8_t *const outs[2] = {at, second};
 #if ZF_X86
-    if (zf_isa() >= ZF_AVX2)
-        return encode_stream_bmi2(code->words, run, n, out);
+        if (zf_isa() >= ZF_AVX2)
+            encode_two_bmi2(code->words, runs, counts, outs, nbytes);
+        else
 #endif
-    return encode_stream(code->words, run, n, out);
+            encode_two(code->words, runs, counts, outs, nbytes);
+        zf_put16(lengths, (uint16_t)nbytes[0]);
+        at += nbytes[0];
+        lengths += 2;
+        if (counts[1]) {
+            zf_put16(lengths, (uint16_t)nbytes[1]);
+            memcpy(at, second, nbytes[1]);
+            at += nbytes[1];
+            lengths += 2;
+        }
+        run += counts[0] + counts[1];
+        n -= counts[0] + counts[1];
+    }
+    return (size_t)(at - out);
 }
 
 const char *solo_decode_run(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end,
