@@ -1,0 +1,176 @@
+/* What the parts of the delta codec share.  The stream is specified in ../README.md. */
+#ifndef ZF_DELTA_H
+#define ZF_DELTA_H
+
+#include "common.h"
+
+enum {
+    ZD_SYMBOLS = 16,
+    ZD_TABLES = 8,
+    ZD_CONTEXTS = 16,
+    ZD_BLOCK = 64,   /* items that share a zero flag; a vector kernel's step */
+    ZD_OCTAVE = 128, /* items that share an octave */
+    ZD_LANES = 64,
+    ZD_GROUP = 16, /* lanes that renormalise together */
+    ZD_PRECISION = 11,
+    ZD_SCALE = 1 << ZD_PRECISION,
+    ZD_BUCKET = ZD_SCALE / ZD_SYMBOLS,
+    ZD_STEP_BITS = 5,  /* uncoded bits that fit into the step of a symbol */
+    ZD_EXTRA_BITS = 16, /* and into each step after it */
+    ZD_ESCAPE = 0,     /* symbol: the residual follows as an item */
+    ZD_FAR = 15,       /* symbol: the quotient follows as a byte; with a direct context, the item itself */
+    ZD_ZERO = 8,       /* symbol of the quotient 0 */
+    ZD_OCTAVE_BIAS = 10,
+    ZD_INTEGER_EXPONENT = 8, /* what stands for the base's exponent with integers */
+    ZD_MODE_EQUAL = 0,
+    ZD_MODE_CODED = 1,
+    ZD_MODE_HALVES = 2 /* 4-byte floats of both sides end in 16 zero bits: the upper halves are coded as BF16 */
+};
+#define ZD_LOW 65536u /* smallest state */
+
+typedef struct {
+    uint8_t table;
+    uint8_t shift;  /* uncoded low bits */
+    uint8_t direct; /* the base is useless here: the item's own exponent is coded */
+} zd_context;
+
+/* Alias tables, entry 16 * table + bucket or symbol. */
+typedef struct {
+    uint16_t divider[ZD_TABLES * ZD_SYMBOLS];   /* slots of the bucket's own symbol; the other symbol in the high byte */
+    uint16_t frequency[ZD_TABLES * ZD_SYMBOLS]; /* by symbol */
+    uint16_t offset[ZD_TABLES * ZD_SYMBOLS];    /* what the other symbol adds to the place in the bucket, mod 2^16 */
+} zd_alias;
+
+typedef struct {
+    uint8_t layout;
+    uint8_t item;      /* bytes */
+    uint8_t mantissa;  /* bits below the exponent */
+    uint16_t exponent_mask;
+    size_t items;
+    size_t blocks;
+    size_t octaves;
+    unsigned lanes;
+    unsigned contexts;
+    unsigned tables;
+    unsigned extra_steps;
+    unsigned lowest_exponent; /* that of context 0 without octaves */
+    unsigned top_exponent;    /* that of symbol 0 in direct contexts */
+    int has_direct;
+    zd_context context[ZD_CONTEXTS];
+    uint16_t frequency[ZD_TABLES][ZD_SYMBOLS];
+    zd_alias alias;
+} zd_frame;
+
+/* Where a decoder stands in its three streams. */
+typedef struct {
+    const uint8_t *words;
+    const uint8_t *fars;
+    const uint8_t *escapes;
+    uint32_t state[ZD_LANES];
+} zd_cursor;
+
+/* Decodes `count` blocks; each takes at most 128 * (1 + extra_steps) bytes of words, 64 of fars and 64 items of escapes,
+   and 64 bytes behind each of these must be readable.  levels[k / 2] is the exponent of context 0 in block k. */
+typedef void zd_kernel(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks, size_t count,
+                       const uint16_t *levels, const uint8_t *base, uint8_t *out, zd_cursor *cursor);
+
+zd_kernel zd_decode_portable;
+#if ZF_X86
+zd_kernel zd_decode_avx2;   /* 2-byte items in 64 lanes */
+zd_kernel zd_decode_avx512; /* items of 1, 2 and 4 bytes in 64 lanes */
+#endif
+
+/* One item in a context of a known kind. */
+ZF_INLINE uint64_t zd_mask(unsigned bits) { return bits >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << bits) - 1; }
+
+ZF_INLINE uint64_t zd_load(const uint8_t *p, unsigned item) {
+    switch (item) {
+    case 1: return *p;
+    case 2: return zf_get16(p);
+    case 4: return zf_get32(p);
+    default: return zf_get64(p);
+    }
+}
+
+ZF_INLINE void zd_store(uint8_t *p, uint64_t v, unsigned item) {
+    switch (item) {
+    case 1: *p = (uint8_t)v; break;
+    case 2: zf_put16(p, (uint16_t)v); break;
+    case 4: zf_put32(p, (uint32_t)v); break;
+    default: zf_put64(p, v);
+    }
+}
+
+/* Residual of `f` against `b` modulo 2^width: ordered, and turned so that away from zero is positive; see README.md. */
+ZF_INLINE uint64_t zd_residual(uint64_t f, uint64_t b, unsigned item, int is_float) {
+    const unsigned width = 8 * item;
+    const uint64_t sign = (uint64_t)1 << (width - 1), all = zd_mask(width);
+    if (!is_float)
+        return (f - b) & all;
+    uint64_t turned = f ^ (b & sign);
+    uint64_t ordered = turned ^ (((turned >> (width - 1)) ? all : 0) >> 1);
+    return (ordered - (b & (sign - 1))) & all;
+}
+
+ZF_INLINE uint64_t zd_restore(uint64_t d, uint64_t b, unsigned item, int is_float) {
+    const unsigned width = 8 * item;
+    const uint64_t sign = (uint64_t)1 << (width - 1), all = zd_mask(width);
+    if (!is_float)
+        return (b + d) & all;
+    uint64_t ordered = ((b & (sign - 1)) + d) & all;
+    return ordered ^ (((ordered >> (width - 1)) ? all : 0) >> 1) ^ (b & sign);
+}
+
+/* Item of the block that the `step`-th symbol of its 64 belongs to: narrow items take the even ones of each 32 first,
+   which is how a vector of 32 narrow items falls apart into two of 32-bit lanes. */
+ZF_INLINE unsigned zd_place(unsigned step, unsigned item) {
+    return item > 2 ? step : (step & 32) | (step & 15) << 1 | (step >> 4 & 1);
+}
+
+ZF_INLINE unsigned zd_step_bits(unsigned shift) { return shift < ZD_STEP_BITS ? shift : ZD_STEP_BITS; }
+
+ZF_INLINE unsigned zd_extra_bits(unsigned shift, unsigned extra_step) {
+    unsigned done = ZD_STEP_BITS + ZD_EXTRA_BITS * extra_step;
+    return shift <= done ? 0 : shift - done < ZD_EXTRA_BITS ? shift - done : ZD_EXTRA_BITS;
+}
+
+/* Sets what follows from the layout and the length. */
+void zd_frame_init(zd_frame *frame, int layout, size_t items);
+
+/* Alias tables of frame->frequency, whose rows must add up to ZD_SCALE with no entry over ZD_SCALE - 1.  If `slots` is
+   given, slots[table][first slot of symbol + offset] is the slot of each symbol's offset. */
+void zd_build_alias(zd_frame *frame, uint16_t (*slots)[ZD_SCALE], uint16_t (*first)[ZD_SYMBOLS]);
+
+/* Entry table * ZD_SCALE + slot: frequency << 20 | offset << 4 | symbol. */
+void zd_build_direct(const zd_frame *frame, uint32_t *direct_table);
+
+/* Frequencies that add up to ZD_SCALE, at least 1 for every symbol that occurs and at most ZD_SCALE - 1. */
+void zd_normalise(const uint32_t *count, uint16_t *frequency);
+
+/* Bits of a header, least significant first. */
+typedef struct {
+    uint8_t *bytes;
+    size_t capacity;
+    size_t position; /* in bits */
+    int overrun;
+} zd_bit_writer;
+
+typedef struct {
+    const uint8_t *bytes;
+    size_t nbytes;
+    size_t position; /* in bits */
+    int overrun;
+} zd_bit_reader;
+
+void zd_put(zd_bit_writer *writer, uint64_t value, unsigned bits);
+uint64_t zd_take(zd_bit_reader *reader, unsigned bits);
+void zd_put_number(zd_bit_writer *writer, uint64_t value); /* 6 bits of length, then the bits */
+uint64_t zd_take_number(zd_bit_reader *reader);
+void zd_put_table(zd_bit_writer *writer, const uint16_t *frequency);
+const char *zd_take_table(zd_bit_reader *reader, uint16_t *frequency);
+
+/* A run of symbols below 16 by one table in 4 lanes; at most 64 + 2 * count bytes. */
+size_t zd_encode_symbols(const uint8_t *symbols, size_t count, uint8_t *out);
+const char *zd_decode_symbols(const uint8_t **cursor, const uint8_t *end, uint8_t *symbols, size_t count);
+
+#endif

@@ -1,0 +1,334 @@
+/* Choices of the delta encoder, from a sample of the frame.  Integers throughout where a path of another instruction set
+   does the same, so that all of them make the same bytes. */
+#include "delta_model.h"
+
+#include <math.h>
+
+enum { CLASSES = 65, SAMPLE_ALL = 1 << 15, MAX_EXPONENTS = 2048 };
+
+typedef struct {
+    uint32_t classes[ZD_CONTEXTS][CLASSES]; /* by bit length of the residual's size */
+    uint32_t own[ZD_CONTEXTS][ZD_SYMBOLS];  /* by how far the item's exponent lies below the top, capped */
+} statistics;
+
+static double plogp(double n) { return n > 0 ? n * log2(n) : 0; }
+
+/* Bits for residuals of these classes if `shift` low bits stay uncoded. */
+static double shift_cost(const uint32_t *classes, unsigned shift, unsigned width) {
+    double total = 0, core = 0, far = 0, escaped = 0, bits = 0;
+    for (unsigned k = 0; k <= width; k++)
+        total += classes[k];
+    for (unsigned k = 0; k <= shift; k++)
+        core += classes[k];
+    if (shift == 0)
+        bits -= plogp(core);
+    else
+        bits -= plogp(classes[0] + (core - classes[0]) / 2) + plogp((core - classes[0]) / 2);
+    for (unsigned k = 1; k <= 3 && shift + k <= width; k++) {
+        double n = classes[shift + k], cells = 1 << k;
+        if (k == 3) {
+            double kept = shift ? 6 : 7;
+            far += n * (8 - kept) / 8;
+            n *= kept / 8;
+            cells = kept;
+        }
+        bits -= cells * plogp(n / cells);
+    }
+    for (unsigned k = shift + 4; k <= width; k++) {
+        if (k <= shift + 7)
+            far += classes[k];
+        else
+            escaped += classes[k];
+    }
+    bits -= plogp(far) + plogp(escaped);
+    return bits + plogp(total) + total * shift + far * 8 + escaped * width;
+}
+
+static double direct_cost(const zd_frame *frame, const uint32_t *own) {
+    double total = 0, bits = 0;
+    for (unsigned k = 0; k < ZD_SYMBOLS; k++) {
+        total += own[k];
+        bits -= plogp(own[k]);
+    }
+    return bits + plogp(total) + total * (frame->mantissa + 1) + (double)own[ZD_FAR] * 8 * frame->item;
+}
+
+/* Sets shifts and direct contexts and returns the estimated bits. */
+static double choose_contexts(zd_frame *frame, const statistics *of) {
+    const unsigned width = 8 * frame->item, most = frame->item == 1 ? 4 : width - 4;
+    const unsigned cheap_most = frame->item <= 2 && most > ZD_STEP_BITS ? ZD_STEP_BITS : most;
+    double cheap_total = 0, full_total = 0;
+    zd_context cheap[ZD_CONTEXTS], full[ZD_CONTEXTS];
+    memset(cheap, 0, sizeof cheap);
+    memset(full, 0, sizeof full);
+    for (unsigned c = 0; c < ZD_CONTEXTS; c++) {
+        double best = INFINITY, best_cheap = INFINITY;
+        for (unsigned shift = 0; shift <= most; shift++) {
+            double cost = shift_cost(of->classes[c], shift, width);
+            if (cost < best) {
+                best = cost;
+                full[c].shift = (uint8_t)shift;
+            }
+            if (cost < best_cheap && shift <= cheap_most) {
+                best_cheap = cost;
+                cheap[c].shift = (uint8_t)shift;
+            }
+        }
+        if (frame->mantissa) {
+            double cost = direct_cost(frame, of->own[c]);
+            if (cost < best) {
+                best = cost;
+                full[c].direct = 1;
+                full[c].shift = (uint8_t)(frame->mantissa + 1);
+            }
+        }
+        cheap_total += best_cheap;
+        full_total += best;
+    }
+    /* More than one step a symbol costs a third of the speed. */
+    const int use_full = full_total < 0.99 * cheap_total;
+    memcpy(frame->context, use_full ? full : cheap, sizeof full);
+    return use_full ? full_total : cheap_total;
+}
+
+ZF_INLINE unsigned exponent_of(const zd_frame *frame, uint64_t b, int is_float) {
+    return is_float ? (unsigned)(b >> frame->mantissa) & frame->exponent_mask : ZD_INTEGER_EXPONENT;
+}
+
+ZF_INLINE uint64_t size_of(uint64_t d, unsigned width) {
+    uint64_t sign = (uint64_t)1 << (width - 1);
+    return d & sign ? (0 - d) & zd_mask(width) : d;
+}
+
+/* Calls for sampled items: 8 consecutive ones of each listed block, at a place that moves on from block to block so that
+   no column of a matrix is favoured; all of a short frame. */
+#define FOR_SAMPLE(frame, input, at)                                                                             \
+    for (size_t n_ = 0, all_ = (input)->listed * ZD_BLOCK <= SAMPLE_ALL; n_ < (input)->listed; n_++)              \
+        for (size_t at = (size_t)(input)->blocks[n_] * ZD_BLOCK + (all_ ? 0 : n_ % 8 * 8),                        \
+                    stop_ = at + (all_ ? ZD_BLOCK : 8);                                                           \
+             at < stop_ && at < (frame)->items; at++)
+
+ZF_INLINE void count_sample(const zd_frame *frame, const zd_input *input, const uint8_t *octaves, statistics *of,
+                            const unsigned item, const int is_float) {
+    memset(of, 0, sizeof *of);
+    FOR_SAMPLE(frame, input, at) {
+        uint64_t f = zd_load(input->raw + at * item, item), b = zd_load(input->base + at * item, item);
+        int level = (int)frame->lowest_exponent;
+        if (octaves != NULL)
+            level += octaves[at / ZD_OCTAVE] - ZD_OCTAVE_BIAS;
+        level = level < 0 ? 0 : level;
+        int number = (int)exponent_of(frame, b, is_float) - level;
+        number = number < 0 ? 0 : number >= ZD_CONTEXTS ? ZD_CONTEXTS - 1 : number;
+        uint64_t size = size_of(zd_residual(f, b, item, is_float), 8 * item);
+        of->classes[number][size ? 64 - __builtin_clzll(size) : 0]++;
+        if (is_float) {
+            unsigned below = frame->top_exponent - exponent_of(frame, f, 1);
+            of->own[number][below < ZD_FAR ? below : ZD_FAR]++;
+        }
+    }
+}
+
+static void count_classes(const zd_frame *frame, const zd_input *input, const uint8_t *octaves, statistics *of) {
+    switch (frame->exponent_mask ? frame->item : 0) {
+    case 1: count_sample(frame, input, octaves, of, 1, 1); break;
+    case 2: count_sample(frame, input, octaves, of, 2, 1); break;
+    case 4: count_sample(frame, input, octaves, of, 4, 1); break;
+    case 8: count_sample(frame, input, octaves, of, 8, 1); break;
+    default: count_sample(frame, input, octaves, of, frame->item, 0);
+    }
+}
+
+ZF_INLINE void measure(const zd_frame *frame, const zd_input *input, unsigned reference, uint64_t *magnitudes,
+                       const unsigned item, const int is_float) {
+    for (size_t n = 0; n < input->listed; n++) {
+        size_t from = (size_t)input->blocks[n] * ZD_BLOCK;
+        size_t to = from + ZD_BLOCK < frame->items ? from + ZD_BLOCK : frame->items;
+        uint64_t sum = 0;
+        for (size_t at = from; at < to; at++) {
+            uint64_t f = zd_load(input->raw + at * item, item), b = zd_load(input->base + at * item, item);
+            uint64_t size = size_of(zd_residual(f, b, item, is_float), 8 * item);
+            uint64_t cap = item <= 2 ? ZD_MEASURE_CAP : 0xFFFFFFFF;
+            size = item == 8 ? size >> 16 : size;
+            unsigned exponent = exponent_of(frame, b, is_float);
+            unsigned up = exponent > reference ? exponent - reference : 0;
+            up = up < ZD_MEASURE_EXPONENTS ? up : ZD_MEASURE_EXPONENTS;
+            sum += (size < cap ? size : cap) << up;
+        }
+        magnitudes[from / ZD_OCTAVE] += sum;
+    }
+}
+
+void zd_measure_portable(const zd_frame *frame, const zd_input *input, unsigned reference, uint64_t *magnitudes) {
+    switch (frame->exponent_mask ? frame->item : 0) {
+    case 1: measure(frame, input, reference, magnitudes, 1, 1); break;
+    case 2: measure(frame, input, reference, magnitudes, 2, 1); break;
+    case 4: measure(frame, input, reference, magnitudes, 4, 1); break;
+    case 8: measure(frame, input, reference, magnitudes, 8, 1); break;
+    default: measure(frame, input, reference, magnitudes, frame->item, 0);
+    }
+}
+
+/* log2 in sixteenths, to within one of them. */
+static int log2_16(uint64_t v) {
+    int top = 63 - __builtin_clzll(v);
+    uint64_t next = top >= 4 ? v >> (top - 4) : v << (4 - top);
+    return 16 * top + (int)(next & 15);
+}
+
+static void choose_octaves(const zd_frame *frame, const uint64_t *magnitudes, uint8_t *octaves) {
+    int64_t sum = 0, nonzero = 0;
+    for (size_t k = 0; k < frame->octaves; k++)
+        if (magnitudes[k]) {
+            sum += log2_16(magnitudes[k]);
+            nonzero++;
+        }
+    const int mean = nonzero ? (int)(sum / nonzero) : 0;
+    for (size_t k = 0; k < frame->octaves; k++) {
+        if (!magnitudes[k]) {
+            octaves[k] = 0;
+            continue;
+        }
+        int off = log2_16(magnitudes[k]) - mean + 8 + 16 * 64; /* rounds downwards below */
+        off = off / 16 - 64;
+        off = off < -4 ? -4 : off > 4 ? 4 : off;
+        octaves[k] = (uint8_t)(off + ZD_OCTAVE_BIAS);
+    }
+}
+
+static double octave_cost(const zd_frame *frame, const uint8_t *octaves) {
+    uint32_t counts[ZD_SYMBOLS] = {0};
+    for (size_t k = 0; k < frame->octaves; k++)
+        counts[octaves[k]]++;
+    double bits = plogp((double)frame->octaves) + 300;
+    for (unsigned k = 0; k < ZD_SYMBOLS; k++)
+        bits -= plogp(counts[k]);
+    return bits;
+}
+
+zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves, uint64_t *magnitudes) {
+    uint32_t of_base[MAX_EXPONENTS] = {0}, of_raw[MAX_EXPONENTS] = {0};
+    size_t sampled = 0, seen = 0;
+    const int is_float = frame->exponent_mask != 0;
+    zd_plan plan = {0, 0, 0};
+    FOR_SAMPLE(frame, input, at) {
+        of_base[exponent_of(frame, zd_load(input->base + at * frame->item, frame->item), is_float)]++;
+        of_raw[exponent_of(frame, zd_load(input->raw + at * frame->item, frame->item), is_float)]++;
+        sampled++;
+    }
+    const double scale = sampled ? (double)input->listed * ZD_BLOCK / (double)sampled : 1;
+    unsigned highest = frame->exponent_mask ? frame->exponent_mask : ZD_INTEGER_EXPONENT;
+    while (highest && (seen += of_base[highest]) * 1000 < sampled)
+        highest--;
+    seen = 0;
+    frame->top_exponent = frame->exponent_mask;
+    while (frame->top_exponent && (seen += of_raw[frame->top_exponent]) * 5000 < sampled)
+        frame->top_exponent--;
+    if (is_float) {
+        double bits = plogp((double)sampled) + (double)sampled * (frame->mantissa + 1);
+        for (unsigned k = 0; k <= frame->exponent_mask; k++)
+            bits -= plogp(of_raw[k]);
+        plan.alone_bits = bits * scale;
+    }
+
+    frame->contexts = ZD_CONTEXTS;
+    frame->lowest_exponent = is_float ? (highest > ZD_CONTEXTS - 1 ? highest - (ZD_CONTEXTS - 1) : 0) : 4;
+    zd_measure *measure_by = zd_measure_portable;
+#if ZF_X86
+    if (frame->item == 2 && is_float && zf_isa() == ZF_AVX512)
+        measure_by = zd_measure_avx512;
+#endif
+    memset(magnitudes, 0, frame->octaves * sizeof *magnitudes);
+    unsigned reference = highest > ZD_MEASURE_EXPONENTS ? highest - ZD_MEASURE_EXPONENTS : 0;
+    measure_by(frame, input, reference, magnitudes);
+    choose_octaves(frame, magnitudes, octaves);
+
+    statistics plain, shifted;
+    zd_frame with = *frame;
+    count_classes(frame, input, NULL, &plain);
+    count_classes(&with, input, octaves, &shifted);
+    double plain_bits = choose_contexts(frame, &plain) * scale;
+    double shifted_bits = choose_contexts(&with, &shifted) * scale + octave_cost(frame, octaves);
+    plan.bits = plain_bits;
+    if (shifted_bits < plain_bits) {
+        memcpy(frame->context, with.context, sizeof with.context);
+        plan.bits = shifted_bits;
+        plan.has_octaves = 1;
+    }
+    return plan;
+}
+
+typedef struct {
+    double bits; /* to code the counted symbols by a table of their own */
+    uint32_t count[ZD_SYMBOLS];
+} cluster;
+
+static double entropy(const uint32_t *count) {
+    double bits = 0;
+    uint64_t total = 0;
+    for (unsigned k = 0; k < ZD_SYMBOLS; k++) {
+        total += count[k];
+        bits -= plogp(count[k]);
+    }
+    return bits + plogp((double)total);
+}
+
+static double merged_cost(const cluster *a, const cluster *b) {
+    uint32_t sum[ZD_SYMBOLS];
+    for (unsigned k = 0; k < ZD_SYMBOLS; k++)
+        sum[k] = a->count[k] + b->count[k];
+    return entropy(sum) - a->bits - b->bits;
+}
+
+void zd_choose_tables(zd_frame *frame, uint32_t (*counts)[ZD_SYMBOLS]) {
+    enum { TABLE_BITS = 100 };
+    cluster clusters[ZD_CONTEXTS];
+    double growth[ZD_CONTEXTS][ZD_CONTEXTS];
+    uint8_t member[ZD_CONTEXTS];
+    unsigned number = 0;
+    for (unsigned c = 0; c < frame->contexts; c++) {
+        uint32_t any = 0;
+        for (unsigned k = 0; k < ZD_SYMBOLS; k++)
+            any |= counts[c][k];
+        member[c] = 0;
+        if (!any)
+            continue;
+        memcpy(clusters[number].count, counts[c], sizeof clusters[number].count);
+        clusters[number].bits = entropy(counts[c]);
+        member[c] = (uint8_t)number++;
+    }
+    for (unsigned i = 0; i < number; i++)
+        for (unsigned j = 0; j < i; j++)
+            growth[i][j] = merged_cost(&clusters[i], &clusters[j]);
+    while (number > 1) {
+        unsigned a = 1, b = 0;
+        for (unsigned i = 1; i < number; i++)
+            for (unsigned j = 0; j < i; j++)
+                if (growth[i][j] < growth[a][b]) {
+                    a = i;
+                    b = j;
+                }
+        if (number <= ZD_TABLES && growth[a][b] > TABLE_BITS)
+            break;
+        for (unsigned k = 0; k < ZD_SYMBOLS; k++)
+            clusters[b].count[k] += clusters[a].count[k];
+        clusters[b].bits += growth[a][b] + clusters[a].bits;
+        number--;
+        clusters[a] = clusters[number]; /* the last one takes the place of the one that is gone */
+        for (unsigned c = 0; c < frame->contexts; c++)
+            member[c] = member[c] == a ? (uint8_t)b : member[c] == number ? (uint8_t)a : member[c];
+        for (unsigned i = 0; i < number; i++)
+            for (unsigned j = 0; j < i; j++) {
+                if (i == b || j == b)
+                    growth[i][j] = merged_cost(&clusters[i], &clusters[j]);
+                else if (i == a || j == a)
+                    growth[i][j] = merged_cost(&clusters[i], &clusters[j]);
+            }
+    }
+    frame->tables = number ? number : 1;
+    if (!number)
+        memset(clusters[0].count, 0, sizeof clusters[0].count);
+    for (unsigned k = 0; k < frame->tables; k++)
+        zd_normalise(clusters[k].count, frame->frequency[k]);
+    for (unsigned c = 0; c < frame->contexts; c++)
+        frame->context[c].table = member[c];
+}

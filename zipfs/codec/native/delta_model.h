@@ -1,0 +1,38 @@
+/* What the delta encoder decides before it codes: contexts, shifts, octaves, tables.  No decoder depends on any of it. */
+#ifndef ZF_DELTA_MODEL_H
+#define ZF_DELTA_MODEL_H
+
+#include "delta.h"
+
+/* The items to code: those of `listed` blocks, given by number, in order. */
+typedef struct {
+    const uint8_t *raw;
+    const uint8_t *base;
+    const uint32_t *blocks;
+    size_t listed;
+} zd_input;
+
+/* Fills lowest_exponent, top_exponent, contexts, context[].shift and .direct; returns the estimated bits of everything
+   but headers, and whether `octaves` (symbols, one per 128 items) are to be used.  `alone_bits`: what coding the items'
+   exponents without the base would take; 0 for integers. */
+typedef struct {
+    double bits;
+    double alone_bits;
+    int has_octaves;
+} zd_plan;
+
+zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves, uint64_t *magnitudes);
+
+/* Tables for the symbols counted by context; sets frame->tables, frequency and context[].table. */
+void zd_choose_tables(zd_frame *frame, uint32_t (*counts)[ZD_SYMBOLS]);
+
+/* Sums of the residuals' sizes over the 64 items of each listed block that lie in `frame`, added up by octave. */
+typedef void zd_measure(const zd_frame *frame, const zd_input *input, unsigned reference, uint64_t *magnitudes);
+zd_measure zd_measure_portable;
+#if ZF_X86
+zd_measure zd_measure_avx512; /* 2-byte floats */
+#endif
+
+enum { ZD_MEASURE_EXPONENTS = 14, ZD_MEASURE_CAP = 1023 };
+
+#endif
