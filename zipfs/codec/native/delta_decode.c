@@ -303,7 +303,7 @@ static zd_kernel *choose_kernel(const zd_frame *frame) {
     const int isa = frame->lanes == ZD_LANES ? zf_isa() : ZF_PORTABLE;
     if (isa == ZF_AVX512 && frame->item <= 4)
         return zd_decode_avx512;
-    if (isa >= ZF_AVX2 && frame->item == 2 && !frame->extra_steps)
+    if (isa >= ZF_AVX2 && frame->item == 2 && !frame->extra_steps && !frame->has_direct)
         return zd_decode_avx2;
 #endif
     (void)frame;
@@ -343,6 +343,9 @@ static const char *decode_streams(zd_frame *frame, const counts *count, const ui
     if ((size_t)(end - p) < 4 * frame->lanes)
         return "states are cut short";
     memcpy(at.cursor.state, p, 4 * frame->lanes);
+    for (unsigned k = 0; k < frame->lanes; k++)
+        if (at.cursor.state[k] < ZD_LOW) /* below it a step could take more words than the margins allow for */
+            return "a lane begins with a state that no encoder makes";
     at.cursor.words = p + 4 * frame->lanes;
     zd_build_alias(frame, NULL, NULL);
     at.kernel = choose_kernel(frame);
