@@ -26,7 +26,7 @@ def _samples() -> dict[str, tuple[bytes, bytes, bytes]]:
     return {
         "raw": (encode_frame(b"not worth coding", "", None, SEED), b"not worth coding", base),
         "zstd": (encode_frame(b"again and " * 30, "", None, SEED), b"again and " * 30, base),
-        "planes": (encode_frame(halves, "F32", None, SEED), halves, base),
+        "solo": (encode_frame(halves, "F32", None, SEED), halves, base),
         "bitx": (encode_frame(near, "F32", base, SEED), near, base),
     }
 
@@ -127,31 +127,6 @@ def test_rubbish_is_damage(frame: bytes, nbytes: int) -> None:
         _decode(frame, nbytes, bytes(nbytes))
 
 
-def _planes_frame(item: int, raw_nbytes: int, flags: int, planes: list[tuple[int, int]], rest: bytes) -> bytes:
-    table = b"".join(struct.pack("<BI", *plane) for plane in planes)
-    return struct.pack("<BBHIQ", 2, item, 0, raw_nbytes, 0) + bytes([flags]) + table + rest
-
-
-@pytest.mark.parametrize(
-    ("frame", "reason"),
-    [
-        (_planes_frame(2, 8, 2, [(0, 0), (0, 0)], b""), "flags"),
-        (_planes_frame(1, 8, 1, [(0, 0)], b""), "flags"),
-        (_planes_frame(2, 8, 0, [(3, 0), (0, 0)], b""), "mode 3"),
-        (_planes_frame(2, 8, 0, [(0, 1), (0, 0)], b"x"), "mode 0"),
-        (_planes_frame(2, 8, 0, [(1, 3), (0, 0)], b"xyz"), "mode 1"),
-        (_planes_frame(2, 8, 0, [(1, 0xFFFF_FFFF), (0, 0)], b"xyzt"), "past the end"),
-        (_planes_frame(2, 9, 0, [(0, 0), (0, 0)], b""), "payload length"),
-        (_planes_frame(2, 8, 0, [(0, 0), (0, 0)], b"x"), "payload length"),
-        (_planes_frame(8, 8, 0, [(0, 0)], b""), "cut short"),
-        (_planes_frame(2, 8, 0, [(0, 0), (0, 0)], b""), "checksum"),
-    ],
-)
-def test_each_lie_of_a_plane_table_is_told(frame: bytes, reason: str) -> None:
-    with pytest.raises(FrameDamaged, match=reason):
-        _decode(frame, read_header(frame).raw_nbytes, None)
-
-
 def _zstd_frame(raw_nbytes: int, payload: bytes) -> bytes:
     return struct.pack("<BBHIQ", 1, 1, 0, raw_nbytes, 0) + payload
 
@@ -181,7 +156,7 @@ def test_a_zstd_frame_without_its_length_or_with_a_second_behind_it_is_refused()
 
 
 def test_reserved_bits_must_be_zero() -> None:
-    frame, raw, base = SAMPLES["planes"]
+    frame, raw, base = SAMPLES["solo"]
     with pytest.raises(FrameDamaged, match="reserved"):
         _decode(frame[:2] + b"\1" + frame[3:], len(raw), base)
     assert HEADER_NBYTES == 16
