@@ -3,8 +3,9 @@
 #include "delta_model.h"
 
 #include <math.h>
+#include <stdlib.h>
 
-enum { CLASSES = 65, SAMPLE_ALL = 1 << 15, MAX_EXPONENTS = 2048 };
+enum { CLASSES = 65, MAX_EXPONENTS = 2048 };
 
 typedef struct {
     uint32_t classes[ZD_CONTEXTS][CLASSES]; /* by bit length of the residual's size */
@@ -63,7 +64,10 @@ static double choose_contexts(zd_frame *frame, const statistics *of) {
     memset(full, 0, sizeof full);
     for (unsigned c = 0; c < ZD_CONTEXTS; c++) {
         double best = INFINITY, best_cheap = INFINITY;
-        for (unsigned shift = 0; shift <= most; shift++) {
+        unsigned longest = 0;
+        for (unsigned k = 0; k <= width; k++)
+            longest = of->classes[c][k] ? k : longest;
+        for (unsigned shift = 0; shift <= most && shift <= longest; shift++) {
             double cost = shift_cost(of->classes[c], shift, width);
             if (cost < best) {
                 best = cost;
@@ -100,41 +104,62 @@ ZF_INLINE uint64_t size_of(uint64_t d, unsigned width) {
     return d & sign ? (0 - d) & zd_mask(width) : d;
 }
 
-/* Calls for sampled items: 8 consecutive ones of each listed block, at a place that moves on from block to block so that
-   no column of a matrix is favoured; all of a short frame. */
-#define FOR_SAMPLE(frame, input, at)                                                                             \
-    for (size_t n_ = 0, all_ = (input)->listed * ZD_BLOCK <= SAMPLE_ALL; n_ < (input)->listed; n_++)              \
-        for (size_t at = (size_t)(input)->blocks[n_] * ZD_BLOCK + (all_ ? 0 : n_ % 8 * 8),                        \
-                    stop_ = at + (all_ ? ZD_BLOCK : 8);                                                           \
-             at < stop_ && at < (frame)->items; at++)
+enum { SAMPLE_ENOUGH = 8192, SAMPLE_MOST = 2 * 32768 };
 
-ZF_INLINE void count_sample(const zd_frame *frame, const zd_input *input, const uint8_t *octaves, statistics *of,
-                            const unsigned item, const int is_float) {
-    memset(of, 0, sizeof *of);
-    FOR_SAMPLE(frame, input, at) {
-        uint64_t f = zd_load(input->raw + at * item, item), b = zd_load(input->base + at * item, item);
-        int level = (int)frame->lowest_exponent;
-        if (octaves != NULL)
-            level += octaves[at / ZD_OCTAVE] - ZD_OCTAVE_BIAS;
-        level = level < 0 ? 0 : level;
-        int number = (int)exponent_of(frame, b, is_float) - level;
-        number = number < 0 ? 0 : number >= ZD_CONTEXTS ? ZD_CONTEXTS - 1 : number;
-        uint64_t size = size_of(zd_residual(f, b, item, is_float), 8 * item);
-        of->classes[number][size ? 64 - __builtin_clzll(size) : 0]++;
-        if (is_float) {
-            unsigned below = frame->top_exponent - exponent_of(frame, f, 1);
-            of->own[number][below < ZD_FAR ? below : ZD_FAR]++;
+/* What is looked at of a frame: some consecutive items of each listed block, or of every second, at a place that moves
+   on from block to block so that no column of a matrix is favoured. */
+typedef struct {
+    size_t count;
+    uint32_t *octave;   /* by number */
+    uint16_t *exponent; /* of the base */
+    uint8_t *class;     /* bit length of the residual's size */
+    uint16_t *own;      /* exponent of the item */
+} sample;
+
+ZF_INLINE void take_sample(const zd_frame *frame, const zd_input *input, sample *to, const unsigned item,
+                           const int is_float) {
+    const size_t items = input->listed * ZD_BLOCK;
+    size_t each = ZD_BLOCK, stride = 1, count = 0;
+    while (each > 8 && items / ZD_BLOCK * each > SAMPLE_ENOUGH)
+        each /= 2;
+    while (items / ZD_BLOCK / stride * each > SAMPLE_MOST / 2)
+        stride *= 2;
+    for (size_t n = 0, turn = 0; n < input->listed; n += stride, turn++) {
+        size_t at = (size_t)input->blocks[n] * ZD_BLOCK + turn * each % ZD_BLOCK, stop = at + each;
+        for (; at < stop && at < frame->items; at++, count++) {
+            uint64_t f = zd_load(input->raw + at * item, item), b = zd_load(input->base + at * item, item);
+            uint64_t size = size_of(zd_residual(f, b, item, is_float), 8 * item);
+            to->octave[count] = (uint32_t)(at / ZD_OCTAVE);
+            to->exponent[count] = (uint16_t)exponent_of(frame, b, is_float);
+            to->own[count] = (uint16_t)exponent_of(frame, f, is_float);
+            to->class[count] = (uint8_t)(size ? 64 - __builtin_clzll(size) : 0);
         }
+    }
+    to->count = count;
+}
+
+static void sample_items(const zd_frame *frame, const zd_input *input, sample *to) {
+    switch (frame->exponent_mask ? frame->item : 0) {
+    case 1: take_sample(frame, input, to, 1, 1); break;
+    case 2: take_sample(frame, input, to, 2, 1); break;
+    case 4: take_sample(frame, input, to, 4, 1); break;
+    case 8: take_sample(frame, input, to, 8, 1); break;
+    default: take_sample(frame, input, to, frame->item, 0);
     }
 }
 
-static void count_classes(const zd_frame *frame, const zd_input *input, const uint8_t *octaves, statistics *of) {
-    switch (frame->exponent_mask ? frame->item : 0) {
-    case 1: count_sample(frame, input, octaves, of, 1, 1); break;
-    case 2: count_sample(frame, input, octaves, of, 2, 1); break;
-    case 4: count_sample(frame, input, octaves, of, 4, 1); break;
-    case 8: count_sample(frame, input, octaves, of, 8, 1); break;
-    default: count_sample(frame, input, octaves, of, frame->item, 0);
+static void count_classes(const zd_frame *frame, const sample *from, const uint8_t *octaves, statistics *of) {
+    memset(of, 0, sizeof *of);
+    for (size_t k = 0; k < from->count; k++) {
+        int level = (int)frame->lowest_exponent;
+        if (octaves != NULL)
+            level += octaves[from->octave[k]] - ZD_OCTAVE_BIAS;
+        level = level < 0 ? 0 : level;
+        int number = (int)from->exponent[k] - level;
+        number = number < 0 ? 0 : number >= ZD_CONTEXTS ? ZD_CONTEXTS - 1 : number;
+        of->classes[number][from->class[k]]++;
+        unsigned below = frame->top_exponent - from->own[k];
+        of->own[number][below < ZD_FAR ? below : ZD_FAR]++;
     }
 }
 
@@ -207,13 +232,22 @@ static double octave_cost(const zd_frame *frame, const uint8_t *octaves) {
 
 zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves, uint64_t *magnitudes) {
     uint32_t of_base[MAX_EXPONENTS] = {0}, of_raw[MAX_EXPONENTS] = {0};
-    size_t sampled = 0, seen = 0;
+    size_t seen = 0;
     const int is_float = frame->exponent_mask != 0;
     zd_plan plan = {0, 0, 0};
-    FOR_SAMPLE(frame, input, at) {
-        of_base[exponent_of(frame, zd_load(input->base + at * frame->item, frame->item), is_float)]++;
-        of_raw[exponent_of(frame, zd_load(input->raw + at * frame->item, frame->item), is_float)]++;
-        sampled++;
+    sample taken;
+    uint8_t *memory = malloc(SAMPLE_MOST * 9);
+    if (memory == NULL)
+        return (zd_plan){INFINITY, 0, 0};
+    taken.octave = (uint32_t *)memory;
+    taken.exponent = (uint16_t *)(taken.octave + SAMPLE_MOST);
+    taken.own = taken.exponent + SAMPLE_MOST;
+    taken.class = (uint8_t *)(taken.own + SAMPLE_MOST);
+    sample_items(frame, input, &taken);
+    const size_t sampled = taken.count;
+    for (size_t k = 0; k < sampled; k++) {
+        of_base[taken.exponent[k]]++;
+        of_raw[taken.own[k]]++;
     }
     const double scale = sampled ? (double)input->listed * ZD_BLOCK / (double)sampled : 1;
     unsigned highest = frame->exponent_mask ? frame->exponent_mask : ZD_INTEGER_EXPONENT;
@@ -244,8 +278,9 @@ zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves
 
     statistics plain, shifted;
     zd_frame with = *frame;
-    count_classes(frame, input, NULL, &plain);
-    count_classes(&with, input, octaves, &shifted);
+    count_classes(frame, &taken, NULL, &plain);
+    count_classes(&with, &taken, octaves, &shifted);
+    free(memory);
     double plain_bits = choose_contexts(frame, &plain) * scale;
     double shifted_bits = choose_contexts(&with, &shifted) * scale + octave_cost(frame, octaves);
     plan.bits = plain_bits;
