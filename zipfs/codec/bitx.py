@@ -1,20 +1,32 @@
-"""Owns the codec `bitx`: XOR with the base, in byte planes (after ZipLLM, NSDI '26).  Any thread may call."""
+"""Owns the codec `bitx`: residuals against a base, in native code (see README.md).  Any thread may call; the GIL is
+released meanwhile.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
+from zipfs.codec import _native
 from zipfs.codec.contract import Bytes, Codec
-from zipfs.codec.planes import decode_planes, encode_planes
+from zipfs.codec.dtypes import layout_code
 from zipfs.errors import FrameDamaged
 
 
 def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> bytes | None:
-    return None if base is None else encode_planes(raw, dtype, base, limit_nbytes)
+    layout = layout_code(dtype)
+    if base is None or not layout or limit_nbytes < 1:
+        return None
+    out = np.empty(min(limit_nbytes - 1, raw.nbytes), np.uint8)
+    used = _native.delta_encode(raw, base, layout, out)
+    return None if used is None else out[:used].tobytes()
 
 
 def _decode(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
     if base is None:
         raise FrameDamaged("its base is missing")
-    decode_planes(payload, out, base, item_nbytes)
+    wrong = _native.delta_decode(payload, base, out)
+    if wrong is not None:
+        raise FrameDamaged(wrong)
 
 
 BITX = Codec(id=3, name="bitx", needs_base=True, encode=_encode, decode=_decode)

@@ -174,7 +174,8 @@ ZF_INLINE ZF_TARGET_AVX512 void narrow(const zd_frame *frame, const uint32_t *bl
                 if (item == 2)
                     own = _mm512_or_si512(_mm512_srli_epi16(own, 1), _mm512_slli_epi16(own, 15));
                 else
-                    own = _mm512_or_si512(_mm512_slli_epi16(_mm512_srli_epi16(own, 1), 8), _mm512_slli_epi16(own, 15));
+                    own = _mm512_or_si512(_mm512_slli_epi16(_mm512_srli_epi16(_mm512_and_si512(own, cff), 1), 8),
+                                          _mm512_slli_epi16(own, 15));
                 own = _mm512_mask_mov_epi16(own, escaped, item == 1 ? _mm512_slli_epi16(escape, 8) : escape);
                 restored = _mm512_mask_mov_epi16(restored, direct[h], own);
             }

@@ -98,6 +98,7 @@ ZF_INLINE void decode_block(const zd_frame *frame, const uint32_t *direct_table,
         if (context->direct && symbol[at] != ZD_FAR) {
             const unsigned width = 8 * item;
             uint64_t turned = (uint64_t)(frame->top_exponent - symbol[at]) << (frame->mantissa + 1) | low;
+            turned &= zd_mask(width);
             f = turned >> 1 | (turned & 1) << (width - 1);
         } else if (context->direct || symbol[at] == ZD_ESCAPE) {
             f = zd_load(cursor->escapes, item);
@@ -429,7 +430,7 @@ static const char *decode_halves(const uint8_t *p, const uint8_t *end, const uin
     const size_t items = nbytes / 4;
     if (nbytes % 4)
         return "halves need whole items";
-    uint8_t *upper = malloc(4 * items + 1), *decoded = upper + 2 * items;
+    uint8_t *upper = calloc(4 * items + 1, 1), *decoded = upper + 2 * items;
     if (upper == NULL)
         return "out of memory";
     for (size_t k = 0; k < items; k++)
