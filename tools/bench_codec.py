@@ -1,8 +1,8 @@
 """Measures the codec beside its peers and prints what a change of it is judged by.  Run it by tools/bench_codec.
 
 All coders of a case take turns within one round, so that whatever else the machine does meets all of them; a figure is
-the median of the rounds, in processor time of this process, one thread.  GB/s are of raw bytes, decoded into memory that
-is not in the caches.  Every decoded byte is compared with what was coded.
+the median of the rounds, in processor time of this process, one thread.  GB/s are of raw bytes, decoded into memory
+that is not in the caches.  Every decoded byte is compared with what was coded.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ static void unpack(const uint8_t *packed, size_t n, int bits, const uint8_t *alp
 }
 
 /* The next n items of a plane, at *items: `room` if it is not NULL, or wherever they are. */
-static const char *decode_block(section *it, size_t n, const uint8_t *end, uint8_t *room, const uint8_t **items) {
+static const char *decode_block(section *it, size_t n, const uint8_t *end, uint8_t *room, const uint8_t **items,
+                                solo_soon *soon) {
     int bits = solo_packed_bits(it->packing);
     size_t nbytes = solo_run_nbytes(n, bits);
     uint8_t *to = room != NULL ? room : it->items;
@@ -105,7 +106,8 @@ static const char *decode_block(section *it, size_t n, const uint8_t *end, uint8
     }
     if (it->coding == SOLO_HUFFMAN) {
         uint8_t *decoded = it->packing ? it->run : to;
-        const char *wrong = solo_decode_run(it->table, it->at, it->lengths, end, decoded, nbytes);
+        const char *wrong = solo_decode_run(it->table, it->at, it->lengths, end, decoded, nbytes, *soon);
+        soon->from = soon->to;
         if (wrong != NULL)
             return wrong;
         for (int k = solo_streams(nbytes); k > 0; k--, it->lengths += 2)
@@ -127,8 +129,11 @@ static const char *decode_blocks(section sections[8], size_t n, int w, int turn,
     for (size_t from = 0; from < n; from += SOLO_BLOCK) {
         size_t here = smaller(n - from, SOLO_BLOCK);
         const uint8_t *planes[8] = {NULL};
+        uintptr_t merged = (uintptr_t)(out + from * (size_t)w);
+        solo_soon soon = {merged, w > 1 ? merged + here * (size_t)w : merged};
         for (int plane = 0; plane < w; plane++) {
-            const char *wrong = decode_block(&sections[plane], here, end, w == 1 ? out + from : NULL, &planes[plane]);
+            uint8_t *room = w == 1 ? out + from : NULL;
+            const char *wrong = decode_block(&sections[plane], here, end, room, &planes[plane], &soon);
             if (wrong != NULL)
                 return wrong;
         }

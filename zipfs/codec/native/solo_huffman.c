@@ -299,7 +299,7 @@ ZF_INLINE size_t certain_bursts(const stream *s, const uint8_t *end) {
 }
 
 ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end,
-                                 uint8_t *out, size_t n) {
+                                 uint8_t *out, size_t n, solo_soon soon) {
     stream streams[SOLO_STREAMS];
     int count = solo_streams(n);
     size_t items = solo_stream_items(n);
@@ -320,6 +320,10 @@ ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t *in, con
         size_t bit0 = streams[0].bit, bit1 = streams[1].bit, bit2 = streams[2].bit, bit3 = streams[3].bit;
         uint8_t *out0 = streams[0].out, *out1 = streams[1].out, *out2 = streams[2].out, *out3 = streams[3].out;
         do {
+            __builtin_prefetch((const void *)soon.from, 1, 2);
+            __builtin_prefetch((const void *)(soon.from + 64), 1, 2);
+            __builtin_prefetch((const void *)(soon.from + 128), 1, 2);
+            soon.from += soon.from < soon.to ? 192 : 0;
             uint64_t word0 = zf_get64(in0 + (bit0 >> 3)) >> (bit0 & 7), word1 = zf_get64(in1 + (bit1 >> 3)) >> (bit1 & 7);
             uint64_t word2 = zf_get64(in2 + (bit2 >> 3)) >> (bit2 & 7), word3 = zf_get64(in3 + (bit3 >> 3)) >> (bit3 & 7);
 #define LOOK_UP(k) \
@@ -356,9 +360,11 @@ ZF_TARGET_AVX2 static void encode_two_bmi2(const uint64_t words[256], const uint
     encode_two(words, runs, n, out, nbytes);
 }
 
-ZF_TARGET_AVX2 static const char *decode_run_bmi2(const solo_entry *table, const uint8_t *in, const uint8_t *lengths,
-                                                  const uint8_t *end, uint8_t *out, size_t n) {
-    return decode_run(table, in, lengths, end, out, n);
+/* prefetchw as well, which fetches a line as its only owner; it does no harm to a processor that lacks it. */
+__attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt,prfchw"))) static const char *
+decode_run_bmi2(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end, uint8_t *out,
+                size_t n, solo_soon soon) {
+    return decode_run(table, in, lengths, end, out, n, soon);
 }
 #endif
 
@@ -393,10 +399,10 @@ size_t solo_encode_run(const solo_code *code, const uint8_t *run, size_t n, uint
 }
 
 const char *solo_decode_run(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end,
-                            uint8_t *out, size_t n) {
+                            uint8_t *out, size_t n, solo_soon soon) {
 #if ZF_X86
     if (zf_isa() >= ZF_AVX2)
-        return decode_run_bmi2(table, in, lengths, end, out, n);
+        return decode_run_bmi2(table, in, lengths, end, out, n, soon);
 #endif
-    return decode_run(table, in, lengths, end, out, n);
+    return decode_run(table, in, lengths, end, out, n, soon);
 }
