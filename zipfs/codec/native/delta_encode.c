@@ -280,7 +280,7 @@ static uint8_t *allocate(const zd_frame *frame, scratch *of) {
 static void symbolise_all(const zd_frame *frame, const zd_input *input, const uint16_t *levels, zd_symbols *symbols) {
     zd_symbolise *by = zd_symbolise_portable;
 #if ZF_X86
-    if (zf_isa() == ZF_AVX512 && frame->item == 2 && frame->exponent_mask && !frame->extra_steps)
+    if (zf_isa() == ZF_AVX512 && frame->item <= 4)
         by = zd_symbolise_avx512;
 #endif
     const size_t rest = frame->items % ZD_BLOCK, listed = input->listed;
@@ -356,8 +356,10 @@ static int encode_coded(zd_frame *frame, scratch *of, const uint8_t *raw, const 
         of->levels[k] = (uint16_t)(level < 0 ? 0 : level);
     }
     frame->extra_steps = 0;
-    for (unsigned c = 0; c < ZD_CONTEXTS; c++)
+    for (unsigned c = 0; c < ZD_CONTEXTS; c++) {
         frame->extra_steps |= frame->context[c].shift > ZD_STEP_BITS;
+        frame->has_direct |= frame->context[c].direct;
+    }
     symbolise_all(frame, &input, of->levels, &of->symbols);
 
     uint32_t counts[ZD_CONTEXTS][ZD_SYMBOLS];
@@ -368,7 +370,7 @@ static int encode_coded(zd_frame *frame, scratch *of, const uint8_t *raw, const 
     zd_build_alias(frame, of->slots, first);
     zd_code *code_by = zd_code_portable;
 #if ZF_X86
-    if (zf_isa() == ZF_AVX512 && frame->item == 2 && !frame->extra_steps && frame->lanes == ZD_LANES)
+    if (zf_isa() == ZF_AVX512 && frame->item <= 4 && frame->lanes == ZD_LANES)
         code_by = zd_code_avx512;
 #endif
     uint32_t state[ZD_LANES];

@@ -33,7 +33,7 @@ typedef uint8_t *zd_code(const zd_frame *frame, const uint16_t (*slots)[ZD_SCALE
 zd_code zd_code_portable;
 
 #if ZF_X86
-zd_symbolise zd_symbolise_avx512; /* 2-byte floats without direct contexts or extra steps */
+zd_symbolise zd_symbolise_avx512; /* items of 1, 2 and 4 bytes */
 zd_code zd_code_avx512;           /* the same, in 64 lanes */
 #endif
 

@@ -104,7 +104,7 @@ ZF_INLINE uint64_t size_of(uint64_t d, unsigned width) {
     return d & sign ? (0 - d) & zd_mask(width) : d;
 }
 
-enum { SAMPLE_ENOUGH = 8192, SAMPLE_MOST = 2 * 32768 };
+enum { SAMPLE_ENOUGH = 8192, SAMPLE_MOST = 2 * 16384 };
 
 /* What is looked at of a frame: some consecutive items of each listed block, or of every second, at a place that moves
    on from block to block so that no column of a matrix is favoured. */
@@ -268,7 +268,7 @@ zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves
     frame->lowest_exponent = is_float ? (highest > ZD_CONTEXTS - 1 ? highest - (ZD_CONTEXTS - 1) : 0) : 4;
     zd_measure *measure_by = zd_measure_portable;
 #if ZF_X86
-    if (frame->item == 2 && is_float && zf_isa() == ZF_AVX512)
+    if (frame->item <= 4 && zf_isa() == ZF_AVX512)
         measure_by = zd_measure_avx512;
 #endif
     memset(magnitudes, 0, frame->octaves * sizeof *magnitudes);
