@@ -76,10 +76,10 @@ void solo_count(const uint8_t *run, size_t n, size_t step, uint32_t counts[256])
 /* The streams of a run of at most SOLO_BLOCK bytes and their `lengths` (u16 each); returns the bytes of the streams.  It
    may write 8 bytes more, and never more than SOLO_RUN_NBYTES. */
 size_t solo_encode_run(const solo_code *code, const uint8_t *run, size_t n, uint8_t *lengths, uint8_t *out);
-/* Memory that is to be written next: it is fetched while a run is decoded, which itself keeps within the caches.  Items
-   that are decoded into memory that is in no cache take a fifth less time by it. */
+/* Memory that is to be written and read next: it is fetched while a run is decoded, which itself keeps within the caches.
+   Payloads and targets that are in no cache take a fifth less time by it. */
 typedef struct {
-    uintptr_t from, to;
+    uintptr_t written, written_end, read, read_end;
 } solo_soon;
 
 /* A run of at most SOLO_BLOCK bytes from the streams that lie behind each other at `in`, as long as `lengths` (u16)

@@ -107,7 +107,8 @@ static const char *decode_block(section *it, size_t n, const uint8_t *end, uint8
     if (it->coding == SOLO_HUFFMAN) {
         uint8_t *decoded = it->packing ? it->run : to;
         const char *wrong = solo_decode_run(it->table, it->at, it->lengths, end, decoded, nbytes, *soon);
-        soon->from = soon->to;
+        soon->written = soon->written_end;
+        soon->read = soon->read_end;
         if (wrong != NULL)
             return wrong;
         for (int k = solo_streams(nbytes); k > 0; k--, it->lengths += 2)
@@ -116,12 +117,15 @@ static const char *decode_block(section *it, size_t n, const uint8_t *end, uint8
     } else {
         it->at += nbytes;
     }
-    if (it->packing)
+    if (it->packing) {
         unpack(run, n, bits, it->alphabet, to);
-    else if (run != to && room != NULL)
+    } else if (run != to && room != NULL) {
         memcpy(to, run, n);
-    else
+    } else if (run != to) {
         *items = run;
+        soon->read = (uintptr_t)run;
+        soon->read_end = soon->read + n;
+    }
     return NULL;
 }
 
@@ -130,7 +134,9 @@ static const char *decode_blocks(section sections[8], size_t n, int w, int turn,
         size_t here = smaller(n - from, SOLO_BLOCK);
         const uint8_t *planes[8] = {NULL};
         uintptr_t merged = (uintptr_t)(out + from * (size_t)w);
-        solo_soon soon = {merged, w > 1 ? merged + here * (size_t)w : merged};
+        solo_soon soon = {merged, merged, merged, merged};
+        if (w > 1)
+            soon.written_end += here * (size_t)w;
         for (int plane = 0; plane < w; plane++) {
             uint8_t *room = w == 1 ? out + from : NULL;
             const char *wrong = decode_block(&sections[plane], here, end, room, &planes[plane], &soon);

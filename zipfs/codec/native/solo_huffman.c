@@ -320,10 +320,13 @@ ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t *in, con
         size_t bit0 = streams[0].bit, bit1 = streams[1].bit, bit2 = streams[2].bit, bit3 = streams[3].bit;
         uint8_t *out0 = streams[0].out, *out1 = streams[1].out, *out2 = streams[2].out, *out3 = streams[3].out;
         do {
-            __builtin_prefetch((const void *)soon.from, 1, 2);
-            __builtin_prefetch((const void *)(soon.from + 64), 1, 2);
-            __builtin_prefetch((const void *)(soon.from + 128), 1, 2);
-            soon.from += soon.from < soon.to ? 192 : 0;
+            __builtin_prefetch((const void *)soon.written, 1, 2);
+            __builtin_prefetch((const void *)(soon.written + 64), 1, 2);
+            __builtin_prefetch((const void *)(soon.written + 128), 1, 2);
+            __builtin_prefetch((const void *)soon.read, 0, 2);
+            __builtin_prefetch((const void *)(soon.read + 64), 0, 2);
+            soon.written += soon.written < soon.written_end ? 192 : 0;
+            soon.read += soon.read < soon.read_end ? 128 : 0;
             uint64_t word0 = zf_get64(in0 + (bit0 >> 3)) >> (bit0 & 7), word1 = zf_get64(in1 + (bit1 >> 3)) >> (bit1 & 7);
             uint64_t word2 = zf_get64(in2 + (bit2 >> 3)) >> (bit2 & 7), word3 = zf_get64(in3 + (bit3 >> 3)) >> (bit3 & 7);
 #define LOOK_UP(k) \
