@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from zipfs.codec import FRAME_NBYTES, HEADER_NBYTES, decode_frame, encode_frame, item_nbytes, read_header
 from zipfs.codec.contract import Bytes
-from zipfs.codec.transform import join_planes, split_planes
 
 DTYPES = [
     *("", "BOOL", "U8", "I8", "F4", "F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0", "U16", "I16", "F16", "BF16"),
@@ -86,20 +85,6 @@ def test_nan_payloads_infinities_and_signed_zeros_keep_their_bits() -> None:
     for dtype in ("BF16", "F16"):
         for base in (None, every_bf16[::-1]):
             assert _decoded(encode_frame(every_bf16, dtype, base, 0), len(every_bf16), base, 0) == every_bf16
-
-
-@pytest.mark.parametrize("item", [1, 2, 4, 8])
-@pytest.mark.parametrize("rotate", [False, True])
-def test_planes_join_to_what_was_split(item: int, rotate: bool) -> None:
-    if rotate and item == 1:
-        rotate = False
-    rng = np.random.default_rng(item)
-    raw, base = (rng.integers(0, 256, 40 * item, dtype=np.uint8) for _ in range(2))
-    for with_base in (None, base):
-        planes = [plane.copy() for plane in split_planes(raw, with_base, item, rotate)]
-        out = np.empty_like(raw)
-        join_planes(planes, out, with_base, rotate)
-        assert out.tobytes() == raw.tobytes()
 
 
 def test_buffers_of_any_kind_and_alignment_are_taken() -> None:
