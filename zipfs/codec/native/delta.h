@@ -20,7 +20,6 @@ enum {
     ZD_ESCAPE = 0,     /* symbol: the residual follows as an item */
     ZD_FAR = 15,       /* symbol: the quotient follows as a byte; with a direct context, the item itself */
     ZD_ZERO = 8,       /* symbol of the quotient 0 */
-    ZD_SPECIALS = 1 << ZD_ESCAPE | 1 << ZD_FAR,
     ZD_OCTAVE_BIAS = 10,
     ZD_INTEGER_EXPONENT = 8, /* what stands for the base's exponent with integers */
     ZD_MODE_EQUAL = 0,

@@ -3,6 +3,12 @@
 
 #include "delta.h"
 
+typedef struct {
+    const uint32_t *row; /* of the direct table */
+    uint32_t shift;
+    uint32_t direct;
+} ready_context;
+
 /* Contexts of a block's items. */
 ZF_INLINE void find_contexts(const zd_frame *frame, unsigned level, const uint8_t *base, uint8_t *number,
                              const unsigned item, const int is_float) {
@@ -41,12 +47,12 @@ ZF_INLINE uint32_t refill(uint32_t x, const uint8_t **words) {
 }
 
 /* One block of 64 items; whether items are floats and how wide they are is known when this is compiled. */
-ZF_INLINE void decode_block(const zd_frame *frame, const uint32_t *direct_table, unsigned level, const uint8_t *base,
+ZF_INLINE void decode_block(const zd_frame *frame, const ready_context *contexts, unsigned level, const uint8_t *base,
                             uint8_t *out, zd_cursor *cursor, const unsigned item, const int is_float,
                             const int has_extra, const int one_lane_each) {
     const unsigned lane_mask = one_lane_each ? ZD_LANES - 1 : frame->lanes - 1;
     const uint8_t *words = cursor->words;
-    uint8_t number[ZD_BLOCK], symbol[ZD_BLOCK], unusual[ZD_BLOCK], residuals[ZD_BLOCK * 8];
+    uint8_t number[ZD_BLOCK], symbol[ZD_BLOCK], direct[ZD_BLOCK], unusual[ZD_BLOCK], residuals[ZD_BLOCK * 8];
     find_contexts(frame, level, base, number, item, is_float);
     for (unsigned group = 0; group < ZD_BLOCK; group += ZD_GROUP) {
         uint64_t low[ZD_GROUP];
@@ -54,15 +60,16 @@ ZF_INLINE void decode_block(const zd_frame *frame, const uint32_t *direct_table,
         for (unsigned k = 0; k < ZD_GROUP; k++) {
             const unsigned at = zd_place(group + k, item);
             uint32_t *state = &cursor->state[(group + k) & lane_mask];
-            const zd_context *context = &frame->context[number[at]];
+            const ready_context *context = &contexts[number[at]];
             const unsigned bits = has_extra ? zd_step_bits(context->shift) : context->shift;
             const uint32_t x = *state, turned = x >> bits;
-            const uint32_t entry = direct_table[(unsigned)context->table << ZD_PRECISION | (turned & (ZD_SCALE - 1))];
+            const uint32_t entry = context->row[turned & (ZD_SCALE - 1)];
             const uint32_t y = (entry >> 20) * (turned >> ZD_PRECISION) + (entry >> 4 & (ZD_SCALE - 1));
             *state = refill(y, &words);
             const uint32_t own = entry & 15, rest = x - (turned << bits);
             symbol[at] = (uint8_t)own;
-            unusual[at] = (uint8_t)((ZD_SPECIALS >> own & 1) | (has_extra ? context->direct : 0));
+            if (has_extra)
+                direct[at] = (uint8_t)context->direct;
             if (has_extra)
                 low[k] = rest;
             else
@@ -73,7 +80,7 @@ ZF_INLINE void decode_block(const zd_frame *frame, const uint32_t *direct_table,
         for (unsigned step = 0; step < frame->extra_steps; step++)
             for (unsigned k = 0; k < ZD_GROUP; k++) {
                 const unsigned at = zd_place(group + k, item);
-                const unsigned bits = zd_extra_bits(frame->context[number[at]].shift, step);
+                const unsigned bits = zd_extra_bits(contexts[number[at]].shift, step);
                 uint32_t *state = &cursor->state[(group + k) & lane_mask];
                 low[k] |= (uint64_t)(*state & ((1u << bits) - 1)) << (ZD_STEP_BITS + ZD_EXTRA_BITS * step);
                 *state = refill(*state >> bits, &words);
@@ -81,19 +88,21 @@ ZF_INLINE void decode_block(const zd_frame *frame, const uint32_t *direct_table,
         for (unsigned k = 0; k < ZD_GROUP; k++) {
             const unsigned at = zd_place(group + k, item);
             const uint64_t quotient = (uint64_t)symbol[at] - ZD_ZERO;
-            zd_store(residuals + at * item, (quotient << frame->context[number[at]].shift) + low[k], item);
+            zd_store(residuals + at * item, (quotient << contexts[number[at]].shift) + low[k], item);
         }
     }
     cursor->words = words;
     restore_all(base, residuals, out, item, is_float);
     uint64_t special = 0;
+    for (unsigned at = 0; at < ZD_BLOCK; at++) /* 1 for ZD_ESCAPE and ZD_FAR */
+        unusual[at] = (uint8_t)(((symbol[at] + 1) & 15) < 2) | (has_extra ? direct[at] : 0);
     for (unsigned at = 0; at < ZD_BLOCK; at += 8) /* gathers the lowest bit of each byte */
         special |= (zf_get64(unusual + at) * 0x0102040810204080u >> 56) << at;
     while (special) {
         const unsigned at = (unsigned)__builtin_ctzll(special);
         special &= special - 1;
         const uint64_t b = zd_load(base + at * item, item);
-        const zd_context *context = &frame->context[number[at]];
+        const ready_context *context = &contexts[number[at]];
         uint64_t f, low = zd_load(residuals + at * item, item) & zd_mask(context->shift);
         if (context->direct && symbol[at] != ZD_FAR) {
             const unsigned width = 8 * item;
@@ -117,7 +126,7 @@ ZF_INLINE void decode_block(const zd_frame *frame, const uint32_t *direct_table,
     do {                                                                                                          \
         for (size_t k = 0; k < count; k++) {                                                                      \
             size_t start = (size_t)blocks[k] * ZD_BLOCK * (item);                                                 \
-            decode_block(frame, direct_table, levels[blocks[k] / 2], base + start, out + start, &place, item,    \
+            decode_block(frame, contexts, levels[blocks[k] / 2], base + start, out + start, &place, item,        \
                          is_float, has_extra, one_lane_each);                                                     \
         }                                                                                                         \
     } while (0)
@@ -126,6 +135,10 @@ ZF_NOINLINE void zd_decode_portable(const zd_frame *frame, const uint32_t *direc
                                     size_t count, const uint16_t *levels, const uint8_t *base, uint8_t *out,
                                     zd_cursor *cursor) {
     zd_cursor place = *cursor;
+    ready_context contexts[ZD_CONTEXTS];
+    for (unsigned k = 0; k < frame->contexts; k++)
+        contexts[k] = (ready_context){direct_table + (size_t)frame->context[k].table * ZD_SCALE,
+                                      frame->context[k].shift, frame->context[k].direct};
     const int is_float = frame->exponent_mask != 0;
     const int has_extra = frame->extra_steps || frame->has_direct, all_lanes = frame->lanes == ZD_LANES;
     if (frame->item == 2 && is_float && all_lanes && !has_extra)
