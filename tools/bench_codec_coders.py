@@ -35,11 +35,13 @@ class Coder:
     """`encode` gives the pieces that are stored.
 
     `decode` gives the tensor's bytes: in the room that is handed to it, or, if the coder can only allocate, in its own.
+    If it `fills_windows`, it also takes a room of a frame, and decodes one frame after the other into it.
     """
 
     name: str
     encode: Callable[[Tensor], Stored]
     decode: Callable[[Stored, Tensor, Bytes], Bytes]
+    fills_windows: bool = False
 
 
 def coders(case: Case) -> list[Coder]:
@@ -59,6 +61,11 @@ def _pieces(nbytes: int, piece_nbytes: int) -> list[slice]:
     return [slice(start, min(start + piece_nbytes, nbytes)) for start in range(0, nbytes, piece_nbytes)]
 
 
+def _place(out: Bytes, cut: slice, tensor: Tensor) -> Bytes:
+    """Where a frame is decoded to."""
+    return out[cut] if out.nbytes == tensor.raw.nbytes else out[: cut.stop - cut.start]
+
+
 def _frames() -> Coder:
     """As the store has it: the smallest payload of any codec, header and checksum."""
 
@@ -71,11 +78,12 @@ def _frames() -> Coder:
 
     def decode(stored: Stored, tensor: Tensor, out: Bytes) -> Bytes:
         base = tensor.base
-        for seed, (frame, cut) in enumerate(zip(stored, _pieces(out.nbytes, FRAME_NBYTES), strict=True)):
-            decode_frame(frame, out[cut].data, None if base is None else base[cut].data, seed)
+        for seed, (frame, cut) in enumerate(zip(stored, _pieces(tensor.raw.nbytes, FRAME_NBYTES), strict=True)):
+            to = _place(out, cut, tensor)
+            decode_frame(frame, to.data, None if base is None else base[cut].data, seed)
         return out
 
-    return Coder(FRAMES, encode, decode)
+    return Coder(FRAMES, encode, decode, fills_windows=True)
 
 
 def _kernel(isa: _native.Isa) -> Coder:
@@ -96,8 +104,8 @@ def _kernel(isa: _native.Isa) -> Coder:
         return stored
 
     def decode(stored: Stored, tensor: Tensor, out: Bytes) -> Bytes:
-        for frame, cut in zip(stored, _pieces(out.nbytes, FRAME_NBYTES), strict=True):
-            to, payload = out[cut], memoryview(frame)[HEADER_NBYTES:]
+        for frame, cut in zip(stored, _pieces(tensor.raw.nbytes, FRAME_NBYTES), strict=True):
+            to, payload = _place(out, cut, tensor), memoryview(frame)[HEADER_NBYTES:]
             if len(payload) == to.nbytes:
                 to[:] = np.frombuffer(payload, np.uint8)
                 continue
@@ -108,7 +116,7 @@ def _kernel(isa: _native.Isa) -> Coder:
             assert wrong is None, wrong
         return out
 
-    return Coder(f"zipfs kernel, {isa}", encode, decode)
+    return Coder(f"zipfs kernel, {isa}", encode, decode, fills_windows=True)
 
 
 def _planes(name: str, level: int, piece_nbytes: int | None) -> Coder:

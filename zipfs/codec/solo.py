@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from zipfs.codec import _native
+from zipfs.codec._native import solo_decode, solo_encode
 from zipfs.codec.contract import Bytes, Codec
 from zipfs.codec.dtypes import layout_code
 from zipfs.errors import FrameDamaged
@@ -48,12 +48,12 @@ def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> by
 
 def _encode_below(raw: Bytes, layout: int, limit_nbytes: int) -> bytes | None:
     out = _scratch.area(max(limit_nbytes - 1, 0))
-    nbytes = _native.solo_encode(raw.data, layout, out.data)
+    nbytes = solo_encode(raw.data, layout, out.data)
     return None if nbytes is None else out[:nbytes].tobytes()
 
 
 def _decode(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
-    wrong = _native.solo_decode(payload.data, out.data)
+    wrong = solo_decode(payload.data, out.data)
     if wrong is not None:
         raise FrameDamaged(wrong)
 
