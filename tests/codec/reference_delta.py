@@ -112,12 +112,15 @@ def _read_symbols(source: _Bytes, data: bytes, count: int) -> list[int]:
     return symbols
 
 
-def _coded_blocks(kind: int, source: _Bytes, blocks: int, runs_nbytes: int) -> list[int]:
+def _coded_blocks(kind: int, source: _Bytes, data: bytes, blocks: int, runs_nbytes: int) -> list[int]:
     if kind == 0:
         return list(range(blocks))
     if kind == 1:
         flags = source.take((blocks + 7) // 8)
         return [k for k in range(blocks) if not flags[k // 8] >> k % 8 & 1]
+    if kind == 3:
+        nibbles = _read_symbols(source, data, -(-blocks // 4))
+        return [k for k in range(blocks) if not nibbles[k // 4] >> k % 4 & 1]
     stop = source.position + runs_nbytes
     coded: list[int] = []
     at = 0
@@ -191,8 +194,11 @@ def _decode_coded(data: bytes, base: bytes, layout: int) -> bytes:
     source = _Bytes(data)
     source.take((bits.position + 7) // 8)
     tail = source.take(len(base) - items * item)
-    coded = _coded_blocks(zero_flags, source, blocks, runs_nbytes)
-    octaves = _read_symbols(source, data, -(-items // 128)) if has_octaves else [10] * (blocks // 2 + 1)
+    coded = _coded_blocks(zero_flags, source, data, blocks, runs_nbytes)
+    present = sorted({block // 2 for block in coded})
+    octaves = dict.fromkeys(present, 10)
+    if has_octaves:
+        octaves = dict(zip(present, _read_symbols(source, data, len(present)), strict=True))
     escapes = _Bytes(source.take(escapes_count * item))
     fars = _Bytes(source.take(fars_count))
     states = list(struct.unpack(f"<{lanes}I", source.take(4 * lanes)))

@@ -118,7 +118,6 @@ def test_another_base_is_told_or_gives_other_bytes(name: str) -> None:
         (bytes([BF16 | HALVES]), "mode"),
         (bytes([BF16, 0]), "length differs"),
         (bytes([BF16 | CODED]), "cut short"),
-        (bytes([BF16 | CODED, 3]) + bytes(20), "zero flags"),
         (bytes([BF16 | CODED, 0, 8]) + bytes(20), "fewer than two symbols"),
         (bytes([BF16 | CODED]) + bytes(30), "fewer than two symbols"),
         (bytes([I8 | CODED, 0, 0x10]) + bytes(30), "direct"),

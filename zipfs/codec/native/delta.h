@@ -22,6 +22,10 @@ enum {
     ZD_ZERO = 8,       /* symbol of the quotient 0 */
     ZD_OCTAVE_BIAS = 10,
     ZD_INTEGER_EXPONENT = 8, /* what stands for the base's exponent with integers */
+    ZD_FLAGS_NONE = 0,
+    ZD_FLAGS_MAP = 1,
+    ZD_FLAGS_RUNS = 2,
+    ZD_FLAGS_CODED = 3,
     ZD_MODE_EQUAL = 0,
     ZD_MODE_CODED = 1,
     ZD_MODE_HALVES = 2 /* 4-byte floats of both sides end in 16 zero bits: the upper halves are coded as BF16 */
@@ -169,7 +173,7 @@ uint64_t zd_take_number(zd_bit_reader *reader);
 void zd_put_table(zd_bit_writer *writer, const uint16_t *frequency);
 const char *zd_take_table(zd_bit_reader *reader, uint16_t *frequency);
 
-/* A run of symbols below 16 by one table in 4 lanes; at most 64 + 2 * count bytes. */
+/* A run of symbols below 16 by one table in 4 lanes; at most 72 + 2 * count bytes. */
 size_t zd_encode_symbols(const uint8_t *symbols, size_t count, uint8_t *out);
 const char *zd_decode_symbols(const uint8_t **cursor, const uint8_t *end, uint8_t *symbols, size_t count);
 

@@ -254,11 +254,9 @@ static const char *read_header(zd_frame *frame, counts *count, zd_bit_reader *re
     frame->top_exponent = frame->has_direct ? (unsigned)zd_take(reader, 11) : 0;
     count->escapes = zd_take_number(reader);
     count->fars = zd_take_number(reader);
-    count->runs_nbytes = count->zero_flags == 2 ? zd_take_number(reader) : 0;
+    count->runs_nbytes = count->zero_flags == ZD_FLAGS_RUNS ? zd_take_number(reader) : 0;
     if (reader->overrun)
         return "the header is cut short";
-    if (count->zero_flags > 2)
-        return "unknown kind of zero flags";
     if (frame->has_direct && (!frame->mantissa || frame->top_exponent > frame->exponent_mask))
         return "direct contexts do not fit the layout";
     unsigned shift = 0, extra = 0;
@@ -306,18 +304,27 @@ static void add_run(block_list *list, size_t from, size_t to, int coded) {
                (behind - first) * list->frame->item);
 }
 
-static const char *read_zero_flags(const counts *count, block_list *list, const uint8_t **cursor, const uint8_t *end) {
+static const char *read_zero_flags(const counts *count, block_list *list, const uint8_t **cursor, const uint8_t *end,
+                                   uint8_t *symbols) {
     const size_t blocks = list->frame->blocks;
     const uint8_t *p = *cursor;
-    if (count->zero_flags == 0) {
+    if (count->zero_flags == ZD_FLAGS_NONE) {
         add_run(list, 0, blocks, 1);
         return NULL;
     }
-    const size_t nbytes = count->zero_flags == 1 ? (blocks + 7) / 8 : (size_t)count->runs_nbytes;
-    if ((size_t)(end - p) < nbytes || (count->zero_flags == 2 && (uint64_t)nbytes != count->runs_nbytes))
+    if (count->zero_flags == ZD_FLAGS_CODED) {
+        const char *wrong = zd_decode_symbols(cursor, end, symbols, (blocks + 3) / 4);
+        if (wrong)
+            return wrong;
+        for (size_t k = 0; k < blocks; k++)
+            add_run(list, k, k + 1, !(symbols[k / 4] >> (k & 3) & 1));
+        return NULL;
+    }
+    const size_t nbytes = count->zero_flags == ZD_FLAGS_MAP ? (blocks + 7) / 8 : (size_t)count->runs_nbytes;
+    if ((size_t)(end - p) < nbytes || (count->zero_flags == ZD_FLAGS_RUNS && (uint64_t)nbytes != count->runs_nbytes))
         return "zero flags are cut short";
     *cursor = p + nbytes;
-    if (count->zero_flags == 1) {
+    if (count->zero_flags == ZD_FLAGS_MAP) {
         for (size_t k = 0; k < blocks; k++)
             add_run(list, k, k + 1, !(p[k / 8] >> (k & 7) & 1));
         return NULL;
@@ -357,17 +364,22 @@ static zd_kernel *choose_kernel(const zd_frame *frame) {
 /* What lies behind the header, with `scratch` for levels, blocks and tables. */
 static const char *decode_streams(zd_frame *frame, const counts *count, const uint8_t *p, const uint8_t *end,
                                   const uint8_t *base, uint8_t *out, uint32_t *blocks, uint16_t *levels,
-                                  uint8_t *octaves, uint32_t *direct_table) {
+                                  uint8_t *symbols, uint32_t *direct_table) {
     const char *wrong;
     block_list list = {frame, base, out, blocks, 0};
-    if ((wrong = read_zero_flags(count, &list, &p, end)) != NULL)
+    if ((wrong = read_zero_flags(count, &list, &p, end, symbols)) != NULL)
         return wrong;
     if (count->has_octaves) {
-        if ((wrong = zd_decode_symbols(&p, end, octaves, frame->octaves)) != NULL)
+        size_t present = 0;
+        for (size_t k = 0; k < list.listed; k++)
+            present += k == 0 || blocks[k] / 2 != blocks[k - 1] / 2;
+        if ((wrong = zd_decode_symbols(&p, end, symbols, present)) != NULL)
             return wrong;
-        for (size_t k = 0; k < frame->octaves; k++) {
-            int level = (int)frame->lowest_exponent + octaves[k] - ZD_OCTAVE_BIAS;
-            levels[k] = (uint16_t)(level < 0 ? 0 : level);
+        for (size_t k = 0, next = 0; k < list.listed; k++) {
+            if (k && blocks[k] / 2 == blocks[k - 1] / 2)
+                continue;
+            int level = (int)frame->lowest_exponent + symbols[next++] - ZD_OCTAVE_BIAS;
+            levels[blocks[k] / 2] = (uint16_t)(level < 0 ? 0 : level);
         }
     } else {
         for (size_t k = 0; k < frame->octaves; k++)
@@ -427,7 +439,7 @@ static const char *decode_coded(const uint8_t *p, const uint8_t *end, const uint
         memcpy(out + nbytes - tail, p, tail);
     p += tail;
     const size_t table_nbytes = sizeof(uint32_t) * ZD_TABLES * ZD_SCALE;
-    uint8_t *scratch = malloc(table_nbytes + 4 * frame.blocks + 3 * frame.octaves);
+    uint8_t *scratch = malloc(table_nbytes + 4 * frame.blocks + 2 * frame.octaves + frame.octaves);
     if (scratch == NULL)
         return "out of memory";
     uint32_t *blocks = (uint32_t *)(scratch + table_nbytes);

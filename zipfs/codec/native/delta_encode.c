@@ -133,8 +133,9 @@ static size_t put_varint(uint8_t *p, size_t value) {
     return n;
 }
 
-/* Lists the blocks that differ from the base and writes zero flags if they pay: returns their kind (0 to 2). */
-static unsigned list_blocks(const zd_frame *frame, zd_input *input, uint32_t *blocks, uint8_t *flags,
+/* Lists the blocks that differ from the base and writes zero flags if they pay: returns their kind.  `coded` has room for
+   a symbol stream of a quarter of the blocks. */
+static unsigned list_blocks(const zd_frame *frame, zd_input *input, uint32_t *blocks, uint8_t *flags, uint8_t *coded,
                             size_t *flags_nbytes) {
     const size_t block_nbytes = (size_t)ZD_BLOCK * frame->item, total = frame->items * frame->item;
     size_t listed = 0, runs = 0, at = 0;
@@ -152,33 +153,40 @@ static unsigned list_blocks(const zd_frame *frame, zd_input *input, uint32_t *bl
         for (size_t k = 0; k < frame->blocks && listed; k++)
             blocks[k] = (uint32_t)k;
         input->listed = listed ? frame->blocks : 0;
-        return 0;
+        return ZD_FLAGS_NONE;
     }
     if (runs * 3 > frame->blocks / 8) {
-        *flags_nbytes = (frame->blocks + 7) / 8;
-        memset(flags, 0, *flags_nbytes);
+        const size_t map_nbytes = (frame->blocks + 7) / 8, nibbles = (frame->blocks + 3) / 4;
+        memset(flags, 0, map_nbytes + nibbles);
         for (size_t k = 0, next = 0; k < frame->blocks; k++) {
-            if (next < listed && blocks[next] == k)
+            if (next < listed && blocks[next] == k) {
                 next++;
-            else
+            } else {
                 flags[k / 8] |= (uint8_t)(1 << (k & 7));
+                flags[map_nbytes + k / 4] |= (uint8_t)(1 << (k & 3));
+            }
         }
-        return 1;
+        const size_t coded_nbytes = zd_encode_symbols(flags + map_nbytes, nibbles, coded);
+        *flags_nbytes = map_nbytes < coded_nbytes ? map_nbytes : coded_nbytes;
+        if (map_nbytes <= coded_nbytes)
+            return ZD_FLAGS_MAP;
+        memcpy(flags, coded, coded_nbytes);
+        return ZD_FLAGS_CODED;
     }
     for (size_t next = 0; at < frame->blocks;) {
-        size_t coded = 0;
-        while (next + coded < listed && blocks[next + coded] == at + coded)
-            coded++;
-        next += coded;
-        at += coded;
-        *flags_nbytes += put_varint(flags + *flags_nbytes, coded);
+        size_t run = 0;
+        while (next + run < listed && blocks[next + run] == at + run)
+            run++;
+        next += run;
+        at += run;
+        *flags_nbytes += put_varint(flags + *flags_nbytes, run);
         if (at == frame->blocks)
             break;
         size_t behind = next < listed ? blocks[next] : frame->blocks;
         *flags_nbytes += put_varint(flags + *flags_nbytes, behind - at);
         at = behind;
     }
-    return 2;
+    return ZD_FLAGS_RUNS;
 }
 
 static void put_header(zd_bit_writer *writer, const zd_frame *frame, unsigned zero_flags, size_t flags_nbytes,
@@ -194,7 +202,7 @@ static void put_header(zd_bit_writer *writer, const zd_frame *frame, unsigned ze
         zd_put(writer, frame->top_exponent, 11);
     zd_put_number(writer, symbols->escapes_count);
     zd_put_number(writer, symbols->fars_count);
-    if (zero_flags == 2)
+    if (zero_flags == ZD_FLAGS_RUNS)
         zd_put_number(writer, flags_nbytes);
     unsigned shift = 0;
     for (unsigned k = 0; k < frame->contexts; k++) {
@@ -254,7 +262,7 @@ static uint8_t *allocate(const zd_frame *frame, scratch *of) {
     const size_t steps = 1 + (frame->item <= 2 ? 1 : frame->item == 4 ? 2 : 4);
     const size_t nbytes[] = {4 * blocks,           2 * octaves,
                              octaves,              8 * octaves,
-                             blocks * 5 + 16,      2 * octaves + 128,
+                             blocks * 5 + 128,     2 * octaves + 128,
                              items,                items * zd_low_nbytes(frame->item),
                              items + 64,           items * frame->item + 64,
                              items * 2 * steps + 64, sizeof(uint16_t) * ZD_TABLES * ZD_SCALE};
@@ -315,6 +323,15 @@ static void count_symbols(const zd_symbols *symbols, size_t count, uint32_t (*co
         counts[k / 16][k % 16] = part[0][k] + part[1][k] + part[2][k] + part[3][k];
 }
 
+/* Only those with a coded block are written.  They are moved together in place. */
+static size_t encode_octaves(const zd_input *input, uint8_t *octaves, uint8_t *out) {
+    size_t present = 0;
+    for (size_t n = 0; n < input->listed; n++)
+        if (n == 0 || input->blocks[n] / 2 != input->blocks[n - 1] / 2)
+            octaves[present++] = octaves[input->blocks[n] / 2];
+    return zd_encode_symbols(octaves, present, out);
+}
+
 typedef struct {
     uint8_t *p;
     size_t left;
@@ -336,7 +353,7 @@ static int encode_coded(zd_frame *frame, scratch *of, const uint8_t *raw, const 
                         size_t tail_nbytes, uint8_t head, uint8_t *out, size_t capacity, size_t *used) {
     zd_input input = {raw, base, NULL, 0};
     size_t flags_nbytes, octaves_nbytes = 0;
-    const unsigned zero_flags = list_blocks(frame, &input, of->blocks, of->flags, &flags_nbytes);
+    const unsigned zero_flags = list_blocks(frame, &input, of->blocks, of->flags, of->octave_stream, &flags_nbytes);
     sink to = {out, capacity, 0};
     if (!input.listed) {
         head &= 15;
@@ -349,7 +366,7 @@ static int encode_coded(zd_frame *frame, scratch *of, const uint8_t *raw, const 
     frame->lanes = coded < 1024 ? 1 : coded < 4096 ? 4 : coded < 32768 ? 16 : 64;
     const zd_plan plan = zd_choose_model(frame, &input, of->octaves, of->magnitudes);
     if (plan.bits / 8 > 1.02 * (double)capacity + 64 ||
-        (plan.alone_bits > 0 && input.listed == frame->blocks && plan.bits > 1.02 * plan.alone_bits + 512))
+        (plan.alone_bits > 0 && input.listed == frame->blocks && plan.bits > 0.99 * plan.alone_bits))
         return 1;
     for (size_t k = 0; k < frame->octaves; k++) {
         int level = (int)frame->lowest_exponent + (plan.has_octaves ? of->octaves[k] - ZD_OCTAVE_BIAS : 0);
@@ -380,7 +397,7 @@ static int encode_coded(zd_frame *frame, scratch *of, const uint8_t *raw, const 
                                    &of->symbols, input.listed, state, of->words_end);
 
     if (plan.has_octaves)
-        octaves_nbytes = zd_encode_symbols(of->octaves, frame->octaves, of->octave_stream);
+        octaves_nbytes = encode_octaves(&input, of->octaves, of->octave_stream);
     uint8_t header[512];
     zd_bit_writer writer = {header, sizeof header, 0, 0};
     put_header(&writer, frame, zero_flags, flags_nbytes, plan.has_octaves, &of->symbols);

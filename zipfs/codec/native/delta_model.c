@@ -220,11 +220,14 @@ static void choose_octaves(const zd_frame *frame, const uint64_t *magnitudes, ui
     }
 }
 
-static double octave_cost(const zd_frame *frame, const uint8_t *octaves) {
-    uint32_t counts[ZD_SYMBOLS] = {0};
-    for (size_t k = 0; k < frame->octaves; k++)
-        counts[octaves[k]]++;
-    double bits = plogp((double)frame->octaves) + 300;
+static double octave_cost(const zd_input *input, const uint8_t *octaves) {
+    uint32_t counts[ZD_SYMBOLS] = {0}, present = 0;
+    for (size_t n = 0; n < input->listed; n++)
+        if (n == 0 || input->blocks[n] / 2 != input->blocks[n - 1] / 2) {
+            counts[octaves[input->blocks[n] / 2]]++;
+            present++;
+        }
+    double bits = plogp(present) + 300;
     for (unsigned k = 0; k < ZD_SYMBOLS; k++)
         bits -= plogp(counts[k]);
     return bits;
@@ -282,7 +285,7 @@ zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves
     count_classes(&with, &taken, octaves, &shifted);
     free(memory);
     double plain_bits = choose_contexts(frame, &plain) * scale;
-    double shifted_bits = choose_contexts(&with, &shifted) * scale + octave_cost(frame, octaves);
+    double shifted_bits = choose_contexts(&with, &shifted) * scale + octave_cost(input, octaves);
     plan.bits = plain_bits;
     if (shifted_bits < plain_bits) {
         memcpy(frame->context, with.context, sizeof with.context);

@@ -250,13 +250,13 @@ const char *zd_decode_symbols(const uint8_t **cursor, const uint8_t *end, uint8_
         return wrong;
     const uint8_t *p = *cursor + (reader.position + 7) / 8;
     if (end - p < 4 + 4 * LANES)
-        return "octaves are cut short";
+        return "symbols are cut short";
     size_t words = zf_get32(p);
     p += 4;
     memcpy(state, p, sizeof state);
     p += sizeof state;
     if ((size_t)(end - p) / 2 < words)
-        return "octaves are cut short";
+        return "symbols are cut short";
     const uint8_t *stop = p + 2 * words;
     zd_build_alias(&frame, NULL, NULL);
     uint32_t direct_table[ZD_SCALE];
@@ -267,7 +267,7 @@ const char *zd_decode_symbols(const uint8_t **cursor, const uint8_t *end, uint8_
         x = (entry >> 20) * (x >> ZD_PRECISION) + (entry >> 4 & (ZD_SCALE - 1));
         if (x < ZD_LOW) {
             if (p == stop)
-                return "octaves are cut short";
+                return "symbols are cut short";
             x = x << 16 | zf_get16(p);
             p += 2;
         }
@@ -275,9 +275,9 @@ const char *zd_decode_symbols(const uint8_t **cursor, const uint8_t *end, uint8_
     }
     for (unsigned k = 0; k < LANES; k++)
         if (state[k] != ZD_LOW)
-            return "octaves do not end as they began";
+            return "symbols do not end as they began";
     if (p != stop)
-        return "octaves have words left over";
+        return "symbols have words left over";
     *cursor = stop;
     return NULL;
 }
