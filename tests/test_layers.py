@@ -40,9 +40,9 @@ TENANTS: Mapping[str, frozenset[str]] = {
 
 
 def modules_of(package: Path) -> dict[str, Path]:
-    """Dotted name -> file of every module in `package`; a package is named without `__init__`."""
+    """Dotted name -> file (or stub) of every module in `package`; a package is named without `__init__`."""
     modules = {}
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.pyi")]):
         parts = path.relative_to(package.parent).with_suffix("").parts
         modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return modules
