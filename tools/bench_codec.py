@@ -107,7 +107,7 @@ def _decode(coder: Coder, case: Case, stored: list[Stored], outs: list[Bytes]) -
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A figure to reach, of one coder in a case or its ratio to another: at most `value` if it is of bits, else at least.
+    """A figure to reach, of a coder in a case or its ratio to another: at most `value` if it is of bits, else at least.
 
     A ratio of speeds compares what a coder reaches in a window with what one that has none reaches in fresh memory.
     """

@@ -11,7 +11,7 @@ from zipfs.codec.dtypes import is_tensor
 from zipfs.codec.entropy import compress_matches, decompress
 from zipfs.errors import FrameDamaged
 
-_PROBE_NBYTES: Final = 1 << 14
+_PROBE_NBYTES: Final = 1 << 13
 _FIBONACCI: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 
 
