@@ -104,7 +104,7 @@ def test_every_truncation_and_any_longer_payload_is_told(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_another_base_is_told_or_gives_other_bytes(name: str) -> None:
     payload, base, raw = _payload(name)
-    for wrong in (np.zeros_like(base), base[::-1].copy(), base ^ 0x80):
+    for wrong in (np.zeros_like(base), base[::-1].copy(), base ^ np.uint8(0x80)):
         assert _same_everywhere(payload, wrong) != raw
 
 
