@@ -1,4 +1,4 @@
-/* The delta decoder with AVX2, for 2-byte items whose steps take no extra words: what changed checkpoints mostly are. */
+/* The delta decoder with AVX2: 2-byte items whose steps take no extra words, and all 4-byte items. */
 #include "delta.h"
 
 #if ZF_X86
@@ -119,6 +119,111 @@ ZF_INLINE ZF_TARGET_AVX2 void kernel(const zd_frame *frame, const uint32_t *dire
     cursor->words = words;
 }
 
+/* The item in a context that is direct, or whose symbol is none of the usual ones. */
+static uint32_t unusual_item(const zd_frame *frame, unsigned symbol, uint32_t low, uint32_t b, const zd_context *context,
+                             zd_cursor *cursor) {
+    uint32_t residual;
+    if (context->direct && symbol != ZD_FAR) {
+        const uint32_t turned = (frame->top_exponent - symbol) << (frame->mantissa + 1) | low;
+        return turned >> 1 | turned << 31;
+    }
+    if (context->direct || symbol == ZD_ESCAPE) {
+        residual = zf_get32(cursor->escapes);
+        cursor->escapes += 4;
+        if (context->direct)
+            return residual;
+    } else {
+        residual = (uint32_t)(int32_t)(int8_t)*cursor->fars++ << context->shift | low;
+    }
+    return (uint32_t)zd_restore(residual, b, 4, frame->exponent_mask != 0);
+}
+
+static ZF_NOINLINE ZF_TARGET_AVX2 void wide(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks,
+                                            size_t count, const uint16_t *levels, const uint8_t *base, uint8_t *out,
+                                            zd_cursor *cursor) {
+    uint32_t attributes[ZD_CONTEXTS] = {0};
+    for (unsigned k = 0; k < frame->contexts; k++)
+        attributes[k] = frame->context[k].shift | (uint32_t)frame->context[k].direct << 8 |
+                        (uint32_t)frame->context[k].table * ZD_SCALE << 16;
+    const uint8_t *words = cursor->words;
+    const int is_float = frame->exponent_mask != 0;
+    V x[8];
+    for (unsigned k = 0; k < 8; k++)
+        x[k] = _mm256_loadu_si256((const void *)(cursor->state + 8 * k));
+    const V lower = _mm256_loadu_si256((const void *)attributes), upper = _mm256_loadu_si256((const void *)&attributes[8]);
+    const V last = _mm256_set1_epi32((int)frame->contexts - 1), exponent_mask = _mm256_set1_epi32(frame->exponent_mask);
+    const V slots = _mm256_set1_epi32(ZD_SCALE - 1), c15 = _mm256_set1_epi32(15), c8 = _mm256_set1_epi32(8);
+    const V c7 = _mm256_set1_epi32(7), c63 = _mm256_set1_epi32(63), c5 = _mm256_set1_epi32(ZD_STEP_BITS);
+    const V c16 = _mm256_set1_epi32(ZD_EXTRA_BITS), c256 = _mm256_set1_epi32(256), zero = _mm256_setzero_si256();
+    const V sign = _mm256_set1_epi32(is_float ? (int)0x80000000u : 0);
+    const __m128i mantissa = _mm_cvtsi32_si128(frame->mantissa);
+    for (size_t n = 0; n < count; n++) {
+        const size_t start = (size_t)blocks[n] * ZD_BLOCK * 4;
+        const V level = _mm256_set1_epi32(levels[blocks[n] / 2]);
+        for (unsigned group = 0; group < 8; group += 2) {
+            V b[2], attribute[2], shift[2], left[2], low[2], symbol[2];
+            for (unsigned h = 0; h < 2; h++) {
+                V *state = &x[group + h];
+                b[h] = _mm256_loadu_si256((const void *)(base + start + 32 * (group + h)));
+                V exponent = is_float ? _mm256_and_si256(_mm256_srl_epi32(b[h], mantissa), exponent_mask)
+                                      : _mm256_set1_epi32(ZD_INTEGER_EXPONENT);
+                V number = _mm256_min_epu32(_mm256_sub_epi32(_mm256_max_epu32(exponent, level), level), last);
+                attribute[h] = _mm256_blendv_epi8(_mm256_permutevar8x32_epi32(lower, number),
+                                                  _mm256_permutevar8x32_epi32(upper, number),
+                                                  _mm256_cmpgt_epi32(number, c7));
+                shift[h] = _mm256_and_si256(attribute[h], c63);
+                const V bits = _mm256_min_epu32(shift[h], c5);
+                left[h] = _mm256_sub_epi32(shift[h], bits);
+                V turned = _mm256_srlv_epi32(*state, bits);
+                low[h] = _mm256_sub_epi32(*state, _mm256_sllv_epi32(turned, bits));
+                V at = _mm256_add_epi32(_mm256_and_si256(turned, slots), _mm256_srli_epi32(attribute[h], 16));
+                V entry = _mm256_i32gather_epi32((const int *)direct_table, at, 4);
+                symbol[h] = _mm256_and_si256(entry, c15);
+                V product =
+                    _mm256_mullo_epi32(_mm256_srli_epi32(entry, 20), _mm256_srli_epi32(turned, ZD_PRECISION));
+                *state = refill(
+                    _mm256_add_epi32(product, _mm256_and_si256(_mm256_srli_epi32(entry, 4), slots)), &words);
+            }
+            for (unsigned step = 0; step < frame->extra_steps; step++) {
+                const __m128i done = _mm_cvtsi32_si128((int)(ZD_STEP_BITS + ZD_EXTRA_BITS * step));
+                for (unsigned h = 0; h < 2; h++) {
+                    const V bits = _mm256_min_epu32(left[h], c16), rest = _mm256_srlv_epi32(x[group + h], bits);
+                    const V more = _mm256_sub_epi32(x[group + h], _mm256_sllv_epi32(rest, bits));
+                    low[h] = _mm256_or_si256(low[h], _mm256_sll_epi32(more, done));
+                    left[h] = _mm256_sub_epi32(left[h], bits);
+                    x[group + h] = refill(rest, &words);
+                }
+            }
+            for (unsigned h = 0; h < 2; h++) {
+                uint8_t *to = out + start + 32 * (group + h);
+                V d = _mm256_or_si256(_mm256_sllv_epi32(_mm256_sub_epi32(symbol[h], c8), shift[h]), low[h]);
+                V turn = _mm256_and_si256(b[h], sign), ordered = _mm256_add_epi32(_mm256_xor_si256(b[h], turn), d);
+                V fold = is_float ? _mm256_srli_epi32(_mm256_srai_epi32(ordered, 31), 1) : zero;
+                _mm256_storeu_si256((void *)to, _mm256_xor_si256(_mm256_xor_si256(ordered, fold), turn));
+                V unusual = _mm256_or_si256(_mm256_cmpeq_epi32(symbol[h], zero), _mm256_cmpeq_epi32(symbol[h], c15));
+                V is_direct = _mm256_cmpeq_epi32(_mm256_and_si256(attribute[h], c256), c256);
+                unusual = _mm256_or_si256(unusual, is_direct);
+                unsigned special = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(unusual));
+                if (ZF_LIKELY(!special))
+                    continue;
+                uint32_t symbols[8], lows[8], all[8], bases[8];
+                _mm256_storeu_si256((void *)symbols, symbol[h]);
+                _mm256_storeu_si256((void *)lows, low[h]);
+                _mm256_storeu_si256((void *)all, attribute[h]);
+                _mm256_storeu_si256((void *)bases, b[h]);
+                for (; special; special &= special - 1) {
+                    const unsigned k = (unsigned)__builtin_ctz(special);
+                    const zd_context context = {0, all[k] & 63, all[k] >> 8 & 1};
+                    zf_put32(to + 4 * k, unusual_item(frame, symbols[k], lows[k], bases[k], &context, cursor));
+                }
+            }
+        }
+    }
+    for (unsigned k = 0; k < 8; k++)
+        _mm256_storeu_si256((void *)(cursor->state + 8 * k), x[k]);
+    cursor->words = words;
+}
+
 static ZF_NOINLINE ZF_TARGET_AVX2 void of_floats(const zd_frame *frame, const uint32_t *direct_table,
                                                  const uint32_t *blocks, size_t count, const uint16_t *levels,
                                                  const uint8_t *base, uint8_t *out, zd_cursor *cursor) {
@@ -133,7 +238,8 @@ static ZF_NOINLINE ZF_TARGET_AVX2 void of_integers(const zd_frame *frame, const 
 
 void zd_decode_avx2(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks, size_t count,
                     const uint16_t *levels, const uint8_t *base, uint8_t *out, zd_cursor *cursor) {
-    (frame->exponent_mask ? of_floats : of_integers)(frame, direct_table, blocks, count, levels, base, out, cursor);
+    zd_kernel *by = frame->item == 4 ? wide : frame->exponent_mask ? of_floats : of_integers;
+    by(frame, direct_table, blocks, count, levels, base, out, cursor);
 }
 
 #endif
