@@ -210,23 +210,28 @@ def _lmz(dtype: str) -> list[Coder]:
 
 
 def entropy_bound(case: Case) -> float | None:
-    """Bits a weight, with one table for all of a case; None where no such bound is known here.
+    """Bits a weight, of the values in each frame by themselves; None where no such bound is known here.
 
     Alone: order-0 entropy of the exponent, and the rest as it is.  Against a base: entropy of the ordered difference
-    given the base's exponent.  Tables for each frame, or a code for the mantissa as well, may come out below it.
+    given the base's exponent.  Tables are not counted; a code for the mantissa, or more context, may come out below it.
     """
     width = item_nbytes(case.dtype)
     if case.dtype not in ("BF16", "F32") or (case.has_base and width != 2):
         return None
-    items = np.concatenate([tensor.raw for tensor in case.tensors]).view(f"<u{width}")
-    if not case.has_base:
-        exponents = (items >> (8 * width - 9)).astype(np.uint8)
-        return _entropy(np.bincount(exponents, minlength=256)) + 8 * width - 8
-    bases = np.concatenate([tensor.base for tensor in case.tensors if tensor.base is not None]).view("<u2")
-    difference = (_ordered(items) - _ordered(bases)).astype(np.int64) & 0xFFFF
-    exponents = (bases >> 7 & 0xFF).astype(np.int64)
-    joint = np.bincount(exponents << 16 | difference, minlength=1 << 24)
-    return _entropy(joint) - _entropy(np.bincount(exponents))
+    bits = 0.0
+    for tensor in case.tensors:
+        for cut in _pieces(tensor.raw.nbytes, FRAME_NBYTES):
+            items = tensor.raw[cut].view(f"<u{width}")
+            if tensor.base is None:
+                exponents = (items >> (8 * width - 9)).astype(np.uint8)
+                bits += items.size * (_entropy(np.bincount(exponents)) + 8 * width - 8)
+            else:
+                base = tensor.base[cut].view("<u2")
+                exponents = (base >> 7 & 0xFF).astype(np.uint8)
+                difference = (_ordered(items) - _ordered(base)) & 0xFFFF
+                _, joint = np.unique(exponents.astype(np.int32) << 16 | difference, return_counts=True)
+                bits += items.size * (_entropy(joint) - _entropy(np.bincount(exponents)))
+    return bits * width / case.nbytes
 
 
 def _ordered(items: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int32]:
