@@ -40,7 +40,7 @@ typedef struct {
 
 /* Alias tables, entry 16 * table + bucket or symbol. */
 typedef struct {
-    uint16_t divider[ZD_TABLES * ZD_SYMBOLS];   /* slots of the bucket's own symbol; the other symbol in the high byte */
+    uint16_t divider[ZD_TABLES * ZD_SYMBOLS];   /* slots of the bucket's own symbol; the other above */
     uint16_t frequency[ZD_TABLES * ZD_SYMBOLS]; /* by symbol */
     uint16_t offset[ZD_TABLES * ZD_SYMBOLS];    /* what the other symbol adds to the place in the bucket, mod 2^16 */
 } zd_alias;
@@ -73,8 +73,8 @@ typedef struct {
     uint32_t state[ZD_LANES];
 } zd_cursor;
 
-/* Decodes `count` blocks; each takes at most 128 * (1 + extra_steps) bytes of words, 64 of fars and 64 items of escapes,
-   and 64 bytes behind each of these must be readable.  levels[k / 2] is the exponent of context 0 in block k. */
+/* Decodes `count` blocks; each takes at most 128 * (1 + extra_steps) bytes of words, 64 of fars and 64 items of
+   escapes, and 64 bytes behind each of these must be readable.  levels[k / 2] is the exponent of context 0 in block k. */
 typedef void zd_kernel(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks, size_t count,
                        const uint16_t *levels, const uint8_t *base, uint8_t *out, zd_cursor *cursor);
 

@@ -120,8 +120,8 @@ ZF_INLINE ZF_TARGET_AVX2 void kernel(const zd_frame *frame, const uint32_t *dire
 }
 
 /* The item in a context that is direct, or whose symbol is none of the usual ones. */
-static uint32_t unusual_item(const zd_frame *frame, unsigned symbol, uint32_t low, uint32_t b, const zd_context *context,
-                             zd_cursor *cursor) {
+static uint32_t unusual_item(const zd_frame *frame, unsigned symbol, uint32_t low, uint32_t b,
+                             const zd_context *context, zd_cursor *cursor) {
     uint32_t residual;
     if (context->direct && symbol != ZD_FAR) {
         const uint32_t turned = (frame->top_exponent - symbol) << (frame->mantissa + 1) | low;
@@ -150,7 +150,8 @@ static ZF_NOINLINE ZF_TARGET_AVX2 void wide(const zd_frame *frame, const uint32_
     V x[8];
     for (unsigned k = 0; k < 8; k++)
         x[k] = _mm256_loadu_si256((const void *)(cursor->state + 8 * k));
-    const V lower = _mm256_loadu_si256((const void *)attributes), upper = _mm256_loadu_si256((const void *)&attributes[8]);
+    const V lower = _mm256_loadu_si256((const void *)attributes);
+    const V upper = _mm256_loadu_si256((const void *)&attributes[8]);
     const V last = _mm256_set1_epi32((int)frame->contexts - 1), exponent_mask = _mm256_set1_epi32(frame->exponent_mask);
     const V slots = _mm256_set1_epi32(ZD_SCALE - 1), c15 = _mm256_set1_epi32(15), c8 = _mm256_set1_epi32(8);
     const V c7 = _mm256_set1_epi32(7), c63 = _mm256_set1_epi32(63), c5 = _mm256_set1_epi32(ZD_STEP_BITS);

@@ -247,7 +247,8 @@ ZF_INLINE ZF_TARGET_AVX512 void wide(const zd_frame *frame, const uint32_t *bloc
 #pragma GCC unroll 4
         for (unsigned v = 0; v < 4; v++) {
             V frequency = merge(cff, _mm512_srli_epi32(frequency_low, 8 * v),
-                                v ? _mm512_srli_epi32(frequency_high, 8 * v - 8) : _mm512_slli_epi32(frequency_high, 8));
+                                v ? _mm512_srli_epi32(frequency_high, 8 * v - 8)
+                                  : _mm512_slli_epi32(frequency_high, 8));
             V offset = merge(cff, _mm512_srli_epi32(offset_low, 8 * v),
                              v ? _mm512_srli_epi32(offset_high, 8 * v - 8) : _mm512_slli_epi32(offset_high, 8));
             const V even = _mm512_set1_epi32(0xFFFF);

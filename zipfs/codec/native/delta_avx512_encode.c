@@ -94,7 +94,8 @@ ZF_TARGET_AVX512 void zd_measure_avx512(const zd_frame *frame, const zd_input *i
         const size_t at = (size_t)block * ZD_BLOCK * frame->item;
         const uint8_t *raw = input->raw + at, *base = input->base + at;
         if (((size_t)block + 1) * ZD_BLOCK > frame->items)
-            zd_measure_portable(frame, &(zd_input){input->raw, input->base, input->blocks + n, 1}, reference, magnitudes);
+            zd_measure_portable(frame, &(zd_input){input->raw, input->base, input->blocks + n, 1}, reference,
+                                magnitudes);
         else if (frame->item == 2)
             magnitudes[block / 2] += is_float ? measure_narrow(frame, raw, base, reference, 2, 1)
                                               : measure_narrow(frame, raw, base, reference, 2, 0);

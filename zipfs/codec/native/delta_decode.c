@@ -34,9 +34,10 @@ ZF_INLINE void restore_all(const uint8_t *base, const uint8_t *residuals, uint8_
         }
         return;
     }
-    for (unsigned at = 0; at < ZD_BLOCK; at++)
-        zd_store(out + at * item,
-                 zd_restore(zd_load(residuals + at * item, item), zd_load(base + at * item, item), item, is_float), item);
+    for (unsigned at = 0; at < ZD_BLOCK; at++) {
+        uint64_t d = zd_load(residuals + at * item, item), b = zd_load(base + at * item, item);
+        zd_store(out + at * item, zd_restore(d, b, item, is_float), item);
+    }
 }
 
 /* Without a branch, which would be guessed wrong every other time. */

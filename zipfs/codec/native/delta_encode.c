@@ -133,8 +133,8 @@ static size_t put_varint(uint8_t *p, size_t value) {
     return n;
 }
 
-/* Lists the blocks that differ from the base and writes zero flags if they pay: returns their kind.  `coded` has room for
-   a symbol stream of a quarter of the blocks. */
+/* Lists the blocks that differ from the base and writes zero flags if they pay: returns their kind.  `coded` has room
+   for a symbol stream of a quarter of the blocks. */
 static unsigned list_blocks(const zd_frame *frame, zd_input *input, uint32_t *blocks, uint8_t *flags, uint8_t *coded,
                             size_t *flags_nbytes) {
     const size_t block_nbytes = (size_t)ZD_BLOCK * frame->item, total = frame->items * frame->item;

@@ -1,5 +1,5 @@
-/* Choices of the delta encoder, from a sample of the frame.  Integers throughout where a path of another instruction set
-   does the same, so that all of them make the same bytes. */
+/* Choices of the delta encoder, from a sample of the frame.  Integers throughout where a path of another instruction
+   set does the same, so that all of them make the same bytes. */
 #include "delta_model.h"
 
 #include <math.h>

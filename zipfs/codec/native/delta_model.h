@@ -1,4 +1,4 @@
-/* What the delta encoder decides before it codes: contexts, shifts, octaves, tables.  No decoder depends on any of it. */
+/* What the delta encoder decides before it codes: contexts, shifts, octaves, tables.  No decoder depends on it. */
 #ifndef ZF_DELTA_MODEL_H
 #define ZF_DELTA_MODEL_H
 
