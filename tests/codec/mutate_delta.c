@@ -1,6 +1,6 @@
 /* Feeds damaged payloads to the delta decoder: mutate_delta SECONDS SEED.  It is built with sanitizers, and every
-   buffer is an allocation of exactly its length, so that a byte read or written outside one ends the program.  All instruction
-   sets must encode to the same bytes, and agree on what a damaged payload holds. */
+   buffer is an allocation of exactly its length, so that a byte read or written outside one ends the program.  All
+   instruction sets must encode to the same bytes, and agree on what a damaged payload holds. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

@@ -74,7 +74,8 @@ typedef struct {
 } zd_cursor;
 
 /* Decodes `count` blocks; each takes at most 128 * (1 + extra_steps) bytes of words, 64 of fars and 64 items of
-   escapes, and 64 bytes behind each of these must be readable.  levels[k / 2] is the exponent of context 0 in block k. */
+   escapes, and 64 bytes behind each of these must be readable.  levels[k / 2] is the exponent of context 0 in
+   block k. */
 typedef void zd_kernel(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks, size_t count,
                        const uint16_t *levels, const uint8_t *base, uint8_t *out, zd_cursor *cursor);
 
