@@ -29,7 +29,9 @@ DEADLINE_S = 20.0
 _LIFE_S = 150.0
 
 
-def zipfs(*arguments: object, timeout_s: float = 60.0, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def zipfs(
+    *arguments: object, timeout_s: float = 60.0, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a command of ours to its end; `prefix` is put before it, to run it as somebody else."""
     command = [*prefix, sys.executable, "-m", "zipfs.cli", *map(os.fspath, map(_argument, arguments))]
     return subprocess.run(

@@ -35,7 +35,7 @@ class Feed:
     def __init__(self, store: Store, changes: Changes) -> None:
         self._store = store
         self._changes = changes
-        self._manifests = ManifestLog(store.path / "manifests", store.id)
+        self._manifests = ManifestLog(store.path / "manifests", store.id, read_only=True)
         self._position = store.catalog.position()
         self._data_version = -1
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()

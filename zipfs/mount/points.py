@@ -18,6 +18,7 @@ SUBTYPE = "fuse.zipfs"
 READ_AHEAD_KIB = 16 << 10
 MAX_BACKGROUND = 64
 CONGESTION_THRESHOLD = 48
+_PROBE_S = 20.0
 
 
 class MountFailed(ZipfsError):
@@ -66,7 +67,12 @@ def find(path: str) -> MountPoint | None:
 
 def is_dead(path: str) -> bool:
     """Whether the mount at a path has lost its daemon."""
-    probe = subprocess.run(["stat", "-f", "--", path], capture_output=True, timeout=20, check=False)
+    try:
+        environment = {**os.environ, "LC_ALL": "C"}
+        command = ["stat", "-f", "--", path]
+        probe = subprocess.run(command, capture_output=True, env=environment, timeout=_PROBE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return False  # slow, or hanging: in any case somebody else's
     return probe.returncode != 0 and b"not connected" in probe.stderr
 
 

@@ -73,33 +73,38 @@ def translated(path: Path) -> Iterator[None]:
         raise CatalogDamaged(f"{path}: {error}") from error
 
 
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}",
+        uri=True,
+        timeout=_BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    db.execute("PRAGMA foreign_keys = ON")
+    # Durability comes from the manifest log, which is written and synced first.
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA cache_size = -16384")
+    db.execute("SELECT 1 FROM position")
+    return db
+
+
 class Catalog:
     """`path` is catalog.db. Raises NotAStore where it is missing."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        mode = "ro" if read_only else "rw"
         with translated(path):
             try:
-                self.db = sqlite3.connect(
-                    f"{path.absolute().as_uri()}?mode={mode}",
-                    uri=True,
-                    timeout=_BUSY_TIMEOUT_S,
-                    isolation_level=None,
-                    check_same_thread=False,
-                    cached_statements=256,
-                )
-                self.db.execute("PRAGMA foreign_keys = ON")
-                # Durability comes from the manifest log, which is written and synced first.
-                self.db.execute("PRAGMA synchronous = NORMAL")
-                self.db.execute("PRAGMA cache_size = -16384")
-                self.position()
+                self.db = _connect(path, "mode=ro" if read_only else "mode=rw")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorname == "SQLITE_CANTOPEN":
-                    raise NotAStore(
-                        path.parent, "its catalog cannot be opened; `zipfs rebuild` makes a new one"
-                    ) from error
-                raise
+                if error.sqlite_errorname != "SQLITE_CANTOPEN" or not path.exists():
+                    reason = "its catalog cannot be opened; `zipfs rebuild` makes a new one"
+                    raise NotAStore(path.parent, reason) from error
+                # Nothing beside the database can be made on a disk that is read-only, and so nobody changes it either.
+                self.db = _connect(path, "immutable=1")
+        self.position()
 
     def close(self) -> None:
         self.db.close()

@@ -49,7 +49,7 @@ class Store:
         self.read_only = read_only
         self.packs = PackDirectory(path / "packs")
         self.frames = FrameCache(cache_nbytes)
-        self.manifests = ManifestLog(path / "manifests", store_id)
+        self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
         self.catalog = Catalog(path / "catalog.db", read_only=read_only)
 
     @property
