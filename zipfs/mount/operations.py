@@ -38,6 +38,14 @@ _READERS = 16
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
 
+class Stale(NotFound):
+    """{0} is not there any more"""
+
+    # Another process has replaced what the kernel remembers under a name, and the kernel is being told just now.
+    # ESTALE makes it look the name up anew; ENOENT would tell a reader that the file has gone.
+    errno = errno.ESTALE
+
+
 class ServedOperations(pyfuse3.Operations):
     """The served tree. `store` belongs to the event loop."""
 
@@ -61,17 +69,27 @@ class ServedOperations(pyfuse3.Operations):
     # Names and attributes
 
     def _inode(self, where: Place) -> Inode:
-        return self.store.catalog.inode(where.inode_id)
+        try:
+            return self.store.catalog.inode(where.inode_id)
+        except NotFound as error:
+            raise Stale(f"inode {where.inode_id}") from error
 
     def _describe(self, where: Place) -> EntryAttributes:
         return describe(self.store, where, self._inode(where))
 
     @guarded
     async def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        tree.check_name(name)
+        found = self._child(parent_inode, name)
+        if found is None:
+            if parent_inode != VIRTUAL_DIRECTORY:
+                self._inode(place(parent_inode))
+            raise FUSEError(errno.ENOENT)
+        return found
+
+    def _child(self, parent_inode: InodeT, name: bytes) -> EntryAttributes | None:
         if parent_inode == VIRTUAL_DIRECTORY:
-            if name not in FILES:
-                raise FUSEError(errno.ENOENT)
-            return self.virtual.attributes(FILES[name])
+            return self.virtual.attributes(FILES[name]) if name in FILES else None
         parent = place(parent_inode)
         if parent.inode_id == ROOT and name == NAME:
             return self.virtual.attributes(VIRTUAL_DIRECTORY)
@@ -82,14 +100,12 @@ class ServedOperations(pyfuse3.Operations):
         if name == b"..":
             return self._describe(self._parent(parent))
         entry = self.store.catalog.entry(parent.inode_id, name)
-        if entry is None:
-            raise FUSEError(errno.ENOENT)
-        return self._describe(parent.beside(entry.inode_id))
+        return None if entry is None else self._describe(parent.beside(entry.inode_id))
 
     def _parent(self, where: Place) -> Place:
         if where.inode_id in (ROOT, INGEST_ROOT):
             return Place(ROOT, False)
-        (entry,) = self.store.catalog.entries_of(where.inode_id)
+        entry = tree.parent_entry(self.store.catalog, where.inode_id)
         return where.beside(entry.parent_id)
 
     @guarded
@@ -102,22 +118,20 @@ class ServedOperations(pyfuse3.Operations):
         try:
             return self._describe(where)
         except NotFound:
-            # Unlinked while open: answered as it was, as for any other file system.
+            # Removed or replaced while open, here or by another process: answered as for any other file system.
             for handle in self.handles.of_inode(where):
-                if handle.attributes is not None:
-                    handle.attributes.st_size = handle.content.nbytes
-                    handle.attributes.st_nlink = 0
-                    return handle.attributes
+                attributes = describe(self.store, where, handle.inode)
+                attributes.st_size = handle.content.nbytes
+                attributes.st_nlink = 0
+                return attributes
             raise
 
     def remember(self, gone: Inode | None) -> None:
-        """Keep the attributes of an inode that is about to vanish, for whoever has it open. Call before the change."""
+        """Keep an inode that is about to vanish, for whoever has it open. Call before the change."""
         if gone is None:
             return
-        for under_ingest in (False, True):
-            where = Place(gone.id, under_ingest)
-            for handle in self.handles.of_inode(where):
-                handle.attributes = describe(self.store, handle.where, gone)
+        for handle in self.handles.of_inode(Place(gone.id, False)):
+            handle.inode = gone
 
     @guarded
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
@@ -129,22 +143,28 @@ class ServedOperations(pyfuse3.Operations):
     @guarded
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         if inode == VIRTUAL_DIRECTORY:
-            rows = [(name, self.virtual.attributes(number)) for name, number in FILES.items()]
-            return self.handles.add(Listing(rows))
+            return self.handles.add(Listing(inode, list(FILES)))
         where = place(inode)
         if not self._inode(where).is_directory:
             raise NotADirectory(f"inode {inode}")
-        children = self.store.catalog.children(where.inode_id)
-        rows = [(entry.name, describe(self.store, where.beside(child.id), child)) for entry, child in children]
+        names = [entry.name for entry, _ in self.store.catalog.children(where.inode_id)]
         if where.inode_id == ROOT and not self.read_only:
-            rows.insert(0, (b"ingest", self._describe(Place(INGEST_ROOT, True))))
-        return self.handles.add(Listing(rows))
+            names.insert(0, b"ingest")
+        return self.handles.add(Listing(inode, names))
 
     @guarded
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        rows = self.handles.listing(fh).rows
-        for at in range(start_id, len(rows)):
-            name, attributes = rows[at]
+        listing = self.handles.listing(fh)
+        for at in range(start_id, len(listing.names)):
+            name = listing.names[at]
+            # As it is now: the kernel keeps these attributes, and the name with them. It changes nothing in the
+            # directory itself while it waits for this answer, and is told of the changes of others after it.
+            try:
+                attributes = self._child(listing.directory, name)
+            except NotFound:
+                continue
+            if attributes is None:
+                continue
             if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), attributes, at + 1):
                 break
 
@@ -158,7 +178,7 @@ class ServedOperations(pyfuse3.Operations):
         data = pyfuse3.StatvfsData()
         for name in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail"):
             setattr(data, name, getattr(found, name))
-        data.f_namemax = 255
+        data.f_namemax = tree.NAME_NBYTES_AT_MOST
         return data
 
     @guarded
@@ -181,8 +201,9 @@ class ServedOperations(pyfuse3.Operations):
     async def _open(self, where: Place, flags: int) -> FileInfo:
         if flags & _WRITE_FLAGS:
             raise ReadOnly(f"inode {where.inode_id}")
-        content = open_content(self.store, self._inode(where))
-        return FileInfo(fh=self.handles.add(FileHandle(where, content, spooled=False, writing=False)), keep_cache=True)
+        inode = self._inode(where)
+        handle = FileHandle(where, inode, open_content(self.store, inode), spooled=False, writing=False)
+        return FileInfo(fh=self.handles.add(handle), keep_cache=True)
 
     @guarded
     async def read(  # type: ignore[override]  # pyfuse3 takes any buffer, and copies no memoryview
@@ -272,8 +293,8 @@ class ServedOperations(pyfuse3.Operations):
             raise FUSEError(errno.EROFS)
         return place(inode)
 
-    async def _change(self, work: Callable[[Transaction], T], *, fault: str = "") -> T:
-        return await self.changes.make(work, fault=fault)
+    async def _change(self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, fault: str = "") -> T:
+        return await self.changes.make(work, kernel_knows=kernel_knows, fault=fault)
 
     @guarded
     async def setattr(
@@ -354,13 +375,23 @@ class ServedOperations(pyfuse3.Operations):
     async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         parent = self._writable(parent_inode)
         self._remember_name(parent, name)
-        gone = await self._change(lambda txn: tree.unlink(txn, parent.inode_id, name), fault="delete")
+
+        def drop(txn: Transaction) -> Inode | None:
+            self._forget_echoes(txn, parent, name)
+            return tree.unlink(txn, parent.inode_id, name)
+
+        gone = await self._change(drop, kernel_knows=parent.under_ingest, fault="delete")
         self._gone(parent, [gone] if gone is not None else [])
 
     def _remember_name(self, parent: Place, name: bytes) -> None:
         entry = self.store.catalog.entry(parent.inode_id, name)
         if entry is not None:
             self.remember(self.store.catalog.inode(entry.inode_id))
+
+    def _forget_echoes(self, txn: Transaction, parent: Place, name: bytes) -> None:
+        """The kernel knows nothing of these: a change that may include them is told to it like one of others."""
+        if not parent.under_ingest:
+            tree.forget_echoes_of_name(txn, parent.inode_id, name)
 
     def _gone(self, parent: Place, gone: Sequence[Inode]) -> None:
         free_spool(self.store, gone)
@@ -370,7 +401,13 @@ class ServedOperations(pyfuse3.Operations):
         parent = self._writable(parent_inode)
         if parent.inode_id == ROOT and name in tree.RESERVED_AT_ROOT:
             raise FUSEError(errno.EBUSY)
-        await self._change(lambda txn: tree.rmdir(txn, parent.inode_id, name))
+
+        def drop(txn: Transaction) -> None:
+            tree.rmdir(txn, parent.inode_id, name)
+            if not parent.under_ingest:
+                tree.forget_echo_of_directory(txn, tree.path_of(txn.catalog, parent.inode_id) + b"/" + name)
+
+        await self._change(drop, kernel_knows=parent.under_ingest)
         self._gone(parent, [])
 
     @guarded
@@ -393,6 +430,9 @@ class ServedOperations(pyfuse3.Operations):
 
     async def _rename(self, old: Place, name: bytes, new: Place, new_name: bytes, flags: int) -> None:
         def move(txn: Transaction) -> Inode | None:
+            self._forget_echoes(txn, old, name)
+            if txn.catalog.entry(new.inode_id, new_name) is not None:
+                self._forget_echoes(txn, new, new_name)
             if flags & pyfuse3.RENAME_EXCHANGE:
                 tree.exchange(txn, old.inode_id, name, new.inode_id, new_name)
                 return None
@@ -400,7 +440,7 @@ class ServedOperations(pyfuse3.Operations):
                 raise FUSEError(errno.EEXIST)
             return tree.rename(txn, old.inode_id, name, new.inode_id, new_name)
 
-        gone = await self._change(move)
+        gone = await self._change(move, kernel_knows=False)
         self._gone(new, [gone] if gone is not None else [])
 
 

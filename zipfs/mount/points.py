@@ -65,6 +65,16 @@ def find(path: str) -> MountPoint | None:
     return found[-1] if found else None
 
 
+def locate(path: str | os.PathLike[str]) -> str:
+    """The path at which the system lists a mount at `path`: a mount point may be named through a symlink.
+
+    Not to be called by a daemon for its own mount.
+    """
+    absolute = os.path.abspath(path)
+    # Where something is mounted it is not looked at: it may hang.
+    return absolute if find(absolute) is not None else os.path.realpath(absolute)
+
+
 def is_dead(path: str) -> bool:
     """Whether the mount at a path has lost its daemon."""
     try:
@@ -83,6 +93,20 @@ def clear_stale(path: str) -> bool:
         unmount(path, lazy=True)
         cleared = True
     return cleared
+
+
+def make_ready(store: Path, mountpoint: Path) -> None:
+    """Clear what a dead daemon has left at a mount point, and see that a mount can be made there.
+
+    Raises MountFailed, UnmountFailed.
+    """
+    clear_stale(str(mountpoint))
+    if find(str(mountpoint)) is not None:
+        raise MountFailed(store, mountpoint, "something is mounted there already")
+    if not mountpoint.is_dir():
+        raise MountFailed(store, mountpoint, "it is not a directory" if mountpoint.exists() else "it does not exist")
+    if Path(os.path.realpath(store)).is_relative_to(os.path.realpath(mountpoint)):
+        raise MountFailed(store, mountpoint, "the store itself would disappear below it")
 
 
 def unmount(path: str, *, lazy: bool = False) -> None:

@@ -43,14 +43,18 @@ class ManifestLog:
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
     def _open(self, segment: int) -> int:
-        if segment != self._segment:
+        if self._fd < 0 or segment != self._segment:
             self.close()
             self._fd = os.open(self.path_of(segment), self._flags)
             self._segment = segment
         return self._fd
 
     def nbytes(self, segment: int) -> int:
-        return os.fstat(self._open(segment)).st_size
+        """0 if the segment is missing."""
+        try:
+            return os.fstat(self._open(segment)).st_size
+        except FileNotFoundError:
+            return 0
 
     def append(self, segment: int, offset: int, data: bytes) -> None:
         """Write at the end of the log, which the caller knows to be `offset`. In the page cache on return."""
