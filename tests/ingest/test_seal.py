@@ -26,7 +26,7 @@ from zipfs.ingest import door
 from zipfs.ingest.names import is_unfinished
 from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.seal import Pending, drop_echoes, find_pending, plan_seals, seal
-from zipfs.store import removal, tree
+from zipfs.store import tree
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
 
@@ -250,11 +250,7 @@ def test_a_hard_link_is_one_file_with_two_names(store: Store) -> None:
 def test_what_is_removed_before_it_is_compressed_leaves_nothing(store: Store) -> None:
     copy_in(store, b"m/file", noise(3000))
     seal_everything(store)
-    parent = tree.resolve(store.catalog, b"m")
-    removal.unlink(store, parent.id, b"file")
-    ingest_parent = ingest_directory(store, b"m")
-    if store.catalog.entry(ingest_parent, b"file") is not None:
-        removal.unlink(store, ingest_parent, b"file")
+    removal.remove(store, b"m/file")
     assert list((store.path / "spool").iterdir()) == []
     compress(store)
     assert contents(store.path) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -17,7 +18,7 @@ from tests.support.mounts import Mount, noise, poll, run, temporary_mounts, zipf
 
 pytestmark = pytest.mark.mount
 
-_UID = 64_321
+_UID = pwd.getpwnam("nobody").pw_uid  # fusermount3 wants a user with a name
 
 
 def _as_user() -> tuple[str, ...]:

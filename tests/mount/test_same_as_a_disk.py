@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import REPOSITORY, Mount, noise, run
+from tests.support.mounts import REPOSITORY, Mount, noise, poll_equal, run, zipfs
 
 pytestmark = pytest.mark.mount
 
@@ -83,25 +83,36 @@ def _mapped(at: int, data: bytes) -> Callable[[int], object]:
 def _stat(path: Path) -> object:
     info = path.lstat()
     # Directories count their own sizes and links in many ways.
-    return (oct(info.st_mode), *(() if path.is_dir() else (info.st_size,)))
+    return (oct(info.st_mode), *(() if path.is_dir() else (info.st_size, info.st_nlink)))
 
 
-def _tree(top: Path) -> object:
-    return sorted(
-        (os.fspath(path.relative_to(top)), path.is_dir(), b"" if path.is_dir() else path.read_bytes())
-        for path in top.rglob("*")
-    )
+def _tree(top: Path) -> list[tuple[str, str, bytes]]:
+    """(path, kind, content) of everything, in order."""
+    found = []
+    for path in sorted(top.rglob("*")):
+        if path.is_symlink():
+            kind, content = "link", os.fsencode(os.readlink(path))
+        elif path.is_dir():
+            kind, content = "directory", b""
+        else:
+            kind, content = "file", path.read_bytes()
+        found.append((os.fspath(path.relative_to(top)), kind, content))
+    return found
 
 
-def _choose(rng: random.Random) -> tuple[str, Step]:
-    """One step, and how to name it."""
+def _choose(rng: random.Random, *, seals: bool) -> tuple[str, Step]:
+    """One step, and how to name it.
+
+    Where seals fall in between, two things differ on purpose: who only reads keeps the version that he opened, and a
+    second name of a file that is written again is seen to lead to the new version a moment later.
+    """
     slot, name, other = rng.randrange(4), rng.choice(_NAMES), rng.choice(_NAMES)
     directory, target = rng.choice(_DIRECTORIES), rng.choice(_DIRECTORIES)
     at, size = rng.randrange(_NBYTES), rng.choice((0, 1, 100, 4096, 5000, 70_000))
     data = noise(size, rng.randrange(1000))
     flags = rng.choice((
         os.O_RDWR, os.O_RDWR | os.O_CREAT, os.O_RDWR | os.O_CREAT | os.O_TRUNC, os.O_RDWR | os.O_CREAT | os.O_EXCL,
-        os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, os.O_RDWR | os.O_TRUNC,
+        os.O_RDWR if seals else os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, os.O_RDWR | os.O_TRUNC,
     ))  # fmt: skip
     steps: dict[str, tuple[int, Step]] = {
         f"open {slot} {name} {flags:#o}": (14, _open(slot, name, flags)),
@@ -111,7 +122,7 @@ def _choose(rng: random.Random) -> tuple[str, Step]:
         f"pread {slot} {at}": (10, _on_file(slot, lambda fd: os.pread(fd, 50_000, at))),
         f"read {slot}": (4, _on_file(slot, lambda fd: os.read(fd, 10_000))),
         f"ftruncate {slot} {at}": (6, _on_file(slot, lambda fd: os.ftruncate(fd, at))),
-        f"fstat {slot}": (6, _on_file(slot, lambda fd: os.fstat(fd).st_size)),
+        f"fstat {slot}": (6, _on_file(slot, lambda fd: (os.fstat(fd).st_size, os.fstat(fd).st_nlink))),
         f"fsync {slot}": (1, _on_file(slot, os.fsync)),
         f"map {slot} {at} {size}": (4, _on_file(slot, _mapped(at, data))),
         f"truncate {name} {at}": (4, _on_path(lambda top: os.truncate(top / name, at))),
@@ -123,7 +134,7 @@ def _choose(rng: random.Random) -> tuple[str, Step]:
         f"rename {name} {other}": (6, _on_path(lambda top: os.rename(top / name, top / other))),
         f"rename {directory} {target}": (3, _on_path(lambda top: os.rename(top / directory, top / target))),
         f"rename {name} {directory}": (1, _on_path(lambda top: os.rename(top / name, top / directory))),
-        f"link {name} {other}": (3, _on_path(lambda top: os.link(top / name, top / other))),
+        f"link {name} {other}": (0 if seals else 3, _on_path(lambda top: os.link(top / name, top / other))),
         f"symlink {other} {name}": (1, _on_path(lambda top: (top / name).symlink_to(other))),
         f"readlink {name}": (1, _on_path(lambda top: os.readlink(top / name))),
         f"mkdir {directory}": (4, _on_path(lambda top: (top / directory).mkdir())),
@@ -147,7 +158,7 @@ def _answer(side: Side, step: Step) -> object:
         return "not open"
 
 
-@pytest.mark.parametrize("quiet_s", ["0", "0.05", "60"])
+@pytest.mark.parametrize("quiet_s", ["0.05", "60"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_operations(mounts: Callable[..., Mount], tmp_path: Path, seed: int, quiet_s: str) -> None:
     """With everything open, and with seal and compression falling between any two steps."""
@@ -159,7 +170,7 @@ def test_random_operations(mounts: Callable[..., Mount], tmp_path: Path, seed: i
     done: list[str] = []
     try:
         for _ in range(700):
-            what, step = _choose(rng)
+            what, step = _choose(rng, seals=quiet_s != "60")
             done.append(what)
             expected, found = _answer(plain, step), _answer(here, step)
             assert found == expected, f"after {done[-25:]}"
@@ -169,12 +180,13 @@ def test_random_operations(mounts: Callable[..., Mount], tmp_path: Path, seed: i
                 side.close()
     assert _tree(top) == _tree(plain.top), done[-25:]
     if quiet_s != "60":
-        mount.wait()
-        served = _tree(mount.point / "top") if (mount.point / "top").exists() else []
-        assert isinstance(served, list)
-        final = _tree(plain.top)
-        assert isinstance(final, list)
-        assert [item for item in final if not item[1]] == [item for item in final if not item[1] and item in served]
+        zipfs("wait", mount.point)
+        served = mount.point / "top"
+        # What was removed below ingest/ is still served, and may be in the way of a file or directory of that name.
+        in_the_way = {failure["path"].removeprefix("top/") for failure in mount.status()["errors"]}
+        for name, kind, content in _tree(plain.top):
+            if kind == "file" and name not in in_the_way:
+                poll_equal((served / name).read_bytes, content)
     assert "Traceback" not in mount.log()
     mount.umount()
     mount.fsck()

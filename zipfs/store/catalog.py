@@ -36,7 +36,7 @@ from zipfs.store.rows import (
     shape_text,
 )
 
-_BUSY_TIMEOUT_S = 60.0
+BUSY_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?{mode}",
         uri=True,
-        timeout=_BUSY_TIMEOUT_S,
+        timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
@@ -279,11 +279,6 @@ class Catalog:
             (fingerprint, nbytes),
         )
         return [self._blob(row) for row in rows]
-
-    def each_blob(self) -> Iterator[Blob]:
-        with translated(self.path):
-            for row in self.db.execute(f"{_SELECT_BLOBS}"):
-                yield self._blob(row)
 
     def candidates(self, dtype: str, shape: Sequence[int], at_most: int) -> list[tuple[int, bytes]]:
         """(blob id, sketch) of the blobs that are coded alone and have this dtype and shape, the newest first."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from zipfs.errors import PathError
 from zipfs.store import faults, tree
-from zipfs.store.rows import Inode, InodeId, State
+from zipfs.store.rows import Inode, State
 from zipfs.store.store import Store
 
 
@@ -18,15 +18,6 @@ def free_spool(store: Store, gone: Iterable[Inode]) -> None:
     for inode in gone:
         if inode.state in (State.OPEN, State.SEALED):
             store.spool_path(inode.id).unlink(missing_ok=True)
-
-
-def unlink(store: Store, parent_id: InodeId, name: bytes) -> int:
-    """Remove the name of a file or symlink; returns the sequence number of the change. Raises PathError."""
-    with store.transaction(fault="delete") as txn:
-        gone = tree.unlink(txn, parent_id, name)
-    free_spool(store, [gone] if gone else [])
-    faults.point("delete.spool-freed")
-    return txn.seq
 
 
 def remove(store: Store, path: bytes) -> list[Inode]:

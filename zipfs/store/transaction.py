@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from zipfs.errors import CatalogDamaged, ManifestDamaged, NoSpace, ZipfsError
 from zipfs.store import faults, record
-from zipfs.store.catalog import Catalog, Position, translated
+from zipfs.store.catalog import BUSY_TIMEOUT_S, Catalog, Position, translated
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory
 from zipfs.store.record import Changes
@@ -35,6 +35,8 @@ from zipfs.store.rows import (
 )
 
 log = logging.getLogger(__name__)
+
+_CHECKPOINT_WAIT_MS = 500
 
 
 class Transaction:
@@ -374,7 +376,10 @@ def compact(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> N
     with transaction(catalog, manifests, packs):
         _start_over(catalog, manifests, catalog.position())
     faults.point("gc.snapshot-committed")
-    # The old segment may go only when a power cut cannot take the catalog back to it.
+    # The old segment may go only when a power cut cannot take the catalog back to it. Where readers keep that from
+    # being made sure, it stays until the next time: waiting for them would hold up every writer.
+    catalog.query(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
     busy, _, _ = catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+    catalog.query(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
     if not busy:
         manifests.drop_except(catalog.position().segment)
