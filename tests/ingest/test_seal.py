@@ -26,7 +26,7 @@ from zipfs.ingest import door
 from zipfs.ingest.names import is_unfinished
 from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.seal import Pending, drop_echoes, find_pending, plan_seals, seal
-from zipfs.store import tree
+from zipfs.store import removal, tree
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
 

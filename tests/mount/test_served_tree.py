@@ -200,7 +200,6 @@ def test_a_directory_of_two_thousand_files(mount: Mount, tmp_path: Path) -> None
     timed("ls -l, cold", lambda: run("ls", "-l", mount.point / "many"))
     timed("diff, cold", lambda: run("diff", "-r", source, mount.point / "many"))
     timed("rm -r", lambda: run("rm", "-r", mount.point / "many"))
-    print("milliseconds for each file:", spent)  # noqa: T201
     assert os.listdir(mount.point) == ["ingest"]
     # Milliseconds for each file; far above what it takes, and far below what a quadratic cost would.
     assert all(each < 20 for each in spent.values()), spent

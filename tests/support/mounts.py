@@ -233,6 +233,11 @@ def is_alive(pid: int) -> bool:
     return _is_alive(pid)
 
 
+def _removed(directory: Path) -> bool:
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
+
+
 @contextmanager
 def temporary_mounts(directory: Path) -> Iterator[Callable[..., Mount]]:
     """A maker of mounts below `directory`; all of them are gone at the end of the block, and the directory too."""
@@ -251,4 +256,4 @@ def temporary_mounts(directory: Path) -> Iterator[Callable[..., Mount]]:
     finally:
         for mount in reversed(made):
             mount.close()
-        shutil.rmtree(directory, ignore_errors=True)
+        poll(lambda: _removed(directory), what="the last worker to let go of its store")

@@ -134,6 +134,6 @@ def _work(store: Path, threads: int, memory: int) -> None:
     from zipfs.store.store import open_store
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log_to(store / "log" / "zipfs.log", also_stderr=False)
     with open_store(store, cache_nbytes=_cache_nbytes(memory)) as opened:
+        log_to(opened.log_path, also_stderr=False)  # only now: it makes the directory where there is none
         worker.run(opened, threads)

@@ -6,6 +6,7 @@ mount point is released. What was not compressed is in the spool and is taken up
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import logging.handlers
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 _LOG_NBYTES = 4 << 20
 _LOG_FILES = 3
 _MIN_TASKS = 2
+_M_MMAP_THRESHOLD = -3
+_MMAP_THRESHOLD_NBYTES = 256 << 10
 _MAX_TASKS = 64
 
 
@@ -62,6 +65,7 @@ class MountOptions:
 def serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     """Mount and serve until unmounted or told to stop. Raises MountFailed, StoreBusy, NotAStore, Damaged."""
     _raise_file_limit()
+    _return_freed_memory()
     with open_store(
         options.store, create=not options.read_only, read_only=options.read_only, cache_nbytes=options.cache_nbytes
     ) as store:
@@ -213,6 +217,17 @@ def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _return_freed_memory() -> None:
+    """Have glibc take each decoded frame from the system and give it back when it is let go.
+
+    By default it learns to keep blocks of that size in the heaps of its threads: 845 MiB were resident for a cache of
+    512.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # other C libraries have none, and do not keep them
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_NBYTES)
 
 
 def log_to(path: Path, *, also_stderr: bool) -> None:

@@ -114,6 +114,11 @@ def _blob_column(value: object) -> bytes:
     return value
 
 
+def _check_integers(*values: object) -> None:
+    if any(not isinstance(value, int) or value < 0 for value in values):
+        raise TypeError(f"{values} where sizes and offsets belong")
+
+
 class Catalog:
     """`path` is catalog.db. Raises NotAStore where it is missing."""
 
@@ -188,7 +193,8 @@ class Catalog:
     def _inode(self, row: Sequence[Any]) -> Inode:
         with translated(self.path):
             inode = Inode(InodeId(row[0]), Kind(row[1]), State(row[2]), *row[3:13])
-        if inode_sum(inode) != row[13]:
+            found = inode_sum(inode)
+        if found != row[13]:
             raise CatalogDamaged(f"row of inode {inode.id} does not match its checksum")
         return inode
 
@@ -223,7 +229,8 @@ class Catalog:
     def _entry(self, row: Sequence[Any]) -> Entry:
         with translated(self.path):
             entry = Entry(InodeId(row[0]), _blob_column(row[1]), InodeId(row[2]), Area(row[3]))
-        if entry_sum(entry) != row[4]:
+            found = entry_sum(entry)
+        if found != row[4]:
             raise CatalogDamaged(f"entry {entry.name!r} of directory {entry.parent_id} does not match its checksum")
         return entry
 
@@ -291,6 +298,7 @@ class Catalog:
     def _blob(self, row: Sequence[Any]) -> Blob:
         blob_id, nbytes, fingerprint, dtype, shape, base_id, base_offset, pack, pack_offset, frames, stored = row
         with translated(self.path):
+            _check_integers(blob_id, nbytes, base_offset, pack_offset)
             blob = Blob(
                 BlobId(blob_id),
                 nbytes,
