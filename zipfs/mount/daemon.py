@@ -28,8 +28,8 @@ from zipfs.mount import points, status
 from zipfs.mount.changes import Changes
 from zipfs.mount.feed import Feed
 from zipfs.mount.ingest_operations import IngestOperations
-from zipfs.mount.operations import ServedOperations
 from zipfs.mount.points import MountFailed
+from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.sealer import Sealer
 from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
@@ -89,11 +89,11 @@ class _Mount:
         self._feed = Feed(store, self._changes)
         self._mounted = True
         self._virtual = Virtual(self._status, store.log_path)
-        self._operations: ServedOperations
+        self._operations: ReadingOperations
         self._sealer: Sealer | None = None
         self._supervisor: Supervisor | None = None
         if options.read_only:
-            self._operations = ServedOperations(store, self._changes, self._virtual, read_only=True)
+            self._operations = ReadingOperations(store, self._virtual)
             return
         reserve = default_reserve_nbytes(store) if options.reserve_nbytes is None else options.reserve_nbytes
         spool = Spool(store, reserve)

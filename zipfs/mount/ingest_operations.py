@@ -19,7 +19,7 @@ from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle
 from zipfs.mount.numbers import Place
-from zipfs.mount.operations import ServedOperations, with_attributes
+from zipfs.mount.served_operations import ServedOperations, with_attributes
 from zipfs.mount.virtual import Virtual
 from zipfs.serve import Content, open_content
 from zipfs.serve.content import SpooledContent
@@ -38,7 +38,7 @@ class IngestOperations(ServedOperations):
     """Both trees."""
 
     def __init__(self, store: Store, changes: Changes, virtual: Virtual, spool: Spool) -> None:
-        super().__init__(store, changes, virtual, read_only=False)
+        super().__init__(store, changes, virtual)
         self.spool = spool
 
     def _touch(self, where: Place) -> None:
