@@ -193,7 +193,7 @@ SLICES = 4
 
 @pytest.mark.parametrize("part", range(SLICES))
 def test_bytes_of_the_catalog(path: Path, part: int) -> None:
-    """A check ends in a list of problems and nothing else; where reading is not affected, every fourth byte is tried."""
+    """A check ends in a list of problems and nothing else; it is made for a quarter of what does not stop a read."""
     catalog = path / "catalog.db"
     original = catalog.read_bytes()
     places = [at for at, byte in enumerate(original) if byte or at % 53 == 0]
