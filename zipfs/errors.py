@@ -74,6 +74,12 @@ class NotEmpty(PathError):
     errno = errno.ENOTEMPTY
 
 
+class NameTooLong(PathError):
+    """{0}: a name has at most 255 bytes"""
+
+    errno = errno.ENAMETOOLONG
+
+
 class InvalidMove(PathError):
     """{0}: cannot be moved there: {1}"""
 

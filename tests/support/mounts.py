@@ -29,30 +29,39 @@ DEADLINE_S = 20.0
 _LIFE_S = 150.0
 
 
-def zipfs(*arguments: object, timeout_s: float = 60.0, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def zipfs(
+    *arguments: object, timeout_s: float = 60.0, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a command of ours to its end; `prefix` is put before it, to run it as somebody else."""
-    command = [*prefix, sys.executable, "-m", "zipfs.cli", *map(os.fspath, map(_argument, arguments))]
+    command = [*prefix, sys.executable, "-m", "zipfs.cli", *map(_text, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False, cwd=REPOSITORY
     )
 
 
-def _argument(argument: object) -> str | os.PathLike[str]:
-    return argument if isinstance(argument, os.PathLike) else str(argument)
+def _text(argument: object) -> str:
+    return os.fsdecode(argument) if isinstance(argument, bytes) else str(argument)
 
 
-def run(*command: object, timeout_s: float = 60.0, **options: Any) -> str:
-    """Run a program that has to succeed; its output."""
+def run(
+    *command: object,
+    timeout_s: float = 60.0,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    check: bool = True,
+) -> str:
+    """Run a program that has to succeed, unless told otherwise; its output."""
     done = subprocess.run(
-        [os.fspath(_argument(part)) for part in command],
+        [_text(part) for part in command],
         capture_output=True,
         text=True,
         errors="surrogateescape",
         timeout=timeout_s,
         check=False,
-        **options,
+        cwd=cwd,
+        env=env,
     )
-    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}"
+    assert not check or done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
@@ -224,6 +233,11 @@ def is_alive(pid: int) -> bool:
     return _is_alive(pid)
 
 
+def _removed(directory: Path) -> bool:
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
+
+
 @contextmanager
 def temporary_mounts(directory: Path) -> Iterator[Callable[..., Mount]]:
     """A maker of mounts below `directory`; all of them are gone at the end of the block, and the directory too."""
@@ -242,4 +256,4 @@ def temporary_mounts(directory: Path) -> Iterator[Callable[..., Mount]]:
     finally:
         for mount in reversed(made):
             mount.close()
-        shutil.rmtree(directory, ignore_errors=True)
+        poll(lambda: _removed(directory), what="the last worker to let go of its store")

@@ -51,8 +51,8 @@ class _Shower:
 
 
 @click.command("ingest")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))
 @click.option("--as", "name", default=None, help="Path in the store for the one PATH given.")
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
 @click.option("--memory", type=Size(), default="256M", show_default=True, help="Memory for compressing.")
@@ -134,6 +134,6 @@ def _work(store: Path, threads: int, memory: int) -> None:
     from zipfs.store.store import open_store
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log_to(store / "log" / "zipfs.log", also_stderr=False)
     with open_store(store, cache_nbytes=_cache_nbytes(memory)) as opened:
+        log_to(opened.log_path, also_stderr=False)  # only now: it makes the directory where there is none
         worker.run(opened, threads)

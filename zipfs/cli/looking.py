@@ -27,7 +27,7 @@ def _row(node: Any) -> dict[str, Any]:
 
 
 @click.command("ls")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
 @click.argument("path", default="")
 @click.option("-r", "--recursive", is_flag=True, help="Everything below PATH as well.")
 @click.option("-l", "--long", "as_long", is_flag=True, help="With mode, sizes, time and state.")
@@ -64,7 +64,7 @@ def ls_command(store: Path, path: str, recursive: bool, as_long: bool, as_json: 
 
 
 @click.command("stat")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
 @click.argument("path", default="")
 @json_option
 def stat_command(store: Path, path: str, as_json: bool) -> None:

@@ -20,8 +20,8 @@ _STOP_S = 60.0
 
 
 @click.command("mount")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("mountpoint", type=click.Path(path_type=Path, readable=False))
 @click.option("-f", "--foreground", is_flag=True, help="Stay in front; Ctrl-C unmounts.")
 @click.option("--read-only", is_flag=True, help="Refuse every change; needs no right to write to the store.")
 @click.option(
@@ -63,8 +63,11 @@ def mount_command(
     if not foreground:
         _start(mountpoint)
         return
+    from zipfs.mount import points
     from zipfs.mount.daemon import MountOptions, log_to, serve
 
+    at = Path(points.locate(mountpoint))
+    points.make_ready(store, at)
     if not read_only:
         from zipfs.store.store import create_store, is_store
 
@@ -74,7 +77,7 @@ def mount_command(
     serve(
         MountOptions(
             store=store.absolute(),
-            mountpoint=mountpoint.absolute(),
+            mountpoint=at,
             read_only=read_only,
             allow_other=allow_other,
             cache_nbytes=cache_size,
@@ -121,7 +124,7 @@ def _tell_ready(ready_fd: int | None) -> None:
 
 
 @click.command("umount")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=click.Path(path_type=Path, readable=False))
 @click.option("--lazy", is_flag=True, help="Detach it now even if something is open in it.")
 def umount_command(mountpoint: Path, lazy: bool) -> None:
     """Unmount MOUNTPOINT and wait until its store is closed.
@@ -134,7 +137,7 @@ def umount_command(mountpoint: Path, lazy: bool) -> None:
     """
     from zipfs.mount import points
 
-    path = os.path.abspath(mountpoint)
+    path = points.locate(mountpoint)
     if points.clear_stale(path):
         say(f"{mountpoint}: cleared what a dead mount had left")
         return

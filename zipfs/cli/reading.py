@@ -21,7 +21,7 @@ _CHUNK_NBYTES = 4 << 20
 
 
 @click.command("cat")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
 @click.argument("path")
 def cat_command(store: Path, path: str) -> None:
     """Write the content of the file PATH in STORE to standard output.
@@ -47,9 +47,9 @@ def _copy(library: Library, node: Node, write: Callable[[bytes | memoryview], ob
 
 
 @click.command("extract")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
 @click.argument("path")
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=click.Path(path_type=Path, readable=False))
 def extract_command(store: Path, path: str, dest: Path) -> None:
     """Copy the file or directory PATH of STORE to DEST, with modes, times and attributes.
 

@@ -16,7 +16,7 @@ _WAITING = "waiting: another process is compressing or collecting in this store"
 
 
 @click.command("rm")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
 @click.argument("path")
 @click.option("-r", "--recursive", is_flag=True, help="Directories as well, with all they hold.")
 def rm_command(store: Path, path: str, recursive: bool) -> None:
@@ -40,7 +40,7 @@ def rm_command(store: Path, path: str, recursive: bool) -> None:
 
 
 @click.command("gc")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
 @json_option
 def gc_command(store: Path, as_json: bool) -> None:
     """Free the space of what was removed from STORE. A base stays as long as anything is coded against it.
@@ -78,7 +78,7 @@ def gc_command(store: Path, as_json: bool) -> None:
 
 
 @click.command("fsck")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
 @click.option("--repair", "mend", is_flag=True, help="Mend what can be mended.")
 @click.option("--read-data", is_flag=True, help="Decode everything and compare it with its checksums.")
 @json_option
@@ -126,10 +126,9 @@ def _fsck(store: Path, *, mend: bool, read_data: bool) -> tuple[list[Any], list[
     from zipfs.errors import CatalogDamaged, NotAStore
     from zipfs.store.check import Problem, check
     from zipfs.store.repair import repair
-    from zipfs.store.store import MARKER, open_store
+    from zipfs.store.store import open_store, read_marker
 
-    if not (store / MARKER).exists():
-        raise NotAStore(store, "it has no file ZIPFS")
+    read_marker(store)
     mended: list[str] = []
     try:
         with open_store(store, read_only=not mend) as opened, counting() as report:
@@ -162,7 +161,7 @@ def _rebuild(store: Path) -> str:
 
 
 @click.command("rebuild")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
 def rebuild_command(store: Path) -> None:
     """Make the catalog of STORE anew from its packs and manifests alone; nothing may have the store open meanwhile.
 

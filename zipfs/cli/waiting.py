@@ -54,7 +54,7 @@ def _status_of_store(path: Path) -> dict[str, Any]:
 
 
 @click.command("status")
-@click.argument("mount", type=click.Path(path_type=Path))
+@click.argument("mount", type=click.Path(path_type=Path, readable=False))
 @json_option
 def status_command(mount: Path, as_json: bool) -> None:
     """Show what MOUNT (or a store) holds, what it is compressing, what waits and what failed.
@@ -83,7 +83,7 @@ def status_command(mount: Path, as_json: bool) -> None:
 
 
 @click.command("wait")
-@click.argument("mount", type=click.Path(path_type=Path))
+@click.argument("mount", type=click.Path(path_type=Path, readable=False))
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.0), default=None, help="Give up after so many seconds.")
 def wait_command(mount: Path, timeout_s: float | None) -> None:
     """Wait until nothing is left to compress in MOUNT (or in a store that is mounted somewhere).

@@ -21,7 +21,7 @@ from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
 from zipfs.ingest.progress import Progress
-from zipfs.ingest.source import Source, StoredFile
+from zipfs.ingest.source import Source, SourceError, StoredFile
 from zipfs.lineage import choose_base, sketch
 from zipfs.store.blobs import OpenBlob, open_blob
 from zipfs.store.catalog import retrying
@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 
 _AHEAD = 6
 """Frames in work at once; with two cores more only costs memory."""
+_LEAST_WITH_BASE_NBYTES = 256
+"""What smaller tensors could gain, their frame's header takes."""
+_CANDIDATES_AT_LEAST = 256
+_NBYTES_PER_CANDIDATE = 1024
 _INLINE_NBYTES = 64 << 10
 """Below this a hop to another thread costs more than the coding."""
 
@@ -68,7 +72,26 @@ class Batch:
         return self._writer if self._new else None
 
     def add(self, source: Source) -> None:
-        """Store one file; the caller has opened the source. Raises SourceError, Damaged, OSError."""
+        """Store one file, or nothing of it; the caller has opened the source. Raises SourceError, Damaged, OSError."""
+        count = len(self._new)
+        try:
+            self._add(source)
+        except SourceError:
+            self._take_back(count)
+            raise
+
+    def _take_back(self, count: int) -> None:
+        """Forget all but the first `count` blobs: what was read of a file that changed meanwhile is of no use."""
+        for blob_id in list(self._new)[count:]:
+            blob = self._new.pop(blob_id).open.blob
+            self.sketches.pop(blob_id, None)
+            self._by_fingerprint[blob.fingerprint, blob.nbytes].remove(blob_id)
+            kind = blob.dtype, blob.shape
+            self._by_kind[kind] = [candidate for candidate in self._by_kind[kind] if candidate[0] != blob_id]
+        if self._writer is not None:
+            self._writer.rewind(count)
+
+    def _add(self, source: Source) -> None:
         layout = lay_out(source.name, source.read, source.nbytes)
         sha256 = hashlib.sha256()
         extents = []
@@ -168,17 +191,24 @@ class Batch:
 
     def _choose_base(self, source: Source, span: Span) -> tuple[OpenBlob | None, bytes]:
         """The best base for a tensor and the tensor's sketch; nothing of either for plain bytes."""
-        if not span.dtype:
+        if not span.dtype or span.nbytes < _LEAST_WITH_BASE_NBYTES:
             return None, b""
         mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
-        candidates = self._by_kind[span.dtype, span.shape] + self._store.catalog.candidates(span.dtype, span.shape)
+        # The search costs in proportion to what it may gain, or thousands of small tensors would take for ever.
+        at_most = max(_CANDIDATES_AT_LEAST, span.nbytes // _NBYTES_PER_CANDIDATE)
+        stored = self._store.catalog.candidates(span.dtype, span.shape, at_most)
+        candidates = self._by_kind[span.dtype, span.shape][-at_most:] + stored
         choice = choose_base(mine, span.nbytes, span.dtype, candidates)
         if choice is None:
             return None, mine
         blob_id = BlobId(choice.blob_id)
         if blob_id in self._new:
             return self._new[blob_id].open, mine
-        return self._open(self._store.catalog.blob(blob_id)), mine
+        try:
+            return self._open(self._store.catalog.blob(blob_id)), mine
+        except Damaged as error:
+            log.error("%s; the tensor is coded alone instead", error)
+            return None, mine
 
     # Verification
 
@@ -187,17 +217,32 @@ class Batch:
         if self.writer is not None:
             self.writer.sync()
 
-    def verify(self) -> None:
-        """Read every new frame back from the pack, decode it, compare it with the raw bytes. Raises Damaged."""
+    def verify(self) -> list[tuple[Source, SourceError]]:
+        """Read every new frame back from the pack, decode it, compare it with the raw bytes.
+
+        Returns the sources that changed or cannot be read any more, and then nothing of the batch may be committed.
+        Raises Damaged.
+        """
+        changed: list[tuple[Source, SourceError]] = []
         if self.writer is None:
-            return
+            return changed
         self.writer.file.forget_cached()
         for new in self._new.values():
-            count = frame_count(new.open.blob.nbytes)
-            for index, good in enumerate(self._in_order(self._comparing(new), count, new.open.blob.nbytes)):
-                if not good:
-                    at = new.offset + index * FRAME_NBYTES
-                    raise Damaged(new.source.shown, f"what was stored of it decodes to other bytes, at offset {at}")
+            if any(new.source is source for source, _ in changed):
+                continue
+            try:
+                self._verify(new)
+            except SourceError as error:
+                changed.append((new.source, error))
+        return changed
+
+    def _verify(self, new: _New) -> None:
+        count = frame_count(new.open.blob.nbytes)
+        for index, good in enumerate(self._in_order(self._comparing(new), count, new.open.blob.nbytes)):
+            if not good:
+                new.source.check_unchanged()
+                at = new.offset + index * FRAME_NBYTES
+                raise Damaged(new.source.shown, f"what was stored of it decodes to other bytes, at offset {at}")
 
     def _comparing(self, new: _New) -> Callable[[int], bool]:
         def compare(index: int) -> bool:

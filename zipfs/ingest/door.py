@@ -16,18 +16,8 @@ from dataclasses import replace
 from zipfs.errors import AlreadyExists, InvalidMove, IsADirectory, NotADirectory, NotFound
 from zipfs.store import tree
 from zipfs.store.catalog import Catalog
-from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Entry, Inode, InodeId, Kind, State
+from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.transaction import Transaction
-
-
-def is_under_ingest(catalog: Catalog, directory: InodeId) -> bool:
-    """Which of the two trees a directory is in."""
-    while directory not in (ROOT, INGEST_ROOT):
-        (entry,) = catalog.entries_of(directory)
-        if entry.area is not Area.SERVED:
-            return True
-        directory = entry.parent_id
-    return directory == INGEST_ROOT
 
 
 def check_name(parent_id: InodeId, name: bytes) -> None:
@@ -65,21 +55,23 @@ def link(txn: Transaction, inode: Inode, parent_id: InodeId, name: bytes) -> Ino
     return inode
 
 
-def supersede(txn: Transaction, inode: Inode, fresh_id: InodeId) -> Inode:
-    """A new OPEN inode that takes over every name that sealed content has below `ingest/`.
+def supersede(txn: Transaction, inode: Inode, fresh_id: InodeId) -> Inode | None:
+    """A new OPEN inode that takes over every name that sealed content has below `ingest/`; None if it has none there.
 
     The caller has reserved `fresh_id` and copied the content into its spool file, unless it is to be truncated.
     """
     if inode.kind is not Kind.FILE:
         raise InvalidMove(f"inode {inode.id}", "only the content of a file can be replaced")
+    names = [entry for entry in txn.catalog.entries_of(inode.id) if entry.area is not Area.SERVED]
+    if not names:
+        return None
     now = tree.now_ns()
     fresh = Inode(fresh_id, Kind.FILE, State.OPEN, inode.mode, inode.uid, inode.gid, 0, now, now)
     txn.put_inode(fresh)
     for name, value in txn.catalog.xattrs(inode.id).items():
         txn.put_xattr(fresh.id, name, value)
-    for entry in txn.catalog.entries_of(inode.id):
-        if entry.area is not Area.SERVED:
-            txn.put_entry(Entry(entry.parent_id, entry.name, fresh.id, Area.PENDING))
+    for entry in names:
+        txn.put_entry(Entry(entry.parent_id, entry.name, fresh.id, Area.PENDING))
     tree.drop_if_nameless(txn, inode)
     return fresh
 
@@ -105,8 +97,8 @@ def rename(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: Ino
     for relative, entry in _echoes(catalog, moving, new_parent_id, new_name):
         lost += _move_served(txn, entry, old_path + relative, new_path + relative)
     if moving.is_directory:
-        entry = tree.require(catalog, new_parent_id, new_name)
-        txn.put_entry(replace(entry, area=Area.PENDING))
+        for _, directory in tree.walk(catalog, moving):
+            mark_changed(txn, directory)
         _prune_served(txn, old_path)
     return lost
 
@@ -155,5 +147,5 @@ def _prune_served(txn: Transaction, path: bytes) -> None:
         return
     for _, inode in reversed(list(tree.walk(txn.catalog, top))):
         if inode.is_directory and txn.catalog.is_empty(inode.id):
-            (entry,) = txn.catalog.entries_of(inode.id)
+            entry = tree.parent_entry(txn.catalog, inode.id)
             tree.rmdir(txn, entry.parent_id, entry.name)

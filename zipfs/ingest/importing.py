@@ -11,7 +11,7 @@ from pathlib import Path
 from zipfs.errors import IsADirectory, PathError
 from zipfs.ingest.names import is_unfinished
 from zipfs.ingest.queue import put_stored
-from zipfs.ingest.source import Source, SourceError, StoredFile
+from zipfs.ingest.source import Source, StoredFile
 from zipfs.store import tree
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import Area, Inode, Kind, State
@@ -35,8 +35,7 @@ class Import:
 def find(store: Store, path: Path, served: bytes) -> Import:
     """Look through `path`, which is to be served at `served`. Symlinks are put into the tree at once.
 
-    Names that say that they are unfinished are skipped, as are sockets, pipes and devices. Raises SourceError,
-    PathError.
+    Names that say that they are unfinished are skipped, as are sockets, pipes and devices. Raises PathError.
     """
     found = Import()
     try:
@@ -52,7 +51,7 @@ def find(store: Store, path: Path, served: bytes) -> Import:
             else:
                 found.skipped.append(item)
     except OSError as error:
-        raise SourceError(error.filename or path, f"cannot be read: {error.strerror}") from error
+        raise PathError(error.filename or path, f"cannot be read: {error.strerror}") from error
     return found
 
 
@@ -126,6 +125,7 @@ def _replace(txn: Transaction, at: bytes, inode: Inode) -> list[Inode]:
     if existing is not None:
         if txn.catalog.inode(existing.inode_id).is_directory:
             raise IsADirectory(at)
+        tree.forget_echoes_of_name(txn, parent_id, name)
         gone = tree.unlink(txn, parent_id, name)
     tree.link(txn, parent_id, name, inode, Area.SERVED)
     txn.put_inode(inode)

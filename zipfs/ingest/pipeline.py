@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from zipfs.errors import NoSpace, StoreBusy
+from zipfs.errors import Damaged, NoSpace, StoreBusy, ZipfsError
 from zipfs.ingest.batch import Batch
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import Source, SourceError
@@ -48,14 +48,22 @@ class Pipeline:
                 return
             try:
                 self._store_batch(group)
-            except NoSpace as error:
-                # A smaller pack may still fit, and frees its spool.
+            except (NoSpace, Damaged) as error:
+                # A smaller pack may still fit, and frees its spool; and what is damaged concerns one of them only.
                 for source in group:
-                    if len(group) == 1:
-                        source.failed(error)
-                        self._progress.failed(source.shown, str(error))
-                        raise
-                    self._store_batch([source])
+                    self._store_alone(source, error if len(group) == 1 else None)
+
+    def _store_alone(self, source: Source, error: NoSpace | Damaged | None) -> None:
+        """Store one file, unless that has ended in `error` already. Raises NoSpace: the next would not fit either."""
+        try:
+            if error is not None:
+                raise error
+            self._store_batch([source])
+        except (NoSpace, Damaged) as failure:
+            source.failed(failure)
+            self._progress.failed(source.shown, f"{source.shown}: {failure}")
+            if isinstance(failure, NoSpace):
+                raise
 
     def _batches(self, sources: Iterable[Source]) -> Iterator[list[Source]]:
         batch: list[Source] = []
@@ -73,6 +81,7 @@ class Pipeline:
     def _store_batch(self, sources: list[Source]) -> None:
         faults.point("ingest.begin")
         lock = self._store.lock("pack")
+        changed: list[Source] = []
         with lock.held(
             "another process is compressing or collecting",
             waiting=lambda: self._progress.waiting("another process is compressing or collecting in this store"),
@@ -84,18 +93,40 @@ class Pipeline:
                 for source in sources:
                     self._add(batch, source)
                 batch.close()
-                self._commit(batch)
+                changed = self._write(batch)
+                if changed:
+                    batch.abandon()
+                else:
+                    self._commit(batch)
             except OSError as error:
-                batch.abandon()
+                self._abandon(batch)
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise NoSpace(self._store.path, os.strerror(error.errno)) from error
                 raise
             except BaseException:
-                batch.abandon()
+                self._abandon(batch)
                 raise
             finally:
                 for source in sources:
                     source.close()
+        if changed:
+            # Blobs of theirs may be shared by others of the batch, so it is made once more without them.
+            self._store_batch([source for source, _ in batch.files if not any(source is other for other in changed)])
+
+    def _abandon(self, batch: Batch) -> None:
+        """Leave nothing of a batch behind that failed. A pack that may be in the catalog by now stays: if it is not,
+        the next collection deletes it.
+        """
+        writer = batch.writer
+        if writer is not None and writer.published:
+            try:
+                with self._store.transaction() as txn:
+                    listed = writer.name in txn.catalog.packs()
+            except ZipfsError:
+                listed = True
+            if listed:
+                return
+        batch.abandon()
 
     def _add(self, batch: Batch, source: Source) -> None:
         if self.stop.is_set():
@@ -110,14 +141,23 @@ class Pipeline:
             source.failed(error)
             self._progress.failed(source.shown, str(error))
 
+    def _write(self, batch: Batch) -> list[Source]:
+        """Put the pack on the disk and compare it with the sources; returns those that changed meanwhile."""
+        if batch.writer is None:
+            return []
+        faults.point("ingest.pack-written")
+        batch.sync()
+        faults.point("ingest.pack-synced")
+        changed = batch.verify()
+        faults.point("ingest.pack-verified")
+        for source, error in changed:
+            source.failed(error)
+            self._progress.failed(source.shown, str(error))
+        return [source for source, _ in changed]
+
     def _commit(self, batch: Batch) -> None:
         writer = batch.writer
         if writer is not None:
-            faults.point("ingest.pack-written")
-            batch.sync()
-            faults.point("ingest.pack-synced")
-            batch.verify()
-            faults.point("ingest.pack-verified")
             writer.publish("ingest.pack-renamed")
         with self._store.transaction(durable=True, fault="ingest") as txn:
             if writer is not None:
@@ -126,8 +166,9 @@ class Pipeline:
                     txn.put_sketch(blob_id, sketch)
             for source, stored in batch.files:
                 source.commit(txn, stored)
-        for source, stored in batch.files:
+        for source, _ in batch.files:
             source.done()
+        for source, stored in batch.files:
             self._progress.stored(source.shown, stored.nbytes, stored.stored_nbytes)
 
     def _clear_unfinished(self) -> None:

@@ -22,22 +22,3 @@ class Progress(Protocol):
 
     def failed(self, shown: str, message: str) -> None:
         """A file could not be stored; the message names it."""
-
-
-class Silent:
-    """A Progress that tells nobody."""
-
-    def waiting(self, why: str) -> None:
-        return
-
-    def began(self, shown: str, nbytes: int) -> None:
-        return
-
-    def advanced(self, nbytes: int) -> None:
-        return
-
-    def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None:
-        return
-
-    def failed(self, shown: str, message: str) -> None:
-        return

@@ -66,11 +66,19 @@ def _source(store: Store, inode: Inode) -> Source:
 
     def failed(error: ZipfsError) -> None:
         with store.transaction() as txn:
-            if txn.catalog.row("SELECT 1 FROM inodes WHERE id = ?", (inode.id,)) is not None:
+            # Another process may have compressed it first, and taken the spool file away.
+            if txn.catalog.row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode.id,)) is not None:
                 txn.put_failure(inode.id, str(error), tree.now_ns())
 
     return Source(
-        store.spool_path(inode.id), os.fsdecode(path), os.path.basename(path), inode.nbytes, commit, done, failed
+        store.spool_path(inode.id),
+        os.fsdecode(path),
+        os.path.basename(path),
+        inode.nbytes,
+        commit,
+        done,
+        failed,
+        final=True,
     )
 
 

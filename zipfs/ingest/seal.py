@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from zipfs.errors import IsADirectory, PathError
 from zipfs.ingest.names import is_unfinished
 from zipfs.store import faults, tree
 from zipfs.store.catalog import Catalog
+from zipfs.store.packs import sync_directory
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, State
 from zipfs.store.store import Store
@@ -53,12 +55,13 @@ def find_pending(catalog: Catalog) -> list[Pending]:
     """Everything that is not sealed."""
     paths: dict[InodeId, bytes] = {}
     found = []
-    for entry in catalog.entries_in(Area.PENDING):
-        if entry.parent_id not in paths:
-            paths[entry.parent_id] = tree.path_of(catalog, entry.parent_id)
-        prefix = paths[entry.parent_id]
-        path = prefix + b"/" + entry.name if prefix else entry.name
-        found.append(Pending(entry, catalog.inode(entry.inode_id), path))
+    with catalog.snapshot():
+        for entry in catalog.entries_in(Area.PENDING):
+            if entry.parent_id not in paths:
+                paths[entry.parent_id] = tree.path_of(catalog, entry.parent_id)
+            prefix = paths[entry.parent_id]
+            path = prefix + b"/" + entry.name if prefix else entry.name
+            found.append(Pending(entry, catalog.inode(entry.inode_id), path))
     return found
 
 
@@ -96,30 +99,58 @@ def plan_seals(
     return SealPlan(tuple(ready), tuple(unfinished), next_s)
 
 
-def seal(store: Store, group: Iterable[Pending]) -> list[Pending]:
+def seal(
+    store: Store, group: Sequence[Pending], writing: Callable[[], Collection[InodeId]] = lambda: ()
+) -> list[Pending]:
     """Seal the entries of one directory; returns the files that are new in the queue.
 
-    One whose path is taken by a directory stays where it is, with a failure noted.
+    What was planned may be out of date: nothing is sealed if `writing` names one of the files by now, nor what has been
+    moved or removed. One whose path is taken by a directory stays where it is, with a failure noted.
     """
     faults.point("seal.begin")
+    if any(item.inode.id in writing() for item in group):
+        return []
     gone: list[Inode] = []
     sealed = []
+    directories: set[InodeId] = set()
     with store.transaction(fault="seal") as txn:
         for item in group:
-            entry = txn.catalog.entry(item.entry.parent_id, item.entry.name)
-            if entry != item.entry:
-                continue  # moved or removed since it was looked at
             try:
+                if not _is_there(txn.catalog, item):
+                    continue
                 if item.inode.is_directory:
                     _seal_directory(txn, item)
                 else:
                     gone += _seal_file(store, txn, item)
                     sealed.append(item)
                 txn.clear_failure(item.inode.id)
+                directories.add(item.directory)
             except PathError as error:
                 txn.put_failure(item.inode.id, f"cannot be served at {os.fsdecode(item.path)}: {error}", tree.now_ns())
+        for directory in directories:
+            _copy_attributes_up(txn, directory)
+    if any(inode.state in (State.OPEN, State.SEALED) for inode in gone):
+        _sync_spool(store, sealed)  # a power cut must not take the old version and the new one
     free_spool(store, gone)
     return sealed
+
+
+def _is_there(catalog: Catalog, item: Pending) -> bool:
+    if catalog.entry(item.entry.parent_id, item.entry.name) != item.entry:
+        return False
+    return b"/".join(filter(None, (tree.path_of(catalog, item.entry.parent_id), item.entry.name))) == item.path
+
+
+def _sync_spool(store: Store, items: Iterable[Pending]) -> None:
+    for item in items:
+        with suppress(FileNotFoundError):
+            fd = os.open(store.spool_path(item.inode.id), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+    sync_directory(store.path / "spool")
+    store.sync()
 
 
 def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:
@@ -144,31 +175,40 @@ def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:
     if replaced is None:
         tree.link(txn, served_parent, name, inode, Area.SERVED)
     txn.put_entry(replace(item.entry, area=Area.ECHO))
-    _copy_attributes(txn, parent, served_parent)
     return gone
 
 
 def _seal_directory(txn: Transaction, item: Pending) -> None:
     """Copy a directory's attributes to the served one; an empty directory comes into being there."""
-    served = None
     if txn.catalog.is_empty(item.inode.id):
-        served = tree.make_directories(txn, item.path, like=item.inode)
-    else:
-        try:
-            found = tree.resolve(txn.catalog, item.path)
-            served = found.id if found.is_directory else None
-        except PathError:
-            return  # nothing of it is served yet; its files will bring it along
-    if served is not None:
-        _copy_attributes(txn, txn.catalog.inode(item.inode.id), served)
+        tree.make_directories(txn, item.path, like=item.inode)
+    elif _served_directory(txn.catalog, item.path) is None:
+        return  # nothing of it is served yet; its files will bring it along
     txn.put_entry(replace(item.entry, area=Area.ECHO))
 
 
-def _copy_attributes(txn: Transaction, like: Inode, directory: InodeId) -> None:
-    if like.id == INGEST_ROOT:
-        return
-    served = txn.catalog.inode(directory)
-    txn.put_inode(replace(served, mode=like.mode, uid=like.uid, gid=like.gid, mtime_ns=like.mtime_ns))
+def _served_directory(catalog: Catalog, path: bytes) -> Inode | None:
+    try:
+        found = tree.resolve(catalog, path)
+    except PathError:
+        return None
+    return found if found.is_directory else None
+
+
+def _copy_attributes_up(txn: Transaction, directory: InodeId) -> None:
+    """Give the served counterparts of a directory below `ingest/` and of its parents the attributes of these.
+
+    Of the parents too: a directory that was sealed first has had its mtime changed by those that came into it.
+    """
+    while directory != INGEST_ROOT:
+        like = txn.catalog.inode(directory)
+        served = _served_directory(txn.catalog, tree.path_of(txn.catalog, directory))
+        if served is not None:
+            copied = replace(served, mode=like.mode, uid=like.uid, gid=like.gid, mtime_ns=like.mtime_ns)
+            if copied != served:
+                txn.put_inode(copied)
+        entry = tree.parent_entry(txn.catalog, directory)
+        directory = entry.parent_id
 
 
 def _spool_file(store: Store, inode_id: InodeId) -> Path:

@@ -48,6 +48,8 @@ class Source:
     commit: Callable[[Transaction, StoredFile], None]
     done: Callable[[], None] = lambda: None
     failed: Callable[[ZipfsError], None] = lambda error: None
+    final: bool = False
+    """Whether `nbytes` must hold; otherwise the file has the size that it has when it is opened."""
     _fd: int = field(default=-1, repr=False)
     _identity: tuple[int, int, int] = (0, 0, 0)
 
@@ -58,6 +60,10 @@ class Source:
             self._identity = self._look()
         except OSError as error:
             raise SourceError(self.shown, f"cannot be read: {error.strerror}") from error
+        if self.final and self._identity[0] != self.nbytes:
+            raise SourceError(
+                self.shown, f"has {self._identity[0]} bytes in the spool, and had {self.nbytes} when sealed"
+            )
         self.nbytes = self._identity[0]
 
     def close(self) -> None:

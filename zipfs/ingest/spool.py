@@ -20,6 +20,7 @@ from zipfs.store.rows import InodeId
 from zipfs.store.store import Store
 
 _CHECK_SPACE_EVERY_NBYTES = 8 << 20
+"""At most."""
 
 
 @dataclass(slots=True)
@@ -37,7 +38,9 @@ class Spool:
         self._reserve = reserve_nbytes
         self._lock = threading.Lock()
         self._open: dict[InodeId, _Open] = {}
-        self._unchecked = _CHECK_SPACE_EVERY_NBYTES
+        # Often enough that what is written between two looks cannot use up the reserve.
+        self._check_every = min(_CHECK_SPACE_EVERY_NBYTES, reserve_nbytes // 4)
+        self._unchecked = self._check_every
 
     def acquire(self, inode_id: InodeId, *, writing: bool) -> int:
         """A descriptor for a new handle, valid until the matching `release`."""
@@ -112,7 +115,7 @@ class Spool:
     def _check_space(self, nbytes: int) -> None:
         with self._lock:
             self._unchecked += nbytes
-            if self._unchecked < _CHECK_SPACE_EVERY_NBYTES:
+            if self._unchecked < self._check_every:
                 return
             free = free_nbytes(self._store)
             if free - nbytes < self._reserve:

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,9 @@ class Reporter:
         self._state.update(changes)
         if now or time.monotonic() - self._told_s > _REPORT_EVERY_S:
             self._told_s = time.monotonic()
-            sys.stdout.write(json.dumps(self._state) + "\n")
-            sys.stdout.flush()
+            with suppress(BrokenPipeError):  # the mount has been killed; what is under way is still worth finishing
+                sys.stdout.write(json.dumps(self._state) + "\n")
+                sys.stdout.flush()
 
     def waiting(self, why: str) -> None:
         self._tell(now=True, file=None, waiting=why)
@@ -77,6 +79,7 @@ def run(store: Store, threads: int) -> None:
         pause_s = _POLL_S
         try:
             drain(store, pipeline)
+            store.packs.forget_deleted()
         except (NoSpace, StoreBusy, Damaged) as error:
             if pipeline.stop.is_set():
                 break

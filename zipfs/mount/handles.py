@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from pyfuse3 import EntryAttributes, FileHandleT
+from pyfuse3 import FileHandleT, InodeT
 
 from zipfs.mount.numbers import Place
 from zipfs.serve.content import Content
+from zipfs.store.rows import Inode
 
 
 @dataclass(slots=True)
@@ -16,18 +17,19 @@ class FileHandle:
     """`content` reads. A handle to the spool (`spooled`) counts there until its release, as a writer if `writing`."""
 
     where: Place
+    inode: Inode
+    """As it was when it was opened, or when its last name was removed here."""
     content: Content
     spooled: bool
     writing: bool
-    attributes: EntryAttributes | None = None
-    """As they were when the last name was removed while this handle was open."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Listing:
-    """What a directory held when it was opened."""
+    """The names that a directory held when it was opened."""
 
-    rows: list[tuple[bytes, EntryAttributes]]
+    directory: InodeT
+    names: list[bytes]
 
 
 class Handles:

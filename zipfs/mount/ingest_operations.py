@@ -19,7 +19,7 @@ from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle
 from zipfs.mount.numbers import Place
-from zipfs.mount.operations import ServedOperations, with_attributes
+from zipfs.mount.served_operations import ServedOperations, with_attributes
 from zipfs.mount.virtual import Virtual
 from zipfs.serve import Content, open_content
 from zipfs.serve.content import SpooledContent
@@ -38,7 +38,7 @@ class IngestOperations(ServedOperations):
     """Both trees."""
 
     def __init__(self, store: Store, changes: Changes, virtual: Virtual, spool: Spool) -> None:
-        super().__init__(store, changes, virtual, read_only=False)
+        super().__init__(store, changes, virtual)
         self.spool = spool
 
     def _touch(self, where: Place) -> None:
@@ -51,23 +51,25 @@ class IngestOperations(ServedOperations):
     # Contents
 
     async def _open(self, where: Place, flags: int) -> FileInfo:
-        inode = self._inode(where)
         writing = bool(flags & (_WRITING | os.O_TRUNC))
-        if not where.under_ingest or (not writing and inode.state is not State.OPEN):
+        if not where.under_ingest or (not writing and self._inode(where).state is not State.OPEN):
             return await super()._open(where, flags)
-        if inode.state is not State.OPEN:
+        async with self.changes.lock:  # or it could be sealed between the look and the count of writers
+            inode = self._inode(where)
+            handle = self._spool_handle(where, inode, writing=writing) if inode.state is State.OPEN else None
+        if handle is None:
             await self._supersede(inode, copy=not flags & os.O_TRUNC)
             # The kernel looks the name up again and opens what it finds then.
             raise FUSEError(errno.ESTALE)
         if flags & os.O_TRUNC:
             await trio.to_thread.run_sync(self.spool.truncate, inode.id, 0)
         self._touch(where)
-        return FileInfo(fh=self._spool_handle(where, writing=writing), keep_cache=True)
+        return FileInfo(fh=handle, keep_cache=True)
 
-    def _spool_handle(self, where: Place, *, writing: bool) -> FileHandleT:
+    def _spool_handle(self, where: Place, inode: Inode, *, writing: bool) -> FileHandleT:
         fd = self.spool.acquire(where.inode_id, writing=writing)
         content = SpooledContent(os.dup(fd), str(self.store.spool_path(where.inode_id)))
-        return self.handles.add(FileHandle(where, content, spooled=True, writing=writing))
+        return self.handles.add(FileHandle(where, inode, content, spooled=True, writing=writing))
 
     async def _supersede(self, inode: Inode, *, copy: bool) -> None:
         """Let the names below `ingest/` have a new inode that may be written, with the old content in it if `copy`."""
@@ -75,13 +77,20 @@ class IngestOperations(ServedOperations):
         fresh_id = await self.changes.run(lambda store: store.reserve_inode_id())
         if copy:
             await trio.to_thread.run_sync(self._copy, open_content(self.store, inode), fresh_id)
-        await self._ingest(lambda txn: door.supersede(txn, inode, fresh_id), kernel_knows=False)
+        self._touch(Place(inode.id, True))  # or it could be sealed before it is opened
+        fresh = await self._ingest(lambda txn: door.supersede(txn, inode, fresh_id), kernel_knows=False)
+        if fresh is None:
+            # Another open of the same file came first: what the name leads to now is found by the next look.
+            self.store.spool_path(fresh_id).unlink(missing_ok=True)
 
     def _copy(self, content: Content, fresh_id: InodeId) -> None:
         """Before the new inode has a row: a kill leaves a spool file that the next mount clears away."""
         try:
             for offset in range(0, content.nbytes, _COPY_NBYTES):
                 self.spool.write(fresh_id, offset, content.read(offset, _COPY_NBYTES))
+        except BaseException:
+            self.store.spool_path(fresh_id).unlink(missing_ok=True)
+            raise
         finally:
             content.close()
 
@@ -90,19 +99,9 @@ class IngestOperations(ServedOperations):
         handle = self.handles.file(fh)
         if not isinstance(handle, FileHandle):
             raise FUSEError(errno.EROFS)
-        self._check_open(handle)
         written = await trio.to_thread.run_sync(self.spool.write, handle.where.inode_id, off, buf)
         self._touch(handle.where)
         return written
-
-    def _check_open(self, handle: FileHandle) -> None:
-        """A write that comes after the seal would change what is final."""
-        try:
-            state = self._inode(handle.where).state
-        except NotFound:
-            return  # unlinked while open
-        if state is not State.OPEN:
-            raise FUSEError(errno.EIO)
 
     def _release(self, handle: FileHandle) -> None:
         super()._release(handle)
@@ -130,7 +129,7 @@ class IngestOperations(ServedOperations):
             return await super()._create(parent, name, mode, ctx)
         inode = await self._new(parent, name, Kind.FILE, mode & ~ctx.umask, ctx)
         where = Place(inode.id, True)
-        handle = self._spool_handle(where, writing=True)
+        handle = self._spool_handle(where, inode, writing=True)
         return FileInfo(fh=handle, keep_cache=True), describe(self.store, where, inode)
 
     async def _make(
@@ -194,13 +193,15 @@ class IngestOperations(ServedOperations):
             return await self._setattr_nameless(where, attr, fields)
         if not where.under_ingest:
             return await super()._setattr(where, attr, fields, ctx)
+        async with self.changes.lock:  # no seal meanwhile
+            inode = self._inode(where)
+            if fields.update_size and inode.state is State.OPEN:
+                await trio.to_thread.run_sync(self.spool.truncate, inode.id, attr.st_size)
+            if fields.update_mtime and inode.state is State.OPEN:
+                await trio.to_thread.run_sync(self.spool.set_times, inode.id, attr.st_mtime_ns)
         if fields.update_size and inode.state is not State.OPEN:
             await self._supersede(inode, copy=attr.st_size > 0)
             raise FUSEError(errno.ESTALE)
-        if fields.update_size:
-            await trio.to_thread.run_sync(self.spool.truncate, inode.id, attr.st_size)
-        if fields.update_mtime and inode.state is State.OPEN:
-            await trio.to_thread.run_sync(self.spool.set_times, inode.id, attr.st_mtime_ns)
         if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_mtime:
 
             def change(txn: Transaction) -> None:

@@ -18,6 +18,7 @@ SUBTYPE = "fuse.zipfs"
 READ_AHEAD_KIB = 16 << 10
 MAX_BACKGROUND = 64
 CONGESTION_THRESHOLD = 48
+_PROBE_S = 20.0
 
 
 class MountFailed(ZipfsError):
@@ -64,9 +65,24 @@ def find(path: str) -> MountPoint | None:
     return found[-1] if found else None
 
 
+def locate(path: str | os.PathLike[str]) -> str:
+    """The path at which the system lists a mount at `path`: a mount point may be named through a symlink.
+
+    Not to be called by a daemon for its own mount.
+    """
+    absolute = os.path.abspath(path)
+    # Where something is mounted it is not looked at: it may hang.
+    return absolute if find(absolute) is not None else os.path.realpath(absolute)
+
+
 def is_dead(path: str) -> bool:
     """Whether the mount at a path has lost its daemon."""
-    probe = subprocess.run(["stat", "-f", "--", path], capture_output=True, timeout=20, check=False)
+    try:
+        environment = {**os.environ, "LC_ALL": "C"}
+        command = ["stat", "-f", "--", path]
+        probe = subprocess.run(command, capture_output=True, env=environment, timeout=_PROBE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return False  # slow, or hanging: in any case somebody else's
     return probe.returncode != 0 and b"not connected" in probe.stderr
 
 
@@ -77,6 +93,20 @@ def clear_stale(path: str) -> bool:
         unmount(path, lazy=True)
         cleared = True
     return cleared
+
+
+def make_ready(store: Path, mountpoint: Path) -> None:
+    """Clear what a dead daemon has left at a mount point, and see that a mount can be made there.
+
+    Raises MountFailed, UnmountFailed.
+    """
+    clear_stale(str(mountpoint))
+    if find(str(mountpoint)) is not None:
+        raise MountFailed(store, mountpoint, "something is mounted there already")
+    if not mountpoint.is_dir():
+        raise MountFailed(store, mountpoint, "it is not a directory" if mountpoint.exists() else "it does not exist")
+    if Path(os.path.realpath(store)).is_relative_to(os.path.realpath(mountpoint)):
+        raise MountFailed(store, mountpoint, "the store itself would disappear below it")
 
 
 def unmount(path: str, *, lazy: bool = False) -> None:

@@ -38,21 +38,28 @@ class Supervisor:
         pause_s = _RESTART_S
         while True:
             began_s = trio.current_time()
-            self._process = process = await trio.lowlevel.open_process(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-            )
             try:
-                await self._listen(process)
-                code = await process.wait()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await self._end(process)
-                self._process, self.state = None, {}
+                what = f"ended with code {await self._run()}"
+            except OSError as error:  # too many processes, no memory: reading goes on, and later there may be some
+                what = f"could not be started: {error}"
             if trio.current_time() - began_s > _RESTART_AT_MOST_S:
                 pause_s = _RESTART_S
-            log.error("the worker ended with code %s; it is started again in %.0f s", code, pause_s)
+            log.error("the worker %s; it is started again in %.0f s", what, pause_s)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, _RESTART_AT_MOST_S)
+
+    async def _run(self) -> int:
+        """Start the worker and stay until it ends; returns its exit code. Raises OSError."""
+        self._process = process = await trio.lowlevel.open_process(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            await self._listen(process)
+            return await process.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._end(process)
+            self._process, self.state = None, {}
 
     async def wake(self) -> None:
         """Tell the worker that the queue has grown."""

@@ -10,11 +10,11 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from zipfs.errors import Damaged
+from zipfs.errors import CatalogDamaged, Damaged
 from zipfs.serve.plan import Piece, plan_range
 from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
 from zipfs.store.catalog import retrying
-from zipfs.store.rows import BlobId, Extent, Inode, State
+from zipfs.store.rows import Blob, BlobId, Extent, Inode, State
 from zipfs.store.store import Store
 
 
@@ -112,12 +112,19 @@ def open_content(store: Store, inode: Inode) -> Content:
     """Open the content of a file, wherever it is by now. Raises Damaged, CatalogDamaged, NotFound."""
 
     def attempt() -> Content:
-        current = store.catalog.inode(inode.id)
+        with store.catalog.snapshot():
+            current = store.catalog.inode(inode.id)
+            extents = store.catalog.extents(current)
+            blobs = store.catalog.blobs_of(current)
         if current.state is State.STORED:
-            with store.catalog.snapshot():
-                extents = store.catalog.extents(current)
-                blobs = store.catalog.blobs_of(current)
-            opened = {id_: open_blob(store.packs, blob, blobs.__getitem__) for id_, blob in blobs.items()}
+
+            def look_up(blob_id: BlobId) -> Blob:
+                if blob_id not in blobs:
+                    raise CatalogDamaged(f"blob {blob_id} is missing")
+                return blobs[blob_id]
+
+            needed = {extent.blob_id for extent in extents}
+            opened = {blob_id: open_blob(store.packs, look_up(blob_id), look_up) for blob_id in needed}
             return StoredContent(extents, opened, store.frames)
         # A spool file that vanishes here has just been compressed: the next look finds it STORED.
         path = store.spool_path(inode.id)

@@ -68,33 +68,34 @@ class Library:
         self._store.close()
 
     def node(self, path: str | bytes, *, follow: bool = True) -> Node:
-        """What is at a path. Raises NotFound, NotADirectory."""
+        """What is at a path. Symlinks within the tree are followed, the last one only with `follow`.
+
+        Raises NotFound, NotADirectory.
+        """
         where = os.fsencode(path)
         for _ in range(_MAX_LINKS):
-            inode, where = self._resolve(where)
-            if inode.kind is not Kind.SYMLINK or not follow:
-                return self._node(where, inode)
-            assert inode.target is not None
-            if inode.target.startswith(b"/"):
-                raise NotFound(where + b" -> " + inode.target)
-            where = os.path.normpath(os.path.join(os.path.dirname(where), inode.target))
+            inode, target = self._step(where, follow=follow)
+            if target is None:
+                return self._node(b"/".join(tree.components(where)), inode)
+            where = target
         raise PathError(path, "too many symbolic links")
 
-    def _resolve(self, path: bytes) -> tuple[Inode, bytes]:
-        """The inode at a path; a symlink on the way, but not the last, is replaced by its target."""
+    def _step(self, path: bytes, *, follow: bool) -> tuple[Inode, bytes | None]:
+        """The inode at a path; or that of the first symlink on the way, and the path with its target put in."""
         parts = tree.components(path)
         inode = self._store.catalog.inode(ROOT)
-        for at, name in enumerate(parts):
-            if inode.kind is Kind.SYMLINK and inode.target is not None:
-                link_dir = b"/".join(parts[: at - 1])
-                return self._resolve(os.path.normpath(os.path.join(link_dir, inode.target, *parts[at:])))
+        for at, name in enumerate(parts, start=1):
             if not inode.is_directory:
                 raise NotADirectory(path)
             entry = self._store.catalog.entry(inode.id, name)
             if entry is None:
                 raise NotFound(path)
             inode = self._store.catalog.inode(entry.inode_id)
-        return inode, b"/".join(parts)
+            if inode.target is not None and (follow or at < len(parts)):
+                if inode.target.startswith(b"/"):
+                    raise NotFound(path + b" -> " + inode.target)
+                return inode, os.path.normpath(os.path.join(*parts[: at - 1], inode.target, *parts[at:]))
+        return inode, None
 
     def _node(self, path: bytes, inode: Inode) -> Node:
         return Node(path, inode, *sizes(self._store, inode))

@@ -45,8 +45,6 @@ class FrameCache:
         self._frames: OrderedDict[tuple[BlobId, int], memoryview] = OrderedDict()
         self._nbytes = 0
         self._decoding: dict[tuple[BlobId, int], Future[memoryview]] = {}
-        self.hits = 0
-        self.misses = 0
 
     def cached(self, blob_id: BlobId, index: int) -> memoryview | None:
         """Frame `index` if it is in memory; never blocks for long."""
@@ -54,7 +52,6 @@ class FrameCache:
             frame = self._frames.get((blob_id, index))
             if frame is not None:
                 self._frames.move_to_end((blob_id, index))
-                self.hits += 1
             return frame
 
     def frame(self, source: OpenBlob, index: int) -> memoryview:
@@ -64,11 +61,9 @@ class FrameCache:
             frame = self._frames.get(key)
             if frame is not None:
                 self._frames.move_to_end(key)
-                self.hits += 1
                 return frame
             mine: Future[memoryview] = Future()
             underway = self._decoding.setdefault(key, mine)
-            self.misses += underway is mine
         if underway is not mine:
             return underway.result()
         try:

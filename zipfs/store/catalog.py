@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from zipfs.errors import CatalogDamaged, Damaged, NoSpace, NotAStore, NotFound, StoreBusy
+from zipfs.errors import CatalogDamaged, Damaged, NoSpace, NotAStore, NotFound, PathError, StoreBusy
 from zipfs.store.rows import (
     Area,
     BaseRef,
@@ -36,9 +36,12 @@ from zipfs.store.rows import (
     shape_text,
 )
 
-_BUSY_TIMEOUT_S = 60.0
+BUSY_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
+
+_NO_SPACE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
+"""SQLite tells a full disk as an error of whatever it was about to write."""
 
 INODE_COLUMNS = (
     "id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes, sha256, layout_sum, sum"
@@ -59,18 +62,61 @@ class Position(NamedTuple):
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Errors of SQLite as StoreBusy, NoSpace or CatalogDamaged."""
+    """Errors of SQLite as StoreBusy, NoSpace, PathError or CatalogDamaged."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreBusy(path, "another process has been changing it for a minute; try again later") from error
-        if name.startswith("SQLITE_FULL") or "WRITE" in name or name == "SQLITE_IOERR_FSYNC":
+        if name.startswith("SQLITE_READONLY"):
+            raise PathError(path.parent, "the store cannot be changed: no right to write to it") from error
+        if name in _NO_SPACE:
             raise NoSpace(path.parent, str(error)) from error
         raise CatalogDamaged(f"{path}: {error}") from error
     except (TypeError, ValueError, OverflowError) as error:  # a column that holds what the schema rules out
         raise CatalogDamaged(f"{path}: {error}") from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    db.execute("PRAGMA foreign_keys = ON")
+    # Durability comes from the manifest log, which is written and synced first.
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA cache_size = -16384")
+    db.execute("SELECT 1 FROM position")
+    return db
+
+
+def _nothing_beside_it(error: sqlite3.Error, path: Path, *, read_only: bool) -> bool:
+    """Whether the database could not be opened because SQLite cannot make its files beside it, and it is complete
+    without them.
+    """
+    name = error.sqlite_errorname
+    if name == "SQLITE_CANTOPEN":
+        return True
+    wal = path.with_name(path.name + "-wal")
+    complete = not wal.exists() or wal.stat().st_size == 0
+    return read_only and complete and (name == "SQLITE_IOERR_SHMSIZE" or name.startswith("SQLITE_READONLY"))
+
+
+def _blob_column(value: object) -> bytes:
+    """SQLite keeps the type of a value beside it; after a flipped bit it may be another one."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{type(value).__name__} where bytes belong")
+    return value
+
+
+def _check_integers(*values: object) -> None:
+    if any(not isinstance(value, int) or value < 0 for value in values):
+        raise TypeError(f"{values} where sizes and offsets belong")
 
 
 class Catalog:
@@ -78,28 +124,18 @@ class Catalog:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        mode = "ro" if read_only else "rw"
         with translated(path):
             try:
-                self.db = sqlite3.connect(
-                    f"{path.absolute().as_uri()}?mode={mode}",
-                    uri=True,
-                    timeout=_BUSY_TIMEOUT_S,
-                    isolation_level=None,
-                    check_same_thread=False,
-                    cached_statements=256,
-                )
-                self.db.execute("PRAGMA foreign_keys = ON")
-                # Durability comes from the manifest log, which is written and synced first.
-                self.db.execute("PRAGMA synchronous = NORMAL")
-                self.db.execute("PRAGMA cache_size = -16384")
-                self.position()
+                self.db = _connect(path, "mode=ro" if read_only else "mode=rw")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorname == "SQLITE_CANTOPEN":
-                    raise NotAStore(
-                        path.parent, "its catalog cannot be opened; `zipfs rebuild` makes a new one"
-                    ) from error
-                raise
+                if not path.exists():
+                    raise NotAStore(path.parent, "its catalog is missing; `zipfs rebuild` makes a new one") from error
+                if not _nothing_beside_it(error, path, read_only=read_only):
+                    raise
+                # On a disk that is read-only or full to the last byte nobody changes the database either. In a
+                # directory of another user somebody may: what is read then does not match its checksums.
+                self.db = _connect(path, "immutable=1")
+        self.position()
 
     def close(self) -> None:
         self.db.close()
@@ -129,6 +165,17 @@ class Catalog:
             raise CatalogDamaged(f"{self.path}: it does not say how far it has come")
         return Position(*row)
 
+    def next_id(self, counter: str) -> int:
+        """Hand out an id of an "inode" or a "blob". A counter that was damaged gives no id that is in use."""
+        row = self.row(
+            f"UPDATE counters SET next = max(next, (SELECT coalesce(max(id), 0) + 1 FROM {counter}s)) + 1"
+            " WHERE name = ? RETURNING next - 1",
+            (counter,),
+        )
+        if row is None:
+            raise CatalogDamaged(f"the counter of {counter}s is missing")
+        return int(row[0])
+
     # Tree
 
     def inode(self, inode_id: InodeId) -> Inode:
@@ -146,7 +193,8 @@ class Catalog:
     def _inode(self, row: Sequence[Any]) -> Inode:
         with translated(self.path):
             inode = Inode(InodeId(row[0]), Kind(row[1]), State(row[2]), *row[3:13])
-        if inode_sum(inode) != row[13]:
+            found = inode_sum(inode)
+        if found != row[13]:
             raise CatalogDamaged(f"row of inode {inode.id} does not match its checksum")
         return inode
 
@@ -180,8 +228,9 @@ class Catalog:
 
     def _entry(self, row: Sequence[Any]) -> Entry:
         with translated(self.path):
-            entry = Entry(InodeId(row[0]), bytes(row[1]), InodeId(row[2]), Area(row[3]))
-        if entry_sum(entry) != row[4]:
+            entry = Entry(InodeId(row[0]), _blob_column(row[1]), InodeId(row[2]), Area(row[3]))
+            found = entry_sum(entry)
+        if found != row[4]:
             raise CatalogDamaged(f"entry {entry.name!r} of directory {entry.parent_id} does not match its checksum")
         return entry
 
@@ -192,7 +241,9 @@ class Catalog:
         return int(rows[0][0])
 
     def xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
-        return dict(self.query("SELECT name, value FROM xattrs WHERE inode_id = ? ORDER BY name", (inode_id,)))
+        rows = self.query("SELECT name, value FROM xattrs WHERE inode_id = ? ORDER BY name", (inode_id,))
+        with translated(self.path):
+            return {_blob_column(name): _blob_column(value) for name, value in rows}
 
     def extents(self, inode: Inode) -> tuple[Extent, ...]:
         """The extents of a STORED file, none of any other. Raises CatalogDamaged unless they are those that were
@@ -203,8 +254,10 @@ class Catalog:
         rows = self.query(
             "SELECT offset, nbytes, blob_id, blob_offset FROM extents WHERE inode_id = ? ORDER BY offset", (inode.id,)
         )
-        extents = tuple(Extent(*row) for row in rows)
-        if layout_sum(extents) != inode.layout_sum:
+        with translated(self.path):
+            extents = tuple(Extent(*row) for row in rows)
+            found = layout_sum(extents)
+        if found != inode.layout_sum:
             raise CatalogDamaged(f"extents of inode {inode.id} do not match their checksum")
         return extents
 
@@ -234,22 +287,18 @@ class Catalog:
         )
         return [self._blob(row) for row in rows]
 
-    def each_blob(self) -> Iterator[Blob]:
-        with translated(self.path):
-            for row in self.db.execute(f"{_SELECT_BLOBS}"):
-                yield self._blob(row)
-
-    def candidates(self, dtype: str, shape: Sequence[int]) -> list[tuple[int, bytes]]:
-        """(blob id, sketch) of every blob that is coded alone and has this dtype and shape."""
+    def candidates(self, dtype: str, shape: Sequence[int], at_most: int) -> list[tuple[int, bytes]]:
+        """(blob id, sketch) of the blobs that are coded alone and have this dtype and shape, the newest first."""
         return self.query(
             "SELECT blob_id, sketch FROM blobs JOIN sketches ON blob_id = blobs.id"
-            " WHERE dtype = ? AND shape = ? AND base_id IS NULL AND dtype <> '' ORDER BY blob_id",
-            (dtype, shape_text(shape)),
+            " WHERE dtype = ? AND shape = ? AND base_id IS NULL AND dtype <> '' ORDER BY blob_id DESC LIMIT ?",
+            (dtype, shape_text(shape), at_most),
         )
 
     def _blob(self, row: Sequence[Any]) -> Blob:
         blob_id, nbytes, fingerprint, dtype, shape, base_id, base_offset, pack, pack_offset, frames, stored = row
         with translated(self.path):
+            _check_integers(blob_id, nbytes, base_offset, pack_offset)
             blob = Blob(
                 BlobId(blob_id),
                 nbytes,
@@ -257,7 +306,7 @@ class Catalog:
                 dtype,
                 tuple(json.loads(shape)),
                 None if base_id is None else BaseRef(BlobId(base_id), base_offset),
-                PackName(pack),
+                PackName(_blob_column(pack)),
                 pack_offset,
                 np.frombuffer(frames, "<u4"),
             )
@@ -267,7 +316,9 @@ class Catalog:
 
     def packs(self) -> dict[PackName, int]:
         """Size in bytes of every pack."""
-        return {PackName(name): nbytes for name, nbytes in self.query("SELECT name, nbytes FROM packs")}
+        with translated(self.path):
+            rows = self.query("SELECT name, nbytes FROM packs")
+            return {PackName(_blob_column(name)): nbytes for name, nbytes in rows}
 
     def failures(self) -> dict[InodeId, tuple[str, int, int]]:
         """(message, attempts, time in ns) of what could not be sealed or compressed."""
@@ -287,4 +338,4 @@ def retrying(read: Callable[[], T], attempts: int = 5) -> T:
     try:
         return read()
     except FileNotFoundError as error:
-        raise Damaged(error.filename, "the pack is missing; `zipfs fsck` tells what is lost with it") from error
+        raise Damaged(error.filename, "it is missing; `zipfs fsck` tells what is lost with it") from error

@@ -1,7 +1,8 @@
 """Checking a store against itself: catalog, manifest log, packs and spool have to tell the same.
 
 Finds and names; changes nothing. Without `read_data` it reads the catalog, the log and the packs' indexes; with it also
-every frame, which it decodes and compares with its checksums.
+every frame, which it decodes and compares with its checksums. Others may change the store meanwhile: rows are compared
+within one snapshot, and what is missing on the disk is looked up again before it is told.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import xxhash
 from zipfs.errors import CatalogDamaged, Damaged, NotFound, PackDamaged
 from zipfs.store import tree
 from zipfs.store.blobs import open_blob
-from zipfs.store.catalog import Catalog
+from zipfs.store.catalog import Catalog, retrying
 from zipfs.store.gc import Report, verify_stored
 from zipfs.store.packs import PackFile
 from zipfs.store.record import Changes
@@ -44,8 +45,7 @@ def check(
     yield from catalog_problems
     if catalog_problems:
         return  # what else is read from it would only repeat the damage
-    yield from _check_tree(store.catalog)
-    yield from _check_manifests(store)
+    yield from _check_rows(store)
     yield from _check_packs(store, report)
     yield from _check_spool(store)
     if read_data:
@@ -62,6 +62,17 @@ def _check_database(catalog: Catalog) -> Iterator[Problem]:
             yield Problem("catalog", where, f"row {row_id} of {table} refers to a row of {parent} that is missing")
     except CatalogDamaged as error:
         yield Problem("catalog", where, str(error))
+
+
+def _check_rows(store: Store) -> list[Problem]:
+    """The tree, and the manifest log that has to say the same."""
+    while True:
+        with store.catalog.snapshot():
+            segment = store.catalog.position().segment
+            problems = [*_check_tree(store.catalog), *_check_manifests(store)]
+        if not problems or store.catalog.position().segment == segment:
+            return problems
+        # A collection has replaced the log while it was read.
 
 
 def _check_tree(catalog: Catalog) -> Iterator[Problem]:
@@ -98,7 +109,7 @@ def _blobs(catalog: Catalog) -> Iterator[Blob | Problem]:
 def _check_extents(catalog: Catalog, inode: Inode, sizes: dict[int, int]) -> None:
     offset = 0
     for extent in catalog.extents(inode):
-        if extent.offset != offset or extent.blob_offset + extent.nbytes > sizes[extent.blob_id]:
+        if extent.offset != offset or extent.blob_offset + extent.nbytes > sizes.get(extent.blob_id, 0):
             raise CatalogDamaged(f"extents of inode {inode.id} do not tile it")
         offset += extent.nbytes
     if offset != inode.nbytes:
@@ -147,6 +158,8 @@ def _check_manifests(store: Store) -> Iterator[Problem]:
                 yield Problem("manifests", where, f"record {entry.seq} comes after record {seq}")
             seq = entry.seq
             _replay(logged, entry.changes)
+        if seq != position.seq:
+            yield Problem("manifests", where, f"ends with record {seq}, but the catalog has come to {position.seq}")
         if store.manifests.nbytes(position.segment) < position.offset:
             yield Problem("manifests", where, "is shorter than the catalog remembers")
             return
@@ -191,11 +204,12 @@ def _compare(catalog: Catalog, logged: Changes, where: str) -> Iterator[Problem]
 
 
 def _check_packs(store: Store, report: Report) -> Iterator[Problem]:
-    listed = store.catalog.packs()
-    by_pack: dict[PackName, list[Blob]] = {name: [] for name in listed}
-    for blob in _blobs(store.catalog):
-        if isinstance(blob, Blob):
-            by_pack[blob.pack].append(blob)
+    with store.catalog.snapshot():
+        listed = store.catalog.packs()
+        by_pack: dict[PackName, list[Blob]] = {name: [] for name in listed}
+        for blob in _blobs(store.catalog):
+            if isinstance(blob, Blob):
+                by_pack[blob.pack].append(blob)
     for done, (name, nbytes) in enumerate(listed.items()):
         path = store.packs.path_of(name)
         try:
@@ -204,13 +218,15 @@ def _check_packs(store: Store, report: Report) -> Iterator[Problem]:
                 yield Problem("pack", str(path), f"has {file.nbytes} bytes instead of {nbytes}")
             yield from _compare_index(file, by_pack[name])
         except FileNotFoundError:
+            if name not in store.catalog.packs():
+                continue
             lost = {user for blob in by_pack[name] for user in users_of_blob(store.catalog, blob.id)}
             yield Problem("pack", str(path), "is missing", tuple(sorted(lost)))
         except Damaged as error:
             yield Problem("pack", str(path), str(error))
         report("checking packs", done + 1, len(listed))
     for name in store.packs.names():
-        if name not in listed:
+        if name not in listed and name not in store.catalog.packs():
             where = str(store.packs.path_of(name))
             yield Problem("pack", where, "is not in the catalog; a collection deletes it", harmless=True)
     for part in store.packs.parts():
@@ -243,6 +259,8 @@ def _check_spool(store: Store) -> Iterator[Problem]:
         try:
             nbytes = path.stat().st_size
         except FileNotFoundError:
+            if not _is_sealed(store.catalog, inode.id):
+                continue
             yield Problem("spool", str(path), "is missing, and its content was not compressed yet", paths)
             continue
         if nbytes != inode.nbytes:
@@ -251,6 +269,10 @@ def _check_spool(store: Store) -> Iterator[Problem]:
     for path in (store.path / "spool").iterdir():
         if not path.name.isdecimal() or int(path.name) not in known:
             yield Problem("spool", str(path), "belongs to no file; the next mount deletes it", harmless=True)
+
+
+def _is_sealed(catalog: Catalog, inode_id: InodeId) -> bool:
+    return catalog.row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode_id,)) is not None
 
 
 def _check_data(store: Store, report: Report) -> Iterator[Problem]:
@@ -263,7 +285,7 @@ def _check_data(store: Store, report: Report) -> Iterator[Problem]:
             "SELECT blobs.id FROM blobs JOIN packs ON packs.id = pack_id WHERE packs.name = ?", (name,)
         ):
             problem = decode_problem(store, BlobId(blob_id))
-            if problem is not None:
+            if problem is not None and store.catalog.row("SELECT 1 FROM blobs WHERE id = ?", (blob_id,)) is not None:
                 yield Problem("data", str(store.packs.path_of(name)), problem, users_of_blob(store.catalog, blob_id))
         done += nbytes
         report("reading data", done, total)
@@ -285,12 +307,10 @@ def _check_stored_sums(store: Store, name: PackName) -> Iterator[Problem]:
 def decode_problem(store: Store, blob_id: BlobId) -> str | None:
     """What keeps a blob from being decoded to the bytes of its fingerprint, if anything."""
     try:
-        opened = open_blob(store.packs, store.catalog.blob(blob_id), store.catalog.blob)
+        opened = retrying(lambda: open_blob(store.packs, store.catalog.blob(blob_id), store.catalog.blob))
         fingerprint = xxhash.xxh3_128()
         for index in range(frame_count(opened.blob.nbytes)):
             fingerprint.update(store.frames.decode(opened, index))
-    except FileNotFoundError as error:
-        return f"blob {blob_id}: pack {error.filename} is missing"
     except Damaged as error:
         return str(error)
     if fingerprint.digest() != opened.blob.fingerprint:

@@ -7,7 +7,6 @@ most, which the next collection frees. Readers hold the packs that they read fro
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +46,8 @@ def collect(store: Store, report: Report = lambda what, done, total: None) -> Co
     before = _packs_nbytes(store)
     for part in store.packs.parts():
         part.unlink(missing_ok=True)
+    with store.transaction():
+        pass  # applies what a killed process has logged
     _check_catalog(store, report)
     live = _live_blobs(store)
     dead = [row[0] for row in store.catalog.query("SELECT id FROM blobs") if row[0] not in live]
@@ -66,12 +67,11 @@ def _packs_nbytes(store: Store) -> int:
 
 def _check_catalog(store: Store, report: Report) -> None:
     """Nothing is deleted on the word of a catalog whose rows do not match their checksums."""
-    rows = store.catalog.query("SELECT id FROM inodes")
-    for done, row in enumerate(rows):
-        inode = store.catalog.inode(InodeId(row[0]))
-        if inode.state == "stored":
-            store.catalog.extents(inode)
-        report("checking files", done + 1, len(rows))
+    with store.catalog.snapshot():
+        rows = store.catalog.query("SELECT id FROM inodes")
+        for done, row in enumerate(rows):
+            store.catalog.extents(store.catalog.inode(InodeId(row[0])))
+            report("checking files", done + 1, len(rows))
 
 
 def _live_blobs(store: Store) -> set[BlobId]:
@@ -203,8 +203,7 @@ def _replace(
 
 def _delete_unlisted(store: Store, collected: Collected) -> None:
     """Packs that no catalog row names: of an ingest or a collection that was killed before or after its commit."""
-    with store.transaction():
-        listed = store.catalog.packs()  # inside a transaction, so that everything logged is applied
+    listed = store.catalog.packs()
     for name in list(store.packs.names()):
         if name not in listed:
             store.packs.unlink(name)
@@ -213,18 +212,14 @@ def _delete_unlisted(store: Store, collected: Collected) -> None:
 
 def _attribute(store: Store) -> None:
     """Count the bytes of each blob for one of the files that still hold it, so that `du` adds up."""
-    owned: dict[int, int] = defaultdict(int)
-    rows = store.catalog.query(
-        "SELECT owner, sum(stored_nbytes) FROM (SELECT blob_id, min(inode_id) AS owner FROM extents GROUP BY blob_id)"
-        " JOIN blobs ON blobs.id = blob_id GROUP BY owner"
-    )
-    owned.update(rows)
-    changed = [
-        (InodeId(row[0]), owned[row[0]])
-        for row in store.catalog.query("SELECT id, stored_nbytes FROM inodes WHERE state = 'stored'")
-        if owned[row[0]] != row[1]
-    ]
-    if changed:
-        with store.transaction() as txn:
-            for inode_id, nbytes in changed:
-                txn.set_stored_nbytes(inode_id, nbytes)
+    with store.transaction() as txn:
+        owned: dict[int, int] = dict(
+            txn.catalog.query(
+                "SELECT owner, sum(stored_nbytes) FROM"
+                " (SELECT blob_id, min(inode_id) AS owner FROM extents GROUP BY blob_id)"
+                " JOIN blobs ON blobs.id = blob_id GROUP BY owner"
+            )
+        )
+        for inode_id, nbytes in txn.catalog.query("SELECT id, stored_nbytes FROM inodes WHERE state = 'stored'"):
+            if owned.get(inode_id, 0) != nbytes:
+                txn.set_stored_nbytes(InodeId(inode_id), owned.get(inode_id, 0))

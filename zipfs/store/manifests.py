@@ -21,9 +21,10 @@ SUFFIX = ".log"
 class ManifestLog:
     """The `manifests/` directory of one store. Used by one thread at a time."""
 
-    def __init__(self, directory: Path, store_id: bytes) -> None:
+    def __init__(self, directory: Path, store_id: bytes, *, read_only: bool = False) -> None:
         self.directory = directory
         self._store_id = store_id
+        self._flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         self._segment = 0
         self._fd = -1
 
@@ -42,14 +43,18 @@ class ManifestLog:
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
     def _open(self, segment: int) -> int:
-        if segment != self._segment:
+        if self._fd < 0 or segment != self._segment:
             self.close()
-            self._fd = os.open(self.path_of(segment), os.O_RDWR | os.O_CLOEXEC)
+            self._fd = os.open(self.path_of(segment), self._flags)
             self._segment = segment
         return self._fd
 
     def nbytes(self, segment: int) -> int:
-        return os.fstat(self._open(segment)).st_size
+        """0 if the segment is missing."""
+        try:
+            return os.fstat(self._open(segment)).st_size
+        except FileNotFoundError:
+            return 0
 
     def append(self, segment: int, offset: int, data: bytes) -> None:
         """Write at the end of the log, which the caller knows to be `offset`. In the page cache on return."""

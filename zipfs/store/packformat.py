@@ -106,7 +106,15 @@ def decode_index(data: bytes, index_sum: int, name: PackName, index_offset: int,
             raise ValueError("absurd length")
         document = json.loads(zstandard.decompress(data))
         packed = [_packed_blob(row, name) for row in document["blobs"]]
-    except (ValueError, KeyError, TypeError, OverflowError, zstandard.ZstdError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        zstandard.ZstdError,
+    ) as error:
         raise PackDamaged(where, index_offset, f"index cannot be read: {error}") from error
     for entry in packed:
         blob = entry.blob

@@ -44,6 +44,10 @@ class PackFile:
     def nbytes(self) -> int:
         return os.fstat(self._fd).st_size
 
+    @property
+    def deleted(self) -> bool:
+        return os.fstat(self._fd).st_nlink == 0
+
     def read(self, offset: int, nbytes: int) -> bytes:
         """Exactly `nbytes` bytes; raises PackDamaged where the disk fails or the pack ends before."""
         try:
@@ -86,6 +90,9 @@ class PackDirectory:
         """Raises FileNotFoundError where the pack is gone; the caller then looks up the blob again."""
         with self._lock:
             file = self._open.get(name)
+            if file is not None and file.deleted:
+                del self._open[name]  # or the space of a collected pack would not be freed
+                file = None
             if file is not None:
                 self._open.move_to_end(name)
                 return file
@@ -98,6 +105,12 @@ class PackDirectory:
         """Make a pack that is still being written readable under its name."""
         with self._lock:
             self._keep(file)
+
+    def forget_deleted(self) -> None:
+        """Let go of packs that another process has collected."""
+        with self._lock:
+            for name in [name for name, file in self._open.items() if file.deleted]:
+                del self._open[name]
 
     def forget(self, name: PackName) -> None:
         with self._lock:
@@ -145,6 +158,8 @@ class PackWriter:
         self._frames: list[int] = []
         self._sum = xxhash.xxh3_64()
         self.blobs: list[PackedBlob] = []
+        self.published = False
+        """Whether the pack has its name: then a catalog may refer to it."""
         self._write(packformat.header(self.name))
 
     @property
@@ -227,6 +242,7 @@ class PackWriter:
 
     def publish(self, fault_point: str) -> None:
         """Give the synced pack its name, durably."""
+        self.published = True
         os.rename(self._part, self._directory.path_of(self.name))
         faults.point(fault_point)
         sync_directory(self._directory.path)

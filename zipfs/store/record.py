@@ -86,7 +86,7 @@ def decode(data: bytes | memoryview, where: str, start: int) -> Iterator[Record]
         if at + RECORD_HEADER.size > len(view):
             raise ManifestDamaged(where, start + at, "cut short in a record's header")
         nbytes, flags, seq, checksum = RECORD_HEADER.unpack_from(view, at)
-        if nbytes > MAX_PAYLOAD_NBYTES or flags & ~_KNOWN_FLAGS:
+        if nbytes > MAX_PAYLOAD_NBYTES or flags & ~_KNOWN_FLAGS or seq >> 56:
             raise ManifestDamaged(where, start + at, "impossible record header")
         payload = view[at + RECORD_HEADER.size : at + RECORD_HEADER.size + nbytes]
         if len(payload) != nbytes:
@@ -96,7 +96,15 @@ def decode(data: bytes | memoryview, where: str, start: int) -> Iterator[Record]
         end = at + RECORD_HEADER.size + nbytes
         try:
             changes = _from_json(_text(payload, flags))
-        except (ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            zstandard.ZstdError,
+        ) as error:
             raise ManifestDamaged(where, start + at, f"record cannot be read: {error}") from error
         yield Record(seq, flags, changes, start + end)
         at = end

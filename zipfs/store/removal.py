@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from zipfs.errors import PathError
 from zipfs.store import faults, tree
-from zipfs.store.rows import Inode, InodeId, State
+from zipfs.store.rows import Inode, State
 from zipfs.store.store import Store
 
 
@@ -19,20 +20,14 @@ def free_spool(store: Store, gone: Iterable[Inode]) -> None:
             store.spool_path(inode.id).unlink(missing_ok=True)
 
 
-def unlink(store: Store, parent_id: InodeId, name: bytes) -> int:
-    """Remove the name of a file or symlink; returns the sequence number of the change. Raises PathError."""
-    with store.transaction(fault="delete") as txn:
-        gone = tree.unlink(txn, parent_id, name)
-    free_spool(store, [gone] if gone else [])
-    faults.point("delete.spool-freed")
-    return txn.seq
-
-
 def remove(store: Store, path: bytes) -> list[Inode]:
     """Remove a path of the served tree and all below it; returns the inodes that are gone. Raises PathError."""
-    parent = tree.resolve(store.catalog, b"/".join(tree.components(path)[:-1]))
-    name = tree.components(path)[-1]
+    *parents, name = tree.components(path) or [b""]
+    if not name:
+        raise PathError("/", "the top of a store cannot be removed")
+    parent = tree.resolve(store.catalog, b"/".join(parents))
     with store.transaction(durable=True, fault="delete") as txn:
+        tree.forget_echoes_of_name(txn, parent.id, name)
         gone = tree.remove_tree(txn, parent.id, name)
     free_spool(store, gone)
     faults.point("delete.spool-freed")

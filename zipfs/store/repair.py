@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory, PackWriter, sync_directory
 from zipfs.store.record import Record
-from zipfs.store.rows import BlobId, InodeId, PackName
+from zipfs.store.rows import Blob, BlobId, InodeId, PackName
 from zipfs.store.store import Store, create_catalog, read_marker
 from zipfs.store.transaction import Transaction, compact
 
@@ -50,27 +51,47 @@ def rebuild(path: Path, report: Report = lambda what, done, total: None) -> Rebu
         fresh = path / "catalog.db.new"
         create_catalog(fresh, store_id, segment)
         catalog = Catalog(fresh)
-        catalog.db.execute("BEGIN IMMEDIATE")
-        catalog.db.execute("PRAGMA defer_foreign_keys = ON")
+        catalog.query("BEGIN IMMEDIATE")
+        catalog.query("PRAGMA defer_foreign_keys = ON")
         txn = Transaction(catalog)
-        _add_packs(txn, packs, rebuilt, report)
+        _add_packs(txn, packs, _listed(records), rebuilt, report)
         for done, entry in enumerate(records):
             entry.changes.packs.clear()  # what is on disk counts, and is there already
             txn.apply(entry.changes, packs)
             report("replaying manifests", done + 1, len(records))
         _leave_out_lost(catalog, rebuilt)
         txn.set_position(Position(segment, end, records[-1].seq))
-        catalog.db.execute("COMMIT")
+        catalog.query("COMMIT")
         rebuilt.files = catalog.query("SELECT count(*) FROM inodes WHERE kind = 'file'")[0][0]
-        catalog.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
         catalog.close()
         _swap(path, fresh)
-        # What follows the last good record is no longer needed, and must not be taken for a record later.
-        manifests.truncate(segment, end)
+        _set_aside(path, manifests, segment, end, rebuilt)
         manifests.close()
         return rebuilt
     finally:
         use.release()
+
+
+def _set_aside(path: Path, manifests: ManifestLog, segment: int, end: int, rebuilt: Rebuilt) -> None:
+    """Keep what follows the last good record, which must not be taken for a record later, and raw content that only
+    those records knew.
+    """
+    with open(manifests.path_of(segment), "rb") as file:
+        file.seek(end)
+        rest = file.read()
+    if not rest:
+        return
+    aside = path / "lost+found"
+    aside.mkdir(exist_ok=True)
+    (aside / f"{segment:020d}-from-{end}").write_bytes(rest)
+    manifests.truncate(segment, end)
+    with closing(Catalog(path / "catalog.db", read_only=True)) as catalog:
+        known = {str(row[0]) for row in catalog.query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
+    for spooled in (path / "spool").iterdir():
+        if spooled.name not in known:
+            spooled.rename(aside / f"spool-{spooled.name}")
+            rebuilt.lost.append(f"the name of a file whose content is now {aside / f'spool-{spooled.name}'}")
 
 
 def _best_segment(manifests: ManifestLog, rebuilt: Rebuilt) -> tuple[int, list[Record], int]:
@@ -89,8 +110,19 @@ def _best_segment(manifests: ManifestLog, rebuilt: Rebuilt) -> tuple[int, list[R
     return best
 
 
-def _add_packs(txn: Transaction, packs: PackDirectory, rebuilt: Rebuilt, report: Report) -> None:
-    names = sorted(packs.names())
+def _listed(records: Iterable[Record]) -> set[PackName]:
+    """Packs that the log says are there."""
+    listed: dict[PackName, bool] = {}
+    for entry in records:
+        listed |= entry.changes.packs
+    return {name for name, added in listed.items() if added}
+
+
+def _add_packs(txn: Transaction, packs: PackDirectory, listed: set[PackName], rebuilt: Rebuilt, report: Report) -> None:
+    """Packs that are on disk, those of the log first: one that was written and never committed may hold ids that were
+    given again after a power cut, and is passed over then.
+    """
+    names = sorted(packs.names(), key=lambda name: (name not in listed, name))
     for done, name in enumerate(names):
         file = packs.open(name)
         try:
@@ -98,10 +130,17 @@ def _add_packs(txn: Transaction, packs: PackDirectory, rebuilt: Rebuilt, report:
         except Damaged as error:
             rebuilt.lost.append(str(error))
             continue
+        if name not in listed and any(_is_taken(txn.catalog, blob) for blob in blobs):
+            continue
         txn.add_pack(name, file.nbytes, blobs)
         rebuilt.packs += 1
         rebuilt.blobs += len(blobs)
         report("reading packs", done + 1, len(names))
+
+
+def _is_taken(catalog: Catalog, blob: Blob) -> bool:
+    rows = catalog.query("SELECT fingerprint, nbytes FROM blobs WHERE id = ?", (blob.id,))
+    return rows not in ([], [(blob.fingerprint, blob.nbytes)])
 
 
 def _leave_out_lost(catalog: Catalog, rebuilt: Rebuilt) -> None:

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -49,7 +49,7 @@ class Store:
         self.read_only = read_only
         self.packs = PackDirectory(path / "packs")
         self.frames = FrameCache(cache_nbytes)
-        self.manifests = ManifestLog(path / "manifests", store_id)
+        self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
         self.catalog = Catalog(path / "catalog.db", read_only=read_only)
 
     @property
@@ -71,21 +71,17 @@ class Store:
 
     def sync(self) -> None:
         """On return every committed transaction is safe from a power cut."""
-        self.manifests.sync(self.catalog.position().segment)
+        # A segment that is gone was replaced by a snapshot, which was on the disk before.
+        with suppress(FileNotFoundError):
+            self.manifests.sync(self.catalog.position().segment)
 
     def reserve_blob_id(self) -> BlobId:
         """An id that no other blob will ever have."""
-        return BlobId(self._reserve("blob"))
+        return BlobId(self.catalog.next_id("blob"))
 
     def reserve_inode_id(self) -> InodeId:
         """An id that no other inode will ever have."""
-        return InodeId(self._reserve("inode"))
-
-    def _reserve(self, counter: str) -> int:
-        row = self.catalog.row("UPDATE counters SET next = next + 1 WHERE name = ? RETURNING next - 1", (counter,))
-        if row is None:
-            raise CatalogDamaged(f"the counter of {counter}s is missing")
-        return int(row[0])
+        return InodeId(self.catalog.next_id("inode"))
 
     def recover(self) -> None:
         """Apply what a killed process had logged and not committed."""
@@ -129,7 +125,7 @@ def read_marker(path: Path) -> bytes:
         raise NotAStore(path, reason) from None
     except NotADirectoryError:
         raise NotAStore(path, "it is a file") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise NotAStore(path, f"its file ZIPFS cannot be read ({error})") from error
     if version > FORMAT:
         raise UnknownVersion(f"store {path}", version, FORMAT)
@@ -140,7 +136,10 @@ def read_marker(path: Path) -> bytes:
 
 def create_store(path: Path) -> None:
     """Make `path` a store. Raises NotAStore if it holds something else. Running it again after a kill completes it."""
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotAStore(path, "it is a file, or would lie below one") from None
     leftovers = {*_DIRECTORIES, f"{MARKER}.part"}
     others = sorted(
         set(os.listdir(path)) - leftovers - {name for name in os.listdir(path) if name.startswith("catalog.db")}
@@ -205,6 +204,9 @@ def open_store(
         if not read_only:
             _migrate(path / "catalog.db")
         store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use)
+        if store.catalog.row("SELECT store_id FROM position") != (store_id,):
+            raise CatalogDamaged(f"{store.catalog.path} belongs to another store")
+        _refuse_unknown(store.catalog)
         if not read_only:
             store.recover()
     except BaseException:
@@ -221,8 +223,15 @@ def _migrate(path: Path) -> None:
         try:
             if MIGRATIONS.pending(db):
                 MIGRATIONS.apply(db)
-            unknown = {m.name for m in MIGRATIONS.applied(db)} - {"0001-first"}
-            if unknown:
-                raise UnknownVersion(f"catalog {path}", ", ".join(sorted(unknown)), "0001-first")
         finally:
             db.close()
+
+
+def _refuse_unknown(catalog: Catalog) -> None:
+    """Raises UnknownVersion for a catalog to which a migration was applied that this version does not have."""
+    applied = catalog.query(
+        "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY 1", (MIGRATIONS.name,)
+    )
+    unknown = [str(name) for (name,) in applied if name != "0001-first"]
+    if unknown:
+        raise UnknownVersion(f"catalog {catalog.path}", ", ".join(unknown), "0001-first")

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from zipfs.errors import ManifestDamaged, NoSpace
+from zipfs.errors import CatalogDamaged, ManifestDamaged, NoSpace, ZipfsError
 from zipfs.store import faults, record
-from zipfs.store.catalog import Catalog, Position, translated
+from zipfs.store.catalog import BUSY_TIMEOUT_S, Catalog, Position, translated
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory
 from zipfs.store.record import Changes
@@ -35,6 +36,8 @@ from zipfs.store.rows import (
 
 log = logging.getLogger(__name__)
 
+_CHECKPOINT_WAIT_MS = 500
+
 
 class Transaction:
     """Rows to write and drop. Valid inside the block of `transaction` only."""
@@ -52,9 +55,7 @@ class Transaction:
     # Tree
 
     def new_inode_id(self) -> InodeId:
-        row = self.catalog.row("UPDATE counters SET next = next + 1 WHERE name = 'inode' RETURNING next - 1")
-        assert row is not None
-        return InodeId(row[0])
+        return InodeId(self.catalog.next_id("inode"))
 
     def put_inode(self, inode: Inode) -> None:
         """Insert or replace, leaving extents and xattrs as they are."""
@@ -137,7 +138,9 @@ class Transaction:
     # Packs
 
     def add_pack(self, name: PackName, nbytes: int, blobs: Iterable[Blob]) -> None:
-        """Register a pack that is durably on disk. A blob that is known already moves to it."""
+        """Register a pack that is durably on disk. A blob that is known already moves to it. Raises CatalogDamaged if
+        one of its ids is that of another blob.
+        """
         self._execute("INSERT OR IGNORE INTO packs (name, nbytes) VALUES (?, ?)", (name, nbytes))
         row = self.catalog.row("SELECT id FROM packs WHERE name = ?", (name,))
         assert row is not None
@@ -145,10 +148,11 @@ class Transaction:
         # Blobs that are coded alone go first: the others may name them as their base.
         for blob in sorted(blobs, key=lambda blob: blob.base is not None):
             last = max(last, blob.id)
-            self._execute(
+            written = self.catalog.query(
                 "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, pack_id, pack_offset,"
                 " stored_nbytes, frames) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                " pack_id = excluded.pack_id, pack_offset = excluded.pack_offset",
+                " pack_id = excluded.pack_id, pack_offset = excluded.pack_offset"
+                " WHERE nbytes = excluded.nbytes AND fingerprint = excluded.fingerprint RETURNING id",
                 (
                     blob.id,
                     blob.nbytes,
@@ -163,14 +167,28 @@ class Transaction:
                     blob.frames.astype("<u4").tobytes(),
                 ),
             )
+            if not written:
+                raise CatalogDamaged(f"blob {blob.id} of pack {name.hex()} is another one than that of the catalog")
         self._execute("UPDATE counters SET next = max(next, ?) WHERE name = 'blob'", (last + 1,))
         self.changes.packs[name] = True
 
     def drop_pack(self, name: PackName) -> None:
-        """Forget a pack and whatever blobs are still listed in it."""
+        """Forget a pack and whatever blobs are still listed in it, with those coded against them that no file needs."""
+        self._execute(
+            "DELETE FROM blobs WHERE base_id IN (SELECT id FROM blobs WHERE pack_id ="
+            " (SELECT id FROM packs WHERE name = ?)) AND id NOT IN (SELECT blob_id FROM extents)",
+            (name,),
+        )
         self._execute("DELETE FROM blobs WHERE pack_id = (SELECT id FROM packs WHERE name = ?)", (name,))
         self._execute("DELETE FROM packs WHERE name = ?", (name,))
         self.changes.packs[name] = False
+
+    def drop_undecodable(self) -> None:
+        """Forget blobs whose base is gone and that no file needs: an index may list some that were collected."""
+        self._execute(
+            "DELETE FROM blobs WHERE base_id IS NOT NULL AND base_id NOT IN (SELECT id FROM blobs)"
+            " AND id NOT IN (SELECT blob_id FROM extents)"
+        )
 
     def put_sketch(self, blob_id: BlobId, sketch: bytes) -> None:
         self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
@@ -246,23 +264,47 @@ def transaction(
             if fault:
                 faults.point(f"{fault}.committed")
     except BaseException as error:
-        if db.in_transaction:
-            if logged_at is not None:
-                manifests.truncate(logged_at.segment, logged_at.offset)
-            db.execute("ROLLBACK")
+        _roll_back(catalog, manifests, logged_at)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(catalog.path.parent, os.strerror(error.errno)) from error
         raise
+
+
+def _roll_back(catalog: Catalog, manifests: ManifestLog, logged_at: Position | None) -> None:
+    """Undo a transaction, and take its record out of the log if it was `logged_at` there.
+
+    On a full disk SQLite rolls back by itself, and lets go of the lock with it. Another process may then have applied
+    the record as if we had been killed: it stays in that case, and the change has taken place.
+    """
+    db = catalog.db
+    try:
+        alone = db.in_transaction
+        if logged_at is not None:
+            if not alone:
+                db.execute("BEGIN IMMEDIATE")
+            if alone or catalog.position() == logged_at:
+                manifests.truncate(logged_at.segment, logged_at.offset)
+    except (OSError, sqlite3.Error, ZipfsError) as error:
+        log.error("a record of a change that failed stays in the manifest log: %s", error)
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
 
 
 def redo(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> Position:
     """Bring log and catalog to the same point; called inside a write transaction.
 
     Records beyond the catalog's position are applied; a record cut short at the end was never acknowledged and is cut
-    off. A log that is shorter than the catalog remembers (its unsynced end was lost in a power cut) is replaced by a
-    snapshot.
+    off. A log that is shorter than the catalog remembers (its unsynced end was lost in a power cut), or is missing, is
+    replaced by a snapshot. Raises CatalogDamaged where the catalog's position is not between two records, or its
+    segment is missing and another one is there: the catalog is the older one then, and must not be believed.
     """
     position = catalog.position()
+    others = [] if manifests.path_of(position.segment).exists() else manifests.segments()
+    if others:
+        raise CatalogDamaged(
+            f"it follows segment {position.segment} of the manifest log, but that on disk is {others[-1]}"
+        )
     nbytes = manifests.nbytes(position.segment)
     if nbytes == position.offset:
         return position
@@ -276,9 +318,27 @@ def redo(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> Posi
             position = Position(position.segment, entry.end, entry.seq)
     except ManifestDamaged as error:
         log.warning("cut off an unfinished record: %s", error)
+        if not _ends_record(manifests, catalog.position()):
+            return _start_over(catalog, manifests, position)
         manifests.truncate(position.segment, position.offset)
+    txn.drop_undecodable()
     txn.set_position(position)
     return position
+
+
+def _ends_record(manifests: ManifestLog, position: Position) -> bool:
+    """Whether the log has a record that ends at a position; False if it cannot be read as far as that. Raises
+    CatalogDamaged if a record ends elsewhere.
+    """
+    try:
+        for entry in manifests.read(position.segment, 0):
+            if entry.end >= position.offset:
+                if (entry.end, entry.seq) == (position.offset, position.seq):
+                    return True
+                raise CatalogDamaged(f"position {position} is not one of the manifest log")
+    except ManifestDamaged as error:
+        log.warning("%s", error)
+    return False
 
 
 def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
@@ -304,7 +364,7 @@ def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
 
 def _start_over(catalog: Catalog, manifests: ManifestLog, position: Position) -> Position:
     """Continue in a new segment that begins with a snapshot of the catalog."""
-    segment = max(position.segment, position.seq) + 1
+    segment = max(position.segment, position.seq, *manifests.segments()) + 1
     nbytes = manifests.create(segment, snapshot_records(catalog, position.seq))
     position = Position(segment, nbytes, position.seq)
     Transaction(catalog).set_position(position)
@@ -316,4 +376,10 @@ def compact(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> N
     with transaction(catalog, manifests, packs):
         _start_over(catalog, manifests, catalog.position())
     faults.point("gc.snapshot-committed")
-    manifests.drop_except(catalog.position().segment)
+    # The old segment may go only when a power cut cannot take the catalog back to it. Where readers keep that from
+    # being made sure, it stays until the next time: waiting for them would hold up every writer.
+    catalog.query(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
+    busy, _, _ = catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+    catalog.query(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+    if not busy:
+        manifests.drop_except(catalog.position().segment)

@@ -11,13 +11,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from zipfs.errors import AlreadyExists, InvalidMove, IsADirectory, NotADirectory, NotEmpty, NotFound
+from zipfs.errors import (
+    AlreadyExists,
+    InvalidMove,
+    IsADirectory,
+    NameTooLong,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    PathError,
+)
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.transaction import Transaction
 
 RESERVED_AT_ROOT = (b"ingest", b".zipfs")
 """Names at the top of a mount that it uses itself."""
+
+
+NAME_NBYTES_AT_MOST = 255
 
 
 def now_ns() -> int:
@@ -55,10 +67,18 @@ def path_of(catalog: Catalog, inode_id: InodeId) -> bytes:
     """Path of a directory below its root, without a leading slash; b"" for a root itself."""
     parts: list[bytes] = []
     while inode_id not in (ROOT, INGEST_ROOT):
-        (entry,) = catalog.entries_of(inode_id)
+        entry = parent_entry(catalog, inode_id)
         parts.append(entry.name)
         inode_id = entry.parent_id
     return b"/".join(reversed(parts))
+
+
+def parent_entry(catalog: Catalog, directory: InodeId) -> Entry:
+    """The one name of a directory that is no root. Raises NotFound."""
+    entries = catalog.entries_of(directory)
+    if not entries:
+        raise NotFound(f"inode {directory}")
+    return entries[0]
 
 
 def served_path(catalog: Catalog, inode_id: InodeId) -> bytes:
@@ -93,6 +113,11 @@ def new_inode(
     return inode
 
 
+def check_name(name: bytes) -> None:
+    if len(name) > NAME_NBYTES_AT_MOST:
+        raise NameTooLong(name)
+
+
 def touch_directory(txn: Transaction, inode_id: InodeId) -> None:
     """What a directory holds has changed."""
     now = now_ns()
@@ -101,6 +126,7 @@ def touch_directory(txn: Transaction, inode_id: InodeId) -> None:
 
 def link(txn: Transaction, parent_id: InodeId, name: bytes, inode: Inode, area: Area) -> None:
     """Give an inode a name that is not taken yet."""
+    check_name(name)
     if not txn.catalog.inode(parent_id).is_directory:
         raise NotADirectory(name)
     if txn.catalog.entry(parent_id, name) is not None:
@@ -141,18 +167,57 @@ def rmdir(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
     touch_directory(txn, parent_id)
 
 
+def forget_echoes(txn: Transaction, start: Inode, path: bytes) -> None:
+    """Drop what `ingest/` still shows of a served file at `path`, or of a directory with all that is below it.
+
+    To be called when they are removed or moved: an echo would let a second copy of the same files be skipped.
+    """
+    for at, inode in reversed(list(walk(txn.catalog, start, path))):
+        if inode.is_directory:
+            forget_echo_of_directory(txn, at)
+            continue
+        for entry in txn.catalog.entries_of(inode.id):
+            if entry.area is Area.ECHO:
+                txn.drop_entry(entry.parent_id, entry.name)
+
+
+def forget_echo_of_directory(txn: Transaction, path: bytes) -> None:
+    """The same for a directory alone, once nothing is left in its echo."""
+    try:
+        echo = resolve(txn.catalog, path, INGEST_ROOT)
+    except PathError:
+        return
+    if echo.is_directory and echo.id != INGEST_ROOT and txn.catalog.is_empty(echo.id):
+        entry = parent_entry(txn.catalog, echo.id)
+        if entry.area is Area.ECHO:
+            rmdir(txn, entry.parent_id, entry.name)
+
+
+def forget_echoes_of_name(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
+    """The same for whatever a name of the served tree stands for."""
+    entry = require(txn.catalog, parent_id, name)
+    forget_echoes(txn, txn.catalog.inode(entry.inode_id), path_of(txn.catalog, parent_id) + b"/" + name)
+
+
 def remove_tree(txn: Transaction, parent_id: InodeId, name: bytes) -> list[Inode]:
     """Remove a name and everything below it; returns the inodes that are gone."""
-    entry = require(txn.catalog, parent_id, name)
-    inode = txn.catalog.inode(entry.inode_id)
     gone: list[Inode] = []
-    if inode.is_directory:
-        for child, _ in txn.catalog.children(inode.id):
-            gone += remove_tree(txn, inode.id, child.name)
-        rmdir(txn, parent_id, name)
-        return [*gone, inode]
-    last = unlink(txn, parent_id, name)
-    return [last] if last is not None else []
+    pending = [(parent_id, name)]
+    while pending:
+        parent_id, name = pending[-1]
+        inode = txn.catalog.inode(require(txn.catalog, parent_id, name).inode_id)
+        children = txn.catalog.children(inode.id) if inode.is_directory else []
+        if children:
+            pending += [(inode.id, child.name) for child, _ in children]
+            continue
+        if inode.is_directory:
+            rmdir(txn, parent_id, name)
+            gone.append(inode)
+        else:
+            last = unlink(txn, parent_id, name)
+            gone += [last] if last is not None else []
+        pending.pop()
+    return gone
 
 
 def rename(
@@ -162,6 +227,7 @@ def rename(
 
     `area` is what the moved entry becomes; by default it stays what it was.
     """
+    check_name(new_name)
     entry = require(txn.catalog, parent_id, name)
     inode = txn.catalog.inode(entry.inode_id)
     if new_parent_id == ROOT and new_name in RESERVED_AT_ROOT:
@@ -223,6 +289,6 @@ def _is_below(catalog: Catalog, inode_id: InodeId, ancestor: InodeId) -> bool:
     while inode_id != ancestor:
         if inode_id in (ROOT, INGEST_ROOT):
             return False
-        (entry,) = catalog.entries_of(inode_id)
+        entry = parent_entry(catalog, inode_id)
         inode_id = entry.parent_id
     return True

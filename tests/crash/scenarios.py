@@ -1,0 +1,140 @@
+"""What the killed processes of the crash tests do: `python -m tests.crash.scenarios SCENARIO STORE`.
+
+Each scenario does to a store that `prepare` has made what a user would do to it, and is killed at the fault point that
+the environment names.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.support.stores import (
+    collect_garbage,
+    compress,
+    copy_in,
+    import_path,
+    model,
+    noise,
+    put_file,
+    remove,
+    tuned,
+    weights,
+    write_tree,
+)
+from zipfs.ingest.queue import seal_everything
+from zipfs.store.store import Store, open_store
+
+Files = dict[bytes, bytes]
+
+BASE = weights(60_000)
+KEPT: Final[Files] = {
+    b"kept/base.safetensors": model(BASE),
+    b"kept/tuned.safetensors": model(tuned(BASE, 2)),
+    b"kept/config.json": b'{"a": 1}',
+}
+"""Stored before; every scenario leaves it alone."""
+REPLACED = {b"m/model.safetensors": model(tuned(BASE, 3)), b"m/notes": b"first"}
+"""Stored before, replaced by `NEW` in the scenarios that put something in."""
+NEW: Final[Files] = {
+    b"m/model.safetensors": model(tuned(BASE, 4)),
+    b"m/notes": b"second",
+    b"m/deep/blob": noise(200_000, 5),
+    b"m/empty": b"",
+}
+DROPPED: Final[Files] = {
+    b"old/dead": noise(100_000, 6),
+    b"old/sub/waiting": noise(70_000, 7),
+}
+"""Removed by `delete`; `waiting` lies in the spool."""
+GARBAGE: Final[Files] = {b"kept/x-dead": noise(300_000, 8), b"gone/whole-pack": noise(80_000, 9)}
+"""Removed before `collect`: the first leaves a sparse pack, the second one that nothing needs."""
+
+
+def prepare(path: Path) -> None:
+    """The store that every scenario begins with. `kept/config.json` shares a pack with what `gc` finds dead."""
+    scratch = path.parent / "prepare"
+    with open_store(path, create=True) as store:
+        import_path(store, write_tree(scratch / "one", {b"base.safetensors": KEPT[b"kept/base.safetensors"]}), b"kept")
+        put_file(store, scratch, b"kept/tuned.safetensors", KEPT[b"kept/tuned.safetensors"])
+        mixed = {b"config.json": KEPT[b"kept/config.json"], b"x-dead": GARBAGE[b"kept/x-dead"]}
+        import_path(store, write_tree(scratch / "two", mixed), b"kept")
+        for name, content in REPLACED.items():
+            put_file(store, scratch, name, content)
+        put_file(store, scratch, b"old/dead", DROPPED[b"old/dead"])
+        put_file(store, scratch, b"gone/whole-pack", GARBAGE[b"gone/whole-pack"])
+        copy_in(store, b"old/sub/waiting", DROPPED[b"old/sub/waiting"])
+        seal_everything(store)
+
+
+def _copied(store: Store) -> None:
+    """A copy into `ingest/` that has been closed: from here on it must never be lost."""
+    for name, content in NEW.items():
+        copy_in(store, name, content)
+
+
+def _seal(store: Store) -> None:
+    seal_everything(store)
+
+
+def _compress(store: Store) -> None:
+    compress(store)
+
+
+def _import(store: Store) -> None:
+    import_path(store, write_tree(store.path.parent / "source", {n[2:]: c for n, c in NEW.items()}), b"m")
+
+
+def _delete(store: Store) -> None:
+    remove(store, b"old")
+
+
+def _garbage(store: Store) -> None:
+    remove(store, b"kept/x-dead")
+    remove(store, b"gone")
+
+
+def _collect(store: Store) -> None:
+    collect_garbage(store)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`before` runs unharmed in the test, `act` in the process that is killed.
+
+    Afterwards each path of `before_files` or `after_files` has one of their contents (a path that only one of them has
+    may be missing); `safe` is what had been acknowledged, so that it must be found, served or still below `ingest/`.
+    """
+
+    act: Callable[[Store], None]
+    before: Callable[[Store], None]
+    before_files: Files
+    after_files: Files
+    safe: Files
+
+
+_UNTOUCHED: Final[Files] = {**KEPT, **DROPPED, **GARBAGE}
+_BEFORE: Final[Files] = {**_UNTOUCHED, **REPLACED}
+_AFTER: Final[Files] = {**_UNTOUCHED, **NEW}
+_COLLECTED: Final[Files] = {**KEPT, **DROPPED, **REPLACED}
+
+
+def _nothing(store: Store) -> None:
+    return
+
+
+SCENARIOS: Final = {
+    "seal": Scenario(_seal, _copied, _BEFORE, _AFTER, NEW),
+    "compress": Scenario(_compress, _copied, _BEFORE, _AFTER, NEW),
+    "import": Scenario(_import, _nothing, _BEFORE, _AFTER, {}),
+    "delete": Scenario(_delete, _nothing, _BEFORE, {**KEPT, **REPLACED, **GARBAGE}, {}),
+    "collect": Scenario(_collect, _garbage, _COLLECTED, _COLLECTED, {}),
+}
+
+
+if __name__ == "__main__":
+    with open_store(Path(sys.argv[2])) as opened:
+        SCENARIOS[sys.argv[1]].act(opened)

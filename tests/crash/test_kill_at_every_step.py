@@ -1,0 +1,143 @@
+"""A process that is killed at any named step loses nothing: what was there or had been acknowledged is still there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash.scenarios import KEPT, SCENARIOS, Scenario, prepare
+from tests.support.stores import (
+    all_problems,
+    collect_garbage,
+    compress,
+    contents,
+    problems,
+    put_file,
+    remove,
+    spooled,
+)
+from zipfs.errors import NotFound
+from zipfs.store.faults import POINTS
+from zipfs.store.store import open_store
+
+pytestmark = pytest.mark.crash
+
+ROOT = Path(__file__).parents[2]
+
+STEPS: list[tuple[str, str]] = [
+    *[("seal", point) for point in ("seal.begin", "seal.begin:2", "seal.logged", "seal.committed")],
+    *[
+        (scenario, f"ingest.{step}")
+        for scenario in ("compress", "import")
+        for step in (
+            "begin",
+            "pack-written",
+            "pack-synced",
+            "pack-verified",
+            "pack-renamed",
+            "logged",
+            "committed",
+        )
+    ],
+    ("compress", "seal.begin"),
+    ("compress", "seal.logged"),
+    ("compress", "seal.committed"),
+    ("compress", "ingest.spool-freed"),
+    ("compress", "ingest.spool-freed:3"),
+    *[("delete", f"delete.{step}") for step in ("logged", "committed", "spool-freed")],
+    *[
+        ("collect", f"gc.{step}")
+        for step in (
+            *("begin", "pack-synced", "pack-renamed", "logged", "logged:2", "committed"),
+            *("committed:2", "pack-dropped", "pack-dropped:2", "pack-unlinked", "pack-unlinked:2"),
+            *("snapshot-synced", "snapshot-renamed", "snapshot-committed"),
+        )
+    ],
+]
+"""Scenario and fault point; `:n` stands for the n-th time that the point is reached."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prepared") / "store"
+    prepare(path)
+    return path
+
+
+@pytest.fixture
+def path(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "store"))
+
+
+def run(scenario: str, path: Path, fault: str = "") -> int:
+    command = [sys.executable, "-m", "tests.crash.scenarios", scenario, str(path)]
+    environment = {**os.environ, "ZIPFS_FAULT": fault}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=60).returncode
+
+
+def test_every_fault_point_is_tried() -> None:
+    assert {point.partition(":")[0] for _, point in STEPS} == set(POINTS)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_does_its_work_when_nothing_kills_it(name: str, path: Path) -> None:
+    scenario = SCENARIOS[name]
+    with open_store(path) as store:
+        scenario.before(store)
+    assert run(name, path) == 0
+    assert contents(path) == scenario.after_files
+    assert [problem for problem in all_problems(path) if not problem.harmless] == []
+
+
+@pytest.mark.parametrize(("name", "fault"), STEPS, ids=[f"{name}-{fault}" for name, fault in STEPS])
+def test_nothing_is_lost_and_work_goes_on(name: str, fault: str, path: Path, tmp_path: Path) -> None:
+    scenario = SCENARIOS[name]
+    with open_store(path) as store:
+        scenario.before(store)
+    assert run(name, path, fault) == -signal.SIGKILL
+
+    _assert_old_or_new(scenario, path)  # as a reader finds it that changes nothing
+    with open_store(path) as store:
+        _assert_old_or_new(scenario, path)
+        below_ingest = spooled(store)
+        served = contents(path)
+        for file, content in scenario.safe.items():
+            assert content in (served.get(file), below_ingest.get(file)), file
+        assert problems(store) == []
+
+        compress(store)
+        served = contents(path)
+        for file, content in scenario.safe.items():
+            assert served[file] == content, file
+
+    # The next process does the same once more, to the end.
+    if name == "delete":
+        with open_store(path) as store, contextlib.suppress(NotFound):
+            remove(store, b"old")
+    else:
+        assert run(name, path) == 0
+    with open_store(path) as store:
+        compress(store)
+        collect_garbage(store)
+        put_file(store, tmp_path / "more", b"more/file", b"still takes files")
+        assert problems(store) == []
+    after = contents(path)
+    assert after.pop(b"more/file") == b"still takes files"
+    assert after == scenario.after_files
+    assert [problem for problem in all_problems(path) if problem.part != "spool"] == []
+
+
+def _assert_old_or_new(scenario: Scenario, path: Path) -> None:
+    found = contents(path)
+    for file in {*scenario.before_files, *scenario.after_files}:
+        allowed = [files.get(file) for files in (scenario.before_files, scenario.after_files)]
+        assert found.get(file) in allowed, file
+    for file, content in KEPT.items():
+        assert found[file] == content, file

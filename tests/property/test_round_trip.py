@@ -1,0 +1,174 @@
+"""Whatever is stored comes back: any tensors, any files, any range of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.formats.hostile import BITS_OF_DTYPE, costly_headers, hostile_files, valid_files
+from tests.support.stores import (
+    Tensor,
+    collect_garbage,
+    contents,
+    import_path,
+    noise,
+    problems,
+    put_file,
+    tensor_file,
+    write_tree,
+)
+from zipfs.codec import FRAME_NBYTES
+from zipfs.serve import open_content
+from zipfs.serve.plan import plan_range
+from zipfs.store import tree
+from zipfs.store.rows import BlobId, Extent
+from zipfs.store.store import Store, open_store
+
+
+@contextmanager
+def fresh() -> Iterator[tuple[Store, Path]]:
+    """A new store and a directory for files of the host."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        with open_store(root / "store", create=True) as store:
+            yield store, root
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> Tensor:
+    """Any type and size, some empty, many like one another: shapes and seeds are drawn from a few."""
+    dtype = draw(st.sampled_from(sorted(BITS_OF_DTYPE)))
+    items = draw(st.sampled_from([0, 1, 2, 3, 5, 7, 64, 1000, 3001]))
+    step = 8 // np.gcd(8, BITS_OF_DTYPE[dtype] % 8 or 8)
+    items *= int(step)
+    nbytes = items * BITS_OF_DTYPE[dtype] // 8
+    base = np.random.default_rng(draw(st.integers(0, 2))).integers(0, 60, nbytes, np.uint8)
+    change = draw(st.integers(0, 3))
+    if change:
+        rng = np.random.default_rng(change)
+        base = base ^ (rng.random(nbytes) < 0.05).view(np.uint8)
+    shape = draw(st.sampled_from([[items], [1, items], [items, 1]]))
+    return dtype, shape, base.tobytes()
+
+
+model_files = st.lists(tensors(), max_size=6).map(
+    lambda many: tensor_file({f"t{number}": tensor for number, tensor in enumerate(many)})
+)
+plain_files = st.one_of(
+    st.just(b""),
+    st.binary(min_size=1, max_size=1),
+    st.binary(max_size=200),
+    st.integers(0, 3).map(lambda seed: noise(5000, seed)),
+    st.integers(1, 3).map(lambda times: b"the same again " * 300 * times),
+)
+names = st.binary(min_size=1, max_size=12).filter(
+    lambda name: not set(name) & set(b"/\0~") and not name.startswith(b".") and b"." not in name
+)
+
+
+@given(st.dictionaries(names, model_files | plain_files, max_size=5))
+def test_any_mix_of_files_comes_back(files: dict[bytes, bytes]) -> None:
+    with fresh() as (store, root):
+        import_path(store, write_tree(root / "source", files), b"m")
+        expected = {b"m/" + name: content for name, content in files.items()}
+        assert contents(store.path) == expected
+        assert problems(store) == []
+        collect_garbage(store)
+        assert contents(store.path) == expected
+
+
+def test_hostile_files_come_back() -> None:
+    """None is refused, none is altered, whatever its header claims; also when they are stored twice."""
+    files = {name.encode(): content for source in (hostile_files(), valid_files()) for name, content in source}
+    files |= {b"costly-" + name.encode(): content for name, content in costly_headers(100_000)}
+    with fresh() as (store, root):
+        source = write_tree(root / "source", files)
+        for top in (b"m", b"again"):
+            listener = import_path(store, source, top)
+            assert listener.failures == []
+        found = contents(store.path)
+        for name, content in files.items():
+            assert found[b"m/" + name] == content, name
+            assert found[b"again/" + name] == content, name
+        assert len(found) == 2 * len(files)
+        assert problems(store) == []
+
+
+LARGE = {
+    "opaque": noise(2 * FRAME_NBYTES + 12_345, 1),
+    "model": tensor_file(
+        {
+            "a": ("F32", [FRAME_NBYTES // 4 + 3], noise(FRAME_NBYTES + 12, 2)),
+            "e": ("F32", [0], b""),
+            "b": ("U8", [7], b"1234567"),
+            "c": ("BF16", [FRAME_NBYTES // 2], noise(FRAME_NBYTES, 3)),
+        }
+    ),
+    "empty": b"",
+    "byte": b"x",
+}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    root = tmp_path_factory.mktemp("large")
+    with open_store(root / "store", create=True, cache_nbytes=3 * FRAME_NBYTES) as store:
+        for name, content in LARGE.items():
+            put_file(store, root, name.encode(), content)
+        yield store
+
+
+NEAR_BORDERS = st.integers(0, 3).flatmap(lambda n: st.integers(n * FRAME_NBYTES - 300, n * FRAME_NBYTES + 300))
+OFFSETS = st.integers(0, 4 * FRAME_NBYTES) | NEAR_BORDERS.map(lambda offset: max(0, offset))
+LENGTHS = st.integers(0, 600) | st.integers(0, 3 * FRAME_NBYTES) | st.just(1 << 40)
+
+
+@settings(max_examples=200)
+@given(name=st.sampled_from(sorted(LARGE)), ranges=st.lists(st.tuples(OFFSETS, LENGTHS), min_size=1, max_size=4))
+def test_any_range_is_the_slice_of_the_file(large: Store, name: str, ranges: list[tuple[int, int]]) -> None:
+    content = open_content(large, tree.resolve(large.catalog, name.encode()))
+    assert content.nbytes == len(LARGE[name])
+    for offset, nbytes in ranges:
+        expected = LARGE[name][offset : offset + nbytes]
+        cached = content.read_cached(offset, nbytes)
+        assert cached is None or bytes(cached) == expected
+        assert bytes(content.read(offset, nbytes)) == expected
+        if nbytes <= 2 * FRAME_NBYTES:
+            again = content.read_cached(offset, nbytes)
+            assert again is not None
+            assert bytes(again) == expected
+    content.close()
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[Extent, ...]:
+    extents, offset = [], 0
+    for number in range(draw(st.integers(0, 5))):
+        nbytes = draw(st.integers(1, 5) | st.integers(FRAME_NBYTES - 2, 2 * FRAME_NBYTES + 2))
+        start = draw(st.sampled_from([0, 1, FRAME_NBYTES - 1, FRAME_NBYTES, 3 * FRAME_NBYTES + 17]))
+        extents.append(Extent(offset, nbytes, BlobId(number % 3 + 1), start))
+        offset += nbytes
+    return tuple(extents)
+
+
+@given(layouts(), st.integers(0, 8 * FRAME_NBYTES), st.integers(0, 8 * FRAME_NBYTES))
+def test_the_pieces_of_a_range_are_exactly_its_bytes(extents: tuple[Extent, ...], offset: int, nbytes: int) -> None:
+    end = min(offset + nbytes, extents[-1].offset + extents[-1].nbytes if extents else 0)
+    pieces = plan_range(extents, offset, nbytes)
+    assert sum(piece.nbytes for piece in pieces) == max(0, end - offset)
+    at = offset
+    for piece in pieces:
+        assert piece.nbytes > 0
+        assert 0 <= piece.start < piece.start + piece.nbytes <= FRAME_NBYTES
+        extent = next(extent for extent in extents if extent.offset <= at < extent.offset + extent.nbytes)
+        assert piece.blob_id == extent.blob_id
+        assert piece.index * FRAME_NBYTES + piece.start == extent.blob_offset + at - extent.offset
+        assert at + piece.nbytes <= extent.offset + extent.nbytes
+        at += piece.nbytes

@@ -1,0 +1,266 @@
+"""Small stores for tests: content to put into them, and ways to look at what became of it.
+
+Everything goes through the doors that the product itself uses, with no mount.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tests.formats.hostile import container, entry
+from zipfs.errors import ZipfsError
+from zipfs.ingest import door
+from zipfs.ingest.importing import Import, find, put_directories
+from zipfs.ingest.pipeline import Pipeline
+from zipfs.ingest.queue import drain, seal_everything
+from zipfs.ingest.spool import Spool
+from zipfs.serve import Library, open_content
+from zipfs.store import removal, tree
+from zipfs.store.check import Problem, check
+from zipfs.store.gc import Collected, collect
+from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Inode, InodeId, Kind, State
+from zipfs.store.store import Store, open_store
+
+Tensor = tuple[str, Sequence[int], bytes]
+"""dtype, shape, raw bytes."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """A Progress that remembers what it was told."""
+
+    waited: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def waiting(self, why: str) -> None:
+        self.waited.append(why)
+
+    def began(self, shown: str, nbytes: int) -> None:
+        return
+
+    def advanced(self, nbytes: int) -> None:
+        return
+
+    def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None:
+        self.files.append(shown)
+
+    def failed(self, shown: str, message: str) -> None:
+        self.failures.append(message)
+
+
+# Content
+
+
+def noise(nbytes: int, seed: int = 0) -> bytes:
+    """Bytes that no codec makes smaller."""
+    return np.random.default_rng(seed).bytes(nbytes)
+
+
+def weights(items: int, seed: int = 0) -> bytes:
+    """BF16 items as a model has them."""
+    values = np.random.default_rng(seed).normal(0, 0.05, items).astype("<f4")
+    return (values.view("<u4") >> 16).astype("<u2").tobytes()
+
+
+def tuned(base: bytes, seed: int = 1) -> bytes:
+    """BF16 items that differ from `base` in their last bits."""
+    items = np.frombuffer(base, "<u2")
+    change = np.random.default_rng(seed).integers(0, 3, items.size, dtype="<u2")
+    return (items ^ change).tobytes()
+
+
+def tensor_file(tensors: Mapping[str, Tensor], pad: int = 0) -> bytes:
+    """A safetensors file; `pad` spaces make its header longer."""
+    header: dict[str, object] = {}
+    data = b""
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = entry(dtype, shape, len(data), len(data) + len(raw))
+        data += raw
+    return container(json.dumps(header) + " " * pad, data)
+
+
+def model(raw: bytes, name: str = "w") -> bytes:
+    """A safetensors file of one BF16 tensor."""
+    return tensor_file({name: ("BF16", [len(raw) // 2], raw)})
+
+
+def write_tree(root: Path, files: Mapping[bytes, bytes]) -> Path:
+    """Files on the host, with the directories that they need."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = root / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+# Putting it in
+
+
+def run(store: Store, found: Import, listener: Listener | None = None) -> Listener:
+    """Store what was found, as `zipfs ingest` does."""
+    listener = listener or Listener()
+    pipeline = Pipeline(store, listener)
+    try:
+        pipeline.run(found.sources)
+        put_directories(store, found)
+    finally:
+        pipeline.close()
+    return listener
+
+
+def import_path(store: Store, path: Path, served: bytes, listener: Listener | None = None) -> Listener:
+    """`zipfs ingest STORE PATH --as SERVED`."""
+    return run(store, find(store, path, served), listener)
+
+
+def put_file(store: Store, scratch: Path, served: bytes, content: bytes) -> Listener:
+    """Store one file; `scratch` is a directory for the host's copy of it."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    path = scratch / "content"
+    path.write_bytes(content)
+    try:
+        return import_path(store, path, served)
+    finally:
+        path.unlink()
+
+
+def ingest_directory(store: Store, path: bytes) -> InodeId:
+    """The directory `path` below `ingest/`, made where it is missing."""
+    parent = INGEST_ROOT
+    for name in tree.components(path):
+        with store.transaction() as txn:
+            found = txn.catalog.entry(parent, name)
+            if found is None:
+                inode = door.create(txn, parent, name, Kind.DIRECTORY, 0o755, 0, 0)
+                parent = inode.id
+            else:
+                parent = found.inode_id
+    return parent
+
+
+def copy_in(store: Store, served: bytes, content: bytes, *, durable: bool = False) -> Inode:
+    """What a `cp` to `ingest/SERVED` does through a mount: a pending file, not sealed."""
+    parent = ingest_directory(store, os.path.dirname(served))
+    name = os.path.basename(served)
+    spool = Spool(store, 0)
+    existing = store.catalog.entry(parent, name)
+    if existing is not None:
+        inode = store.catalog.inode(existing.inode_id)
+        if inode.state is not State.OPEN:
+            fresh = store.reserve_inode_id()
+            with store.transaction() as txn:
+                superseding = door.supersede(txn, inode, fresh)
+            assert superseding is not None
+            inode = superseding
+    else:
+        with store.transaction() as txn:
+            inode = door.create(txn, parent, name, Kind.FILE, 0o644, 0, 0)
+    spool.truncate(inode.id, 0)
+    if content:
+        spool.write(inode.id, 0, content)
+    if durable:
+        spool.sync(inode.id)
+        store.sync()
+    return inode
+
+
+def compress(store: Store) -> Listener:
+    """Seal what is pending and compress what is sealed."""
+    seal_everything(store)
+    listener = Listener()
+    pipeline = Pipeline(store, listener)
+    try:
+        drain(store, pipeline)
+    finally:
+        pipeline.close()
+    return listener
+
+
+def remove(store: Store, path: bytes) -> None:
+    removal.remove(store, path)
+
+
+def collect_garbage(store: Store) -> Collected:
+    with store.lock("pack").held("", waiting=None):
+        return collect(store)
+
+
+# Looking at it
+
+
+def contents(path: Path) -> dict[bytes, bytes]:
+    """Every served file of the store at `path`, read by a library that has nothing cached."""
+    with Library(path) as library:
+        nodes = list(library.walk(library.node("")))
+        return {node.path: library.read(node.path) for node in nodes if node.inode.kind is Kind.FILE}
+
+
+def spooled(store: Store) -> dict[bytes, bytes]:
+    """Every file below `ingest/`, at the path where it is to be served."""
+    found = {}
+    for path, inode in tree.walk(store.catalog, store.catalog.inode(INGEST_ROOT)):
+        if inode.state is State.OPEN and not store.spool_path(inode.id).exists():
+            found[path] = b""  # nothing was written yet
+        elif inode.kind is Kind.FILE:
+            content = open_content(store, inode)
+            found[path] = bytes(content.read(0, content.nbytes))
+            content.close()
+    return found
+
+
+def served_inode(store: Store, path: bytes) -> Inode:
+    return tree.resolve(store.catalog, path, ROOT)
+
+
+def problems(store: Store) -> list[Problem]:
+    """What a full check finds, but for what a kill leaves over."""
+    return [problem for problem in check(store, read_data=True) if not problem.harmless]
+
+
+def all_problems(path: Path) -> list[Problem]:
+    """What `fsck --read-data` finds, leftovers included, as a reader that changes nothing."""
+    with open_store(path, read_only=True) as store:
+        return list(check(store, read_data=True))
+
+
+def outcome(library: Library, path: bytes) -> bytes | ZipfsError:
+    """The content of a file, or why it cannot be read; any other exception is a bug."""
+    try:
+        return library.read(path)
+    except ZipfsError as error:
+        return error
+
+
+def pending_names(store: Store) -> set[tuple[bytes, Area]]:
+    """Path and area of every entry below `ingest/` that is no directory."""
+    found = set()
+    pending: list[tuple[bytes, InodeId]] = [(b"", INGEST_ROOT)]
+    while pending:
+        prefix, directory = pending.pop()
+        for item, inode in store.catalog.children(directory):
+            path = prefix + b"/" + item.name if prefix else item.name
+            if inode.is_directory:
+                pending.append((path, inode.id))
+            else:
+                found.add((path, item.area))
+    return found
+
+
+def base_of(store: Store, path: bytes) -> list[int | None]:
+    """For each extent of a file the id of its blob's base."""
+    extents = store.catalog.extents(served_inode(store, path))
+    bases = (store.catalog.blob(extent.blob_id).base for extent in extents)
+    return [None if base is None else int(base.blob_id) for base in bases]
+
+
+def blob_ids(store: Store, path: bytes) -> list[int]:
+    """For each extent of a file the id of its blob."""
+    return [int(extent.blob_id) for extent in store.catalog.extents(served_inode(store, path))]

@@ -1,0 +1,252 @@
+"""What the kernel asks without changing anything: names, attributes, contents.
+
+Handlers run on the event loop. Look-ups are answered there from the catalog, reads from memory where possible and from
+a thread otherwise. A read-only mount needs no more than this; the kernel refuses all else in one by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, InodeT, ModeT, RequestContext
+
+from zipfs.errors import NotADirectory, NotFound, ReadOnly
+from zipfs.mount import xattrs
+from zipfs.mount.attributes import describe
+from zipfs.mount.errors import guarded
+from zipfs.mount.handles import FileHandle, Handles, Listing
+from zipfs.mount.numbers import VIRTUAL_DIRECTORY, Place, place
+from zipfs.mount.virtual import FILES, NAME, Virtual
+from zipfs.serve import open_content
+from zipfs.store import tree
+from zipfs.store.rows import INGEST_ROOT, ROOT, Inode
+from zipfs.store.store import Store
+
+_READERS = 16
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+
+
+class Stale(NotFound):
+    """{0} is not there any more"""
+
+    # Another process has replaced what the kernel remembers under a name, and the kernel is being told just now.
+    # ESTALE makes it look the name up anew; ENOENT would tell a reader that the file has gone.
+    errno = errno.ESTALE
+
+
+class ReadingOperations(pyfuse3.Operations):
+    """The served tree. `store` belongs to the event loop."""
+
+    supports_dot_lookup = True
+    enable_writeback_cache = False
+    enable_acl = False
+
+    shows_ingest: ClassVar[bool] = False
+
+    def __init__(self, store: Store, virtual: Virtual) -> None:
+        super().__init__()
+        self.store = store
+        self.virtual = virtual
+        self.handles = Handles()
+        self.ready = trio.Event()
+        self._readers = trio.CapacityLimiter(_READERS)
+
+    def init(self) -> None:
+        self.ready.set()
+
+    # Names and attributes
+
+    def _inode(self, where: Place) -> Inode:
+        try:
+            return self.store.catalog.inode(where.inode_id)
+        except NotFound as error:
+            raise Stale(f"inode {where.inode_id}") from error
+
+    def _describe(self, where: Place) -> EntryAttributes:
+        return describe(self.store, where, self._inode(where))
+
+    @guarded
+    async def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        tree.check_name(name)
+        found = self._child(parent_inode, name)
+        if found is None:
+            if parent_inode != VIRTUAL_DIRECTORY:
+                self._inode(place(parent_inode))
+            raise FUSEError(errno.ENOENT)
+        return found
+
+    def _child(self, parent_inode: InodeT, name: bytes) -> EntryAttributes | None:
+        if parent_inode == VIRTUAL_DIRECTORY:
+            return self.virtual.attributes(FILES[name]) if name in FILES else None
+        parent = place(parent_inode)
+        if parent.inode_id == ROOT and name == NAME:
+            return self.virtual.attributes(VIRTUAL_DIRECTORY)
+        if name == b".":
+            return self._describe(parent)
+        if parent.inode_id == ROOT and name == b"ingest" and self.shows_ingest:
+            return self._describe(Place(INGEST_ROOT, True))
+        if name == b"..":
+            return self._describe(self._parent(parent))
+        entry = self.store.catalog.entry(parent.inode_id, name)
+        return None if entry is None else self._describe(parent.beside(entry.inode_id))
+
+    def _parent(self, where: Place) -> Place:
+        if where.inode_id in (ROOT, INGEST_ROOT):
+            return Place(ROOT, False)
+        entry = tree.parent_entry(self.store.catalog, where.inode_id)
+        return where.beside(entry.parent_id)
+
+    @guarded
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        if self.virtual.owns(inode):
+            return self.virtual.attributes(inode)
+        return self._getattr(place(inode))
+
+    def _getattr(self, where: Place) -> EntryAttributes:
+        try:
+            return self._describe(where)
+        except NotFound:
+            # Removed or replaced while open, here or by another process: answered as for any other file system.
+            for handle in self.handles.of_inode(where):
+                attributes = describe(self.store, where, handle.inode)
+                attributes.st_size = handle.content.nbytes
+                attributes.st_nlink = 0
+                return attributes
+            raise
+
+    @guarded
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
+        target = self._inode(place(inode)).target
+        if target is None:
+            raise FUSEError(errno.EINVAL)
+        return target
+
+    @guarded
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        if inode == VIRTUAL_DIRECTORY:
+            return self.handles.add(Listing(inode, list(FILES)))
+        where = place(inode)
+        if not self._inode(where).is_directory:
+            raise NotADirectory(f"inode {inode}")
+        names = [entry.name for entry, _ in self.store.catalog.children(where.inode_id)]
+        if where.inode_id == ROOT and self.shows_ingest:
+            names.insert(0, b"ingest")
+        return self.handles.add(Listing(inode, names))
+
+    @guarded
+    async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self.handles.listing(fh)
+        for at in range(start_id, len(listing.names)):
+            name = listing.names[at]
+            # As it is now: the kernel keeps these attributes, and the name with them. It changes nothing in the
+            # directory itself while it waits for this answer, and is told of the changes of others after it.
+            try:
+                attributes = self._child(listing.directory, name)
+            except NotFound:
+                continue
+            if attributes is None:
+                continue
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), attributes, at + 1):
+                break
+
+    @guarded
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self.handles.remove(fh)
+
+    @guarded
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        found = os.statvfs(self.store.path)
+        data = pyfuse3.StatvfsData()
+        for name in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail"):
+            setattr(data, name, getattr(found, name))
+        data.f_namemax = tree.NAME_NBYTES_AT_MOST
+        return data
+
+    @guarded
+    async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
+        return True  # the kernel checks modes itself (default_permissions)
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        """Nothing is kept per inode that the kernel knows."""
+
+    # Contents
+
+    @guarded
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        if self.virtual.owns(inode):
+            if flags & _WRITE_FLAGS:
+                raise FUSEError(errno.EROFS)
+            return FileInfo(fh=self.handles.add(self.virtual.content(inode)), direct_io=True)
+        return await self._open(place(inode), flags)
+
+    async def _open(self, where: Place, flags: int) -> FileInfo:
+        if flags & _WRITE_FLAGS:
+            raise ReadOnly(f"inode {where.inode_id}")
+        inode = self._inode(where)
+        handle = FileHandle(where, inode, open_content(self.store, inode), spooled=False, writing=False)
+        return FileInfo(fh=self.handles.add(handle), keep_cache=True)
+
+    @guarded
+    async def read(  # type: ignore[override]  # pyfuse3 takes any buffer, and copies no memoryview
+        self, fh: FileHandleT, off: int, size: int
+    ) -> bytes | memoryview:
+        handle = self.handles.file(fh)
+        if isinstance(handle, bytes):
+            return handle[off : off + size]
+        content = handle.content
+        found = content.read_cached(off, size)
+        if found is None:
+            found = await trio.to_thread.run_sync(content.read, off, size, limiter=self._readers)
+        return found
+
+    @guarded
+    async def flush(self, fh: FileHandleT) -> None:
+        return
+
+    @guarded
+    async def release(self, fh: FileHandleT) -> None:
+        handle = self.handles.remove(fh)
+        if isinstance(handle, FileHandle):
+            self._release(handle)
+
+    def _release(self, handle: FileHandle) -> None:
+        handle.content.close()
+
+    @guarded
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._sync(self.handles.file(fh))
+
+    async def _sync(self, handle: FileHandle | bytes) -> None:
+        """What is served is on the disk already."""
+
+    @guarded
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        return
+
+    # Extended attributes
+
+    @guarded
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
+        if self.virtual.owns(inode):
+            raise FUSEError(pyfuse3.ENOATTR)
+        where = place(inode)
+        if name.startswith(xattrs.PREFIX):
+            found = xattrs.computed(self.store, self._inode(where))
+        else:
+            found = self.store.catalog.xattrs(where.inode_id)
+        if name not in found:
+            raise FUSEError(pyfuse3.ENOATTR)
+        return found[name]
+
+    @guarded
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
+        if self.virtual.owns(inode):
+            return []
+        where = place(inode)
+        # The computed ones are not listed under ingest/: copies of a tree would try to set them.
+        return list(self.store.catalog.xattrs(where.inode_id))

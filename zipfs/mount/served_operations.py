@@ -1,0 +1,246 @@
+"""What changes the served tree: names, attributes, extended attributes; its content cannot be changed.
+
+Changes go through `Changes`. What happens below `ingest/` is in `IngestOperations`, the subclass that a mount uses.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, InodeT, ModeT, RequestContext
+
+from zipfs.errors import NoAttribute, ReadOnly
+from zipfs.mount import xattrs
+from zipfs.mount.changes import Changes
+from zipfs.mount.errors import guarded
+from zipfs.mount.handles import FileHandle
+from zipfs.mount.numbers import Place, place
+from zipfs.mount.reading_operations import ReadingOperations
+from zipfs.mount.virtual import Virtual
+from zipfs.store import tree
+from zipfs.store.removal import free_spool
+from zipfs.store.rows import ROOT, Area, Inode, Kind, State
+from zipfs.store.store import Store
+from zipfs.store.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class ServedOperations(ReadingOperations):
+    """The served tree of a mount that may change it."""
+
+    shows_ingest: ClassVar[bool] = True
+
+    def __init__(self, store: Store, changes: Changes, virtual: Virtual) -> None:
+        super().__init__(store, virtual)
+        self.changes = changes
+
+    def remember(self, gone: Inode | None) -> None:
+        """Keep an inode that is about to vanish, for whoever has it open. Call before the change."""
+        if gone is None:
+            return
+        for handle in self.handles.of_inode(Place(gone.id, False)):
+            handle.inode = gone
+
+    async def _sync(self, handle: FileHandle | bytes) -> None:
+        await self.changes.run(lambda store: store.sync())
+
+    @guarded
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await self.changes.run(lambda store: store.sync())
+
+    @guarded
+    async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        where = self._writable(inode)
+        if name.startswith(xattrs.PREFIX):
+            raise FUSEError(errno.EPERM)
+        if not name.startswith(b"user."):
+            # Capabilities, ACLs and labels mean nothing here, and kept without effect they would mislead.
+            raise FUSEError(errno.EOPNOTSUPP)
+        await self._change(lambda txn: txn.put_xattr(where.inode_id, name, value))
+
+    @guarded
+    async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        where = self._writable(inode)
+
+        def drop(txn: Transaction) -> None:
+            if name not in txn.catalog.xattrs(where.inode_id):
+                raise NoAttribute(f"inode {inode}", name)
+            txn.drop_xattr(where.inode_id, name)
+
+        await self._change(drop)
+
+    # Changes to the tree
+
+    def _writable(self, inode: InodeT) -> Place:
+        if self.virtual.owns(inode):
+            raise FUSEError(errno.EROFS)
+        return place(inode)
+
+    async def _change(self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, fault: str = "") -> T:
+        return await self.changes.make(work, kernel_knows=kernel_knows, fault=fault)
+
+    @guarded
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        where = self._writable(inode)
+        return await self._setattr(where, attr, fields, ctx)
+
+    async def _setattr(
+        self, where: Place, attr: EntryAttributes, fields: pyfuse3.SetattrFields, ctx: RequestContext
+    ) -> EntryAttributes:
+        if fields.update_size:
+            raise ReadOnly(f"inode {where.inode_id}")
+
+        def change(txn: Transaction) -> None:
+            txn.put_inode(with_attributes(txn.catalog.inode(where.inode_id), attr, fields))
+
+        await self._change(change)
+        return self._getattr(where)
+
+    @guarded
+    async def mkdir(self, parent_inode: InodeT, name: bytes, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
+        return await self._make(self._writable(parent_inode), name, Kind.DIRECTORY, mode, ctx)
+
+    @guarded
+    async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        return await self._make(self._writable(parent_inode), name, Kind.SYMLINK, 0o777, ctx, target)
+
+    @guarded
+    async def mknod(
+        self, parent_inode: InodeT, name: bytes, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        raise FUSEError(errno.EPERM)  # regular files come through create; there are no devices here
+
+    async def _make(
+        self, parent: Place, name: bytes, kind: Kind, mode: int, ctx: RequestContext, target: bytes | None = None
+    ) -> EntryAttributes:
+        def make(txn: Transaction) -> Inode:
+            inode = tree.new_inode(txn, kind, State.NONE, mode & ~ctx.umask, ctx.uid, ctx.gid, target)
+            tree.link(txn, parent.inode_id, name, inode, Area.SERVED)
+            return inode
+
+        inode = await self._change(make)
+        return self._describe(parent.beside(inode.id))
+
+    @guarded
+    async def create(
+        self, parent_inode: InodeT, name: bytes, mode: ModeT, flags: FlagT, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        return await self._create(self._writable(parent_inode), name, mode, ctx)
+
+    async def _create(
+        self, parent: Place, name: bytes, mode: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        raise ReadOnly(name)
+
+    @guarded
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        where, parent = self._writable(inode), self._writable(new_parent_inode)
+        if where.under_ingest != parent.under_ingest:
+            raise FUSEError(errno.EXDEV)
+        return await self._link(where, parent, new_name)
+
+    async def _link(self, where: Place, parent: Place, name: bytes) -> EntryAttributes:
+        await self._change(
+            lambda txn: tree.link(txn, parent.inode_id, name, txn.catalog.inode(where.inode_id), Area.SERVED)
+        )
+        return self._describe(where)
+
+    @guarded
+    async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        parent = self._writable(parent_inode)
+        self._remember_name(parent, name)
+
+        def drop(txn: Transaction) -> Inode | None:
+            self._forget_echoes(txn, parent, name)
+            return tree.unlink(txn, parent.inode_id, name)
+
+        gone = await self._change(drop, kernel_knows=parent.under_ingest, fault="delete")
+        self._gone(parent, [gone] if gone is not None else [])
+
+    def _remember_name(self, parent: Place, name: bytes) -> None:
+        entry = self.store.catalog.entry(parent.inode_id, name)
+        if entry is not None:
+            self.remember(self.store.catalog.inode(entry.inode_id))
+
+    def _forget_echoes(self, txn: Transaction, parent: Place, name: bytes) -> None:
+        """The kernel knows nothing of these: a change that may include them is told to it like one of others."""
+        if not parent.under_ingest:
+            tree.forget_echoes_of_name(txn, parent.inode_id, name)
+
+    def _gone(self, parent: Place, gone: Sequence[Inode]) -> None:
+        free_spool(self.store, gone)
+
+    @guarded
+    async def rmdir(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        parent = self._writable(parent_inode)
+        if parent.inode_id == ROOT and name in tree.RESERVED_AT_ROOT:
+            raise FUSEError(errno.EBUSY)
+
+        def drop(txn: Transaction) -> None:
+            tree.rmdir(txn, parent.inode_id, name)
+            if not parent.under_ingest:
+                tree.forget_echo_of_directory(txn, tree.path_of(txn.catalog, parent.inode_id) + b"/" + name)
+
+        await self._change(drop, kernel_knows=parent.under_ingest)
+        self._gone(parent, [])
+
+    @guarded
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: bytes,
+        parent_inode_new: InodeT,
+        name_new: bytes,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> None:
+        old, new = self._writable(parent_inode_old), self._writable(parent_inode_new)
+        if old.under_ingest != new.under_ingest:
+            raise FUSEError(errno.EXDEV)
+        if old.inode_id == ROOT and name_old in tree.RESERVED_AT_ROOT:
+            raise FUSEError(errno.EBUSY)
+        self._remember_name(new, name_new)
+        await self._rename(old, name_old, new, name_new, flags)
+
+    async def _rename(self, old: Place, name: bytes, new: Place, new_name: bytes, flags: int) -> None:
+        def move(txn: Transaction) -> Inode | None:
+            self._forget_echoes(txn, old, name)
+            if txn.catalog.entry(new.inode_id, new_name) is not None:
+                self._forget_echoes(txn, new, new_name)
+            if flags & pyfuse3.RENAME_EXCHANGE:
+                tree.exchange(txn, old.inode_id, name, new.inode_id, new_name)
+                return None
+            if flags & pyfuse3.RENAME_NOREPLACE and txn.catalog.entry(new.inode_id, new_name) is not None:
+                raise FUSEError(errno.EEXIST)
+            return tree.rename(txn, old.inode_id, name, new.inode_id, new_name)
+
+        gone = await self._change(move, kernel_knows=False)
+        self._gone(new, [gone] if gone is not None else [])
+
+
+def with_attributes(inode: Inode, attr: EntryAttributes, fields: pyfuse3.SetattrFields) -> Inode:
+    """The inode with those attributes that setattr(2) asks to change, except the size."""
+    changed: dict[str, Any] = {"ctime_ns": tree.now_ns()}
+    if fields.update_mode:
+        changed["mode"] = attr.st_mode & 0o7777
+    if fields.update_uid:
+        changed["uid"] = attr.st_uid
+    if fields.update_gid:
+        changed["gid"] = attr.st_gid
+    if fields.update_mtime:
+        changed["mtime_ns"] = attr.st_mtime_ns
+    return replace(inode, **changed)
