@@ -1,4 +1,4 @@
-"""Owns what the codec knows of safetensors dtypes: how wide an item is and whether its top bit is a sign.
+"""Owns what the codec knows of safetensors dtypes: how wide an item is, and which bits of it are what.
 
 Pure tables; any thread may call.  A name that is not in the table is coded as single bytes, never refused.
 """
@@ -61,12 +61,20 @@ _LAYOUTS: Final = {
     "I64": 10,
 }
 
-_FLOATS: Final = frozenset(name for name in _ITEM_NBYTES if name.startswith(("F", "BF", "C")))
+# How far the fields of an item are turned left before it is cut into planes, so that its exponent fills a byte.
+_TURNED: Final = {"BF16": 1, "F16": 1, "F32": 1, "C64": 1, "F64": 4}
 
-# Measured, all planes Huffman coded, bits per weight with and without the sign turned out of the top byte: BF16 10.61
-# against 10.68, F32 26.60 against 26.68.  F64 loses by it (its exponent has 11 bits).  The XOR with a base is never
-# turned: it loses at the noise of fine-tunes (BF16 at 3e-4: 4.53 against 4.40), though it gains at 1e-2 (9.53, 9.78).
-_ROTATED: Final = frozenset({"F16", "BF16", "F32", "C64"})
+_FIELDS: Final = {
+    "BF16": (8, 7),
+    "F16": (5, 10),
+    "F32": (8, 23),
+    "C64": (8, 23),
+    "F64": (11, 52),
+    "F8_E4M3": (4, 3),
+    "F8_E4M3FNUZ": (4, 3),
+    "F8_E5M2": (5, 2),
+    "F8_E5M2FNUZ": (5, 2),
+}
 
 
 def item_nbytes(dtype: str) -> int:
@@ -79,14 +87,14 @@ def layout_code(dtype: str) -> int:
     return _LAYOUTS.get(dtype, 0)
 
 
-def has_rotated_planes(dtype: str) -> bool:
-    """Whether items of `dtype`, coded alone, are turned left by a bit so that the sign leaves the top plane."""
-    return dtype in _ROTATED
+def turned_bits(dtype: str) -> int:
+    """How many bits items of `dtype` are turned left by when they are coded alone."""
+    return _TURNED.get(dtype, 0)
 
 
-def is_float(dtype: str) -> bool:
-    """Whether items of `dtype` are floats of any size, whose bytes are uneven but hardly ever repeat."""
-    return dtype in _FLOATS
+def float_fields(dtype: str) -> tuple[int, int]:
+    """Bits of exponent and mantissa below the sign; (0, 0) if items of `dtype` are no floats."""
+    return _FIELDS.get(dtype, (0, 0))
 
 
 def is_tensor(dtype: str) -> bool:
