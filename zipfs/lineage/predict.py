@@ -65,7 +65,10 @@ def predict_alone(mine: bytes, dtype: str) -> float:
     )
     items = samples.tensor_nbytes // item
     frame_items = min(items, FRAME_NBYTES // item)
-    return sum(_plane_bits(planes[:, plane], frame_items) for plane in range(item)) + 8.0 * HEADER_NBYTES / frame_items
+    bits: float = 8.0 * HEADER_NBYTES / frame_items
+    for plane in range(item):
+        bits += _plane_bits(planes[:, plane], frame_items)
+    return bits
 
 
 def _plane_bits(plane: NDArray[np.uint8], frame_items: int) -> float:
@@ -148,7 +151,8 @@ def _residual_bits(target: Words, bases: Words, width: int, dtype: str) -> Bits:
     of_one = np.count_nonzero(counts, axis=2) <= 1
     coded = np.where(of_one, 0.0, _N_LOG[of_context] - _N_G[counts].sum(axis=2)).sum(axis=1) / count
     below = np.maximum(classes - 1, 0).mean(axis=1)
-    return np.clip(np.maximum(coded, 0.0) + below, 0.0, float(width))
+    bits: Bits = np.clip(np.maximum(coded, 0.0) + below, 0.0, float(width))
+    return bits
 
 
 def _ordered(words: Words, sign: np.uint64) -> Words:
