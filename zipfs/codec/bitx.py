@@ -4,11 +4,10 @@ released meanwhile.
 
 from __future__ import annotations
 
-import numpy as np
-
 from zipfs.codec import _native
 from zipfs.codec.contract import Bytes, Codec
 from zipfs.codec.dtypes import layout_code
+from zipfs.codec.scratch import scratch
 from zipfs.errors import FrameDamaged
 
 
@@ -16,7 +15,7 @@ def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> by
     layout = layout_code(dtype)
     if base is None or not layout or limit_nbytes < 1:
         return None
-    out = np.empty(min(limit_nbytes - 1, raw.nbytes), np.uint8)
+    out = scratch(min(limit_nbytes - 1, raw.nbytes))
     used = _native.delta_encode(raw, base, layout, out)
     return None if used is None else out[:used].tobytes()
 

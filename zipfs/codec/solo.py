@@ -5,32 +5,15 @@ Encoding and decoding release the GIL.  The payload names its own layout, so tha
 
 from __future__ import annotations
 
-import threading
 from typing import Final
-
-import numpy as np
 
 from zipfs.codec._native import solo_decode, solo_encode
 from zipfs.codec.contract import Bytes, Codec
 from zipfs.codec.dtypes import layout_code
+from zipfs.codec.scratch import scratch
 from zipfs.errors import FrameDamaged
 
 _PROBE_NBYTES: Final = 1 << 16
-
-
-class _Scratch(threading.local):
-    """Memory that a thread keeps from frame to frame: fresh pages would cost a tenth of the time of encoding."""
-
-    def __init__(self) -> None:
-        self._area = np.empty(0, np.uint8)
-
-    def area(self, nbytes: int) -> Bytes:
-        if self._area.nbytes < nbytes:
-            self._area = np.empty(nbytes, np.uint8)
-        return self._area[:nbytes]
-
-
-_scratch = _Scratch()
 
 
 def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> bytes | None:
@@ -47,7 +30,7 @@ def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> by
 
 
 def _encode_below(raw: Bytes, layout: int, limit_nbytes: int) -> bytes | None:
-    out = _scratch.area(max(limit_nbytes - 1, 0))
+    out = scratch(max(limit_nbytes - 1, 0))
     nbytes = solo_encode(raw.data, layout, out.data)
     return None if nbytes is None else out[:nbytes].tobytes()
 

@@ -247,7 +247,9 @@ class Batch:
     def _comparing(self, new: _New) -> Callable[[int], bool]:
         def compare(index: int) -> bool:
             raw = new.source.read_exactly(new.offset + index * FRAME_NBYTES, new.open.blob.frame_nbytes(index))
-            return same_bytes(self._store.frames.decode(new.open, index), raw)
+            decoded = self._store.frames.decode(new.open, index)
+            self._store.frames.buffers.keep(decoded)
+            return same_bytes(decoded, raw)
 
         return compare
 

@@ -43,7 +43,7 @@ class StoredContent:
 
     def read(self, offset: int, nbytes: int) -> bytes | memoryview:
         pieces = plan_range(self._extents, offset, nbytes)
-        return _join([self._piece(piece) for piece in pieces])
+        return self._join([self._piece(piece) for piece in pieces])
 
     def read_cached(self, offset: int, nbytes: int) -> bytes | memoryview | None:
         parts = []
@@ -52,7 +52,18 @@ class StoredContent:
             if frame is None:
                 return None
             parts.append(frame[piece.start : piece.start + piece.nbytes])
-        return _join(parts)
+        return self._join(parts)
+
+    def _join(self, parts: list[memoryview]) -> bytes | memoryview:
+        if len(parts) == 1:
+            return parts[0]
+        out = self._frames.buffers.take(sum(map(len, parts)))
+        self._frames.buffers.keep(out)
+        at = 0
+        for part in parts:
+            out[at : at + len(part)] = part
+            at += len(part)
+        return out
 
     def _piece(self, piece: Piece) -> memoryview:
         frame = self._frames.frame(self._blobs[piece.blob_id], piece.index)
@@ -64,10 +75,6 @@ class StoredContent:
     def close(self) -> None:
         """Lets go of the packs."""
         self._blobs = {}
-
-
-def _join(parts: list[memoryview]) -> bytes | memoryview:
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class SpooledContent:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from zipfs.codec import FRAME_NBYTES, decode_frame
 from zipfs.errors import FrameDamaged, PackDamaged
+from zipfs.store.buffers import BufferPool
 from zipfs.store.packs import PackDirectory, PackFile
 from zipfs.store.rows import Blob, BlobId
 
@@ -45,6 +46,7 @@ class FrameCache:
         self._frames: OrderedDict[tuple[BlobId, int], memoryview] = OrderedDict()
         self._nbytes = 0
         self._decoding: dict[tuple[BlobId, int], Future[memoryview]] = {}
+        self.buffers = BufferPool(FRAME_NBYTES)
 
     def cached(self, blob_id: BlobId, index: int) -> memoryview | None:
         """Frame `index` if it is in memory; never blocks for long."""
@@ -80,15 +82,16 @@ class FrameCache:
             while self._nbytes > self._budget and len(self._frames) > 1:
                 _, oldest = self._frames.popitem(last=False)
                 self._nbytes -= len(oldest)
+                self.buffers.keep(oldest)
         mine.set_result(frame)
         return frame
 
     def decode(self, source: OpenBlob, index: int) -> memoryview:
-        """The same, read from the pack even if the frame is in memory; it is not kept."""
+        """The same, read from the pack even if the frame is in memory; it is not kept in the cache."""
         blob = source.blob
         at = blob.pack_offset + int(blob.frames[:index].sum(dtype="u8"))
         stored = source.pack.read(at, int(blob.frames[index]))
-        out = memoryview(bytearray(blob.frame_nbytes(index)))
+        out = self.buffers.take(blob.frame_nbytes(index))
         base = None
         if source.base is not None and blob.base is not None:
             base = self.range(source.base, blob.base.offset + index * FRAME_NBYTES, len(out))
@@ -104,7 +107,8 @@ class FrameCache:
         first, start = divmod(offset, FRAME_NBYTES)
         if start + nbytes <= FRAME_NBYTES:
             return self.frame(source, first)[start : start + nbytes] if nbytes else memoryview(b"")
-        out = memoryview(bytearray(nbytes))
+        out = self.buffers.take(nbytes)
+        self.buffers.keep(out)
         at = 0
         while at < nbytes:
             index, start = divmod(offset + at, FRAME_NBYTES)
