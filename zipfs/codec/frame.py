@@ -26,6 +26,9 @@ FRAME_NBYTES: Final = 1 << 20
 _HEADER: Final = struct.Struct("<BBHIQ")
 HEADER_NBYTES: Final = _HEADER.size
 _MAX_RAW_NBYTES: Final = 0xFFFF_FFFF
+_ENOUGH: Final = 4
+"""Where a base has made a frame so many times smaller, nothing that works without it is tried."""
+
 _SEED_MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -62,6 +65,8 @@ def encode_frame(raw: Buffer, dtype: str, base: Buffer | None, seed: int) -> byt
         payload = codec.encode(raw_bytes, dtype, base_bytes, limit_nbytes)
         if payload is not None:
             best, best_id = payload, codec.id
+        if best is not None and base_bytes is not None and len(best) < raw_bytes.nbytes // _ENOUGH:
+            break
     if best is None:
         raise AssertionError("the raw codec takes any bytes")
     header = _HEADER.pack(best_id, item_nbytes(dtype), 0, raw_bytes.nbytes, _checksum(raw_bytes, seed))
