@@ -17,19 +17,22 @@ typedef struct {
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
+/* NULL stays NULL: an offset to it would be undefined. */
+static uint8_t *behind(uint8_t *room, size_t nbytes) { return room == NULL ? NULL : room + nbytes; }
+
 /* Scratch memory of a section, from *room on if there is one; returns how much. */
 static size_t take_room(section *it, size_t n, uint8_t *room) {
     size_t block = (smaller(n, SOLO_BLOCK) + 15) & ~(size_t)15, taken = 0;
     if (it->coding == SOLO_HUFFMAN) {
-        it->table = (solo_entry *)(void *)(room + taken);
+        it->table = (solo_entry *)(void *)behind(room, taken);
         taken += SOLO_ENTRIES * sizeof(solo_entry);
         if (it->packing) {
-            it->run = room + taken;
+            it->run = behind(room, taken);
             taken += block;
         }
     }
     if (it->coding != SOLO_RAW || it->packing) {
-        it->items = room + taken;
+        it->items = behind(room, taken);
         taken += block;
     }
     return taken;
