@@ -12,9 +12,9 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ZF_X86 1
 #include <immintrin.h>
-#define ZF_TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt")))
+#define ZF_TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
 #define ZF_TARGET_AVX512 \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi,bmi2,lzcnt,popcnt")))
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi,bmi2,popcnt")))
 #else
 #define ZF_X86 0
 #endif
@@ -27,6 +27,7 @@
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "items and streams are little-endian words that are read in place"
 #endif
+_Static_assert(sizeof(size_t) >= 8, "lengths in bits are counted in size_t");
 
 /* Layout codes stand in payloads: a code is never given to another layout. */
 enum {
@@ -68,6 +69,9 @@ const char *zf_delta_decode(const uint8_t *payload, size_t payload_nbytes, const
                             size_t nbytes);
 int zf_solo_encode(const uint8_t *raw, size_t nbytes, int layout, uint8_t *out, size_t capacity, size_t *used);
 const char *zf_solo_decode(const uint8_t *payload, size_t payload_nbytes, uint8_t *out, size_t nbytes);
+
+/* What decoders return where memory ran out: it says nothing about the payload. */
+extern const char zf_no_memory[];
 
 /* Unaligned little-endian words. */
 ZF_INLINE uint16_t zf_get16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }

@@ -330,7 +330,6 @@ void zd_decode_avx512(const zd_frame *frame, const uint32_t *direct_table, const
                       const uint16_t *levels, const uint8_t *base, uint8_t *out, zd_cursor *cursor) {
     const int is_float = frame->exponent_mask != 0, has_extra = frame->extra_steps || frame->has_direct;
     void (*by)(const zd_frame *, const uint32_t *, size_t, const uint16_t *, const uint8_t *, uint8_t *, zd_cursor *);
-    (void)direct_table;
     if (frame->item == 2)
         by = is_float ? has_extra ? float2_extra : float2 : has_extra ? integer2_extra : integer2;
     else if (frame->item == 1)

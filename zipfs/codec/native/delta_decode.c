@@ -358,7 +358,6 @@ static zd_kernel *choose_kernel(const zd_frame *frame) {
     if (isa >= ZF_AVX2 && (frame->item == 4 || (frame->item == 2 && !frame->extra_steps && !frame->has_direct)))
         return zd_decode_avx2;
 #endif
-    (void)frame;
     return zd_decode_portable;
 }
 
@@ -442,7 +441,7 @@ static const char *decode_coded(const uint8_t *p, const uint8_t *end, const uint
     const size_t table_nbytes = sizeof(uint32_t) * ZD_TABLES * ZD_SCALE;
     uint8_t *scratch = malloc(table_nbytes + 4 * frame.blocks + 2 * frame.octaves + frame.octaves);
     if (scratch == NULL)
-        return "out of memory";
+        return zf_no_memory;
     uint32_t *blocks = (uint32_t *)(scratch + table_nbytes);
     uint16_t *levels = (uint16_t *)(blocks + frame.blocks);
     wrong = decode_streams(&frame, &count, p, end, base, out, blocks, levels, (uint8_t *)(levels + frame.octaves),
@@ -456,9 +455,10 @@ static const char *decode_halves(const uint8_t *p, const uint8_t *end, const uin
     const size_t items = nbytes / 4;
     if (nbytes % 4)
         return "halves need whole items";
-    uint8_t *upper = calloc(4 * items + 1, 1), *decoded = upper + 2 * items;
+    uint8_t *upper = calloc(4 * items + 1, 1);
     if (upper == NULL)
-        return "out of memory";
+        return zf_no_memory;
+    uint8_t *decoded = upper + 2 * items;
     for (size_t k = 0; k < items; k++)
         memcpy(upper + 2 * k, base + 4 * k + 2, 2);
     const char *wrong = decode_coded(p, end, upper, decoded, 2 * items, ZF_BF16);

@@ -356,9 +356,7 @@ void zd_choose_tables(zd_frame *frame, uint32_t (*counts)[ZD_SYMBOLS]) {
             member[c] = member[c] == a ? (uint8_t)b : member[c] == number ? (uint8_t)a : member[c];
         for (unsigned i = 0; i < number; i++)
             for (unsigned j = 0; j < i; j++) {
-                if (i == b || j == b)
-                    growth[i][j] = merged_cost(&clusters[i], &clusters[j]);
-                else if (i == a || j == a)
+                if (i == a || j == a || i == b || j == b)
                     growth[i][j] = merged_cost(&clusters[i], &clusters[j]);
             }
     }

@@ -255,6 +255,9 @@ const char *zd_decode_symbols(const uint8_t **cursor, const uint8_t *end, uint8_
     p += 4;
     memcpy(state, p, sizeof state);
     p += sizeof state;
+    for (unsigned k = 0; k < LANES; k++)
+        if (state[k] < ZD_LOW)
+            return "symbols begin with a state that no encoder makes";
     if ((size_t)(end - p) / 2 < words)
         return "symbols are cut short";
     const uint8_t *stop = p + 2 * words;

@@ -10,6 +10,8 @@ const zf_layout zf_layouts[ZF_LAYOUTS] = {
     [ZF_I16] = {2, 0, 0},   [ZF_I32] = {4, 0, 0},  [ZF_I64] = {8, 0, 0},
 };
 
+const char zf_no_memory[] = "out of memory";
+
 static const char *const names[ZF_ISAS] = {"portable", "avx2", "avx512"};
 static int best = ZF_PORTABLE;
 static int chosen = ZF_PORTABLE;

@@ -62,6 +62,8 @@ static PyObject *decode(Py_buffer *payload, Py_buffer *base, Py_buffer *out, con
         wrong = zf_solo_decode(payload->buf, (size_t)payload->len, out->buf, (size_t)out->len);
     zf_dispatch_override(-1);
     Py_END_ALLOW_THREADS
+    if (wrong == zf_no_memory)
+        return PyErr_NoMemory();
     return wrong == NULL ? Py_NewRef(Py_None) : PyUnicode_FromString(wrong);
 }
 

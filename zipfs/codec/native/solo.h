@@ -84,7 +84,7 @@ typedef struct {
 
 /* A run of at most SOLO_BLOCK bytes from the streams that lie behind each other at `in`, as long as `lengths` (u16)
    says; all lie before `end`, and nothing at or behind it is read.  NULL or what was wrong. */
-const char *solo_decode_run(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end,
+const char *solo_decode_run(const solo_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
                             uint8_t *out, size_t n, solo_soon soon);
 
 /* Plane i of an item of w bytes is its byte i after its top `turn` bits went below the 8 bits that follow them. */

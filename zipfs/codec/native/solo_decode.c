@@ -22,7 +22,8 @@ static uint8_t *behind(uint8_t *room, size_t nbytes) { return room == NULL ? NUL
 
 /* Scratch memory of a section, from *room on if there is one; returns how much. */
 static size_t take_room(section *it, size_t n, uint8_t *room) {
-    size_t block = (smaller(n, SOLO_BLOCK) + 15) & ~(size_t)15, taken = 0;
+    const size_t block = (smaller(n, SOLO_BLOCK) + 15) & ~(size_t)15;
+    size_t taken = 0;
     if (it->coding == SOLO_HUFFMAN) {
         it->table = (solo_entry *)(void *)behind(room, taken);
         taken += SOLO_ENTRIES * sizeof(solo_entry);
@@ -109,13 +110,12 @@ static const char *decode_block(section *it, size_t n, const uint8_t *end, uint8
     }
     if (it->coding == SOLO_HUFFMAN) {
         uint8_t *decoded = it->packing ? it->run : to;
-        const char *wrong = solo_decode_run(it->table, it->at, it->lengths, end, decoded, nbytes, *soon);
+        const char *wrong = solo_decode_run(it->table, &it->at, it->lengths, end, decoded, nbytes, *soon);
         soon->written = soon->written_end;
         soon->read = soon->read_end;
         if (wrong != NULL)
             return wrong;
-        for (int k = solo_streams(nbytes); k > 0; k--, it->lengths += 2)
-            it->at += zf_get16(it->lengths);
+        it->lengths += 2 * solo_streams(nbytes);
         run = decoded;
     } else {
         it->at += nbytes;
@@ -164,9 +164,10 @@ static const char *decode_items(const uint8_t **at, const uint8_t *end, size_t n
     *at += w;
     for (int plane = 0; plane < w; plane++) {
         section *it = &sections[plane];
-        it->coding = modes[plane] & SOLO_CODING_MASK;
-        it->packing = modes[plane] >> SOLO_PACKING_SHIFT;
-        if (modes[plane] >= SOLO_MODES || it->coding > SOLO_HUFFMAN || (it->coding == SOLO_CONSTANT && it->packing))
+        const uint8_t mode = modes[plane];
+        it->coding = mode & SOLO_CODING_MASK;
+        it->packing = mode >> SOLO_PACKING_SHIFT;
+        if (mode >= SOLO_MODES || it->coding > SOLO_HUFFMAN || (it->coding == SOLO_CONSTANT && it->packing))
             return "unknown mode of a plane";
         const char *wrong = get_section(it, n, at, end, lengths[plane]);
         if (wrong != NULL)
@@ -175,7 +176,7 @@ static const char *decode_items(const uint8_t **at, const uint8_t *end, size_t n
     }
     uint8_t *room = malloc(room_nbytes + 1);
     if (room == NULL)
-        return "there is no memory to decode it";
+        return zf_no_memory;
     const char *wrong = NULL;
     uint8_t *next = room;
     for (int plane = 0; wrong == NULL && plane < w; plane++) {
@@ -257,12 +258,12 @@ static const char *decode_sparse(const uint8_t **at, const uint8_t *end, size_t 
     size_t kept = 0;
     uint8_t *mask = malloc(n), *items = NULL;
     if (mask == NULL)
-        return "there is no memory to decode it";
+        return zf_no_memory;
     const char *wrong = decode_items(at, end, n, ZF_I8, mask);
     if (wrong == NULL && ((kept = count_kept(mask, n)) == 0 || kept == SIZE_MAX))
         wrong = "a mask leaves no item, or holds more than 0 and 1";
     if (wrong == NULL && (items = malloc((kept + 1) * (size_t)w)) == NULL)
-        wrong = "there is no memory to decode it";
+        wrong = zf_no_memory;
     if (wrong == NULL)
         wrong = decode_items(at, end, kept, layout, items);
     if (wrong == NULL) {

@@ -298,16 +298,20 @@ ZF_INLINE size_t certain_bursts(const stream *s, const uint8_t *end) {
     return room < words ? room : words;
 }
 
-ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end,
+ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
                                  uint8_t *out, size_t n, solo_soon soon) {
     stream streams[SOLO_STREAMS];
     int count = solo_streams(n);
     size_t items = solo_stream_items(n);
+    const uint8_t *in = *at;
     for (int k = 0; k < count; k++) {
         size_t from = (size_t)k * items, to = k + 1 < count ? from + items : n, nbytes = zf_get16(lengths + 2 * k);
+        if ((size_t)(end - in) < nbytes)
+            return "a stream runs past the end of the payload";
         streams[k] = (stream){in, 0, 8 * nbytes, out + from, out + to};
         in += nbytes;
     }
+    *at = in;
     while (count == SOLO_STREAMS) {
         size_t bursts = certain_bursts(&streams[0], end);
         for (int k = 1; k < SOLO_STREAMS; k++) {
@@ -364,10 +368,10 @@ ZF_TARGET_AVX2 static void encode_two_bmi2(const uint64_t words[256], const uint
 }
 
 /* prefetchw as well, which fetches a line as its only owner; it does no harm to a processor that lacks it. */
-__attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt,prfchw"))) static const char *
-decode_run_bmi2(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end, uint8_t *out,
+__attribute__((target("avx2,bmi,bmi2,popcnt,prfchw"))) static const char *
+decode_run_bmi2(const solo_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end, uint8_t *out,
                 size_t n, solo_soon soon) {
-    return decode_run(table, in, lengths, end, out, n, soon);
+    return decode_run(table, at, lengths, end, out, n, soon);
 }
 #endif
 
@@ -401,11 +405,11 @@ size_t solo_encode_run(const solo_code *code, const uint8_t *run, size_t n, uint
     return (size_t)(at - out);
 }
 
-const char *solo_decode_run(const solo_entry *table, const uint8_t *in, const uint8_t *lengths, const uint8_t *end,
+const char *solo_decode_run(const solo_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
                             uint8_t *out, size_t n, solo_soon soon) {
 #if ZF_X86
     if (zf_isa() >= ZF_AVX2)
-        return decode_run_bmi2(table, in, lengths, end, out, n, soon);
+        return decode_run_bmi2(table, at, lengths, end, out, n, soon);
 #endif
-    return decode_run(table, in, lengths, end, out, n, soon);
+    return decode_run(table, at, lengths, end, out, n, soon);
 }
