@@ -144,14 +144,24 @@ ZF_NOINLINE void zd_decode_portable(const zd_frame *frame, const uint32_t *direc
     const int has_extra = frame->extra_steps || frame->has_direct, all_lanes = frame->lanes == ZD_LANES;
     if (frame->item == 2 && is_float && all_lanes && !has_extra)
         BLOCKS_LOOP(2, 1, 0, 1);
-    else if (frame->item == 2 && is_float)
+    else if (frame->item == 2 && is_float && !all_lanes)
         BLOCKS_LOOP(2, 1, 1, 0);
     else if (frame->item == 4 && is_float && all_lanes)
         BLOCKS_LOOP(4, 1, 1, 1);
     else if (frame->item == 1 && is_float && all_lanes && !has_extra)
         BLOCKS_LOOP(1, 1, 0, 1);
-    else
+    else if (!all_lanes)
         BLOCKS_LOOP(frame->item, is_float, 1, 0);
+    else /* an item size that is a constant is worth a factor of two and more */
+        switch (2 * frame->item + (unsigned)is_float) {
+        case 2: BLOCKS_LOOP(1, 0, 1, 1); break;
+        case 3: BLOCKS_LOOP(1, 1, 1, 1); break;
+        case 4: BLOCKS_LOOP(2, 0, 1, 1); break;
+        case 5: BLOCKS_LOOP(2, 1, 1, 1); break;
+        case 8: BLOCKS_LOOP(4, 0, 1, 1); break;
+        case 16: BLOCKS_LOOP(8, 0, 1, 1); break;
+        default: BLOCKS_LOOP(8, 1, 1, 1);
+        }
     *cursor = place;
 }
 

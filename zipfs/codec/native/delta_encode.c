@@ -61,7 +61,13 @@ void zd_symbolise_portable(const zd_frame *frame, const zd_input *input, size_t 
     case 2: symbolise(frame, input, from, to, levels, symbols, 2, 1); break;
     case 4: symbolise(frame, input, from, to, levels, symbols, 4, 1); break;
     case 8: symbolise(frame, input, from, to, levels, symbols, 8, 1); break;
-    default: symbolise(frame, input, from, to, levels, symbols, frame->item, 0);
+    default:
+        switch (frame->item) {
+        case 1: symbolise(frame, input, from, to, levels, symbols, 1, 0); break;
+        case 2: symbolise(frame, input, from, to, levels, symbols, 2, 0); break;
+        case 4: symbolise(frame, input, from, to, levels, symbols, 4, 0); break;
+        default: symbolise(frame, input, from, to, levels, symbols, 8, 0);
+        }
     }
 }
 
@@ -120,9 +126,12 @@ uint8_t *zd_code_portable(const zd_frame *frame, const uint16_t (*slots)[ZD_SCAL
     }
     if (frame->item == 2 && !frame->extra_steps)
         return code(frame, steps, symbols, blocks, state, end, 2, 0);
-    if (frame->item == 4)
-        return code(frame, steps, symbols, blocks, state, end, 4, 1);
-    return code(frame, steps, symbols, blocks, state, end, frame->item, 1);
+    switch (frame->item) {
+    case 1: return code(frame, steps, symbols, blocks, state, end, 1, 1);
+    case 2: return code(frame, steps, symbols, blocks, state, end, 2, 1);
+    case 4: return code(frame, steps, symbols, blocks, state, end, 4, 1);
+    default: return code(frame, steps, symbols, blocks, state, end, 8, 1);
+    }
 }
 
 static size_t put_varint(uint8_t *p, size_t value) {
