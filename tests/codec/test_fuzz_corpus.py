@@ -1,0 +1,167 @@
+"""What the fuzzer kept: every input is decoded alike by every instruction set, and is right or told to be damaged."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import pytest
+import xxhash
+
+from zipfs.codec import _native, decode_frame
+from zipfs.codec.contract import Bytes
+from zipfs.errors import FrameDamaged
+
+HERE: Final = Path(__file__).parent
+NATIVE: Final = HERE.parent.parent / "zipfs" / "codec" / "native"
+CORPUS: Final = HERE / "corpus" / "inputs.zip"
+SEED: Final = 3
+
+CodecName: TypeAlias = Literal["delta", "solo"]
+FRAME_IDS: Final[dict[CodecName, int]] = {"delta": 3, "solo": 2}
+
+ZERO, BITS, WEIGHTS, HALVES = range(4)
+LAYOUTS: Final = {
+    1: (2, 8, 7),
+    2: (2, 5, 10),
+    3: (4, 8, 23),
+    4: (8, 11, 52),
+    5: (1, 4, 3),
+    6: (1, 5, 2),
+    7: (1, 0, 0),
+    8: (2, 0, 0),
+    9: (4, 0, 0),
+    10: (8, 0, 0),
+}
+"""Code -> bytes of an item, exponent bits, mantissa bits."""
+STEPS: Final = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 4, 6, 11], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzInput:
+    """An input as fuzz_input.h describes it."""
+
+    name: str
+    payload: bytes
+    base: Bytes | None
+    nbytes: int
+
+
+def _splitmix(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    with np.errstate(over="ignore"):
+        z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+        return z ^ z >> np.uint64(31)
+
+
+def _make_base(kind: int, seed: int, payload: bytes, nbytes: int) -> Bytes:
+    """The base that a head stands for: uint8, `nbytes` long."""
+    item_nbytes, exponent_bits, mantissa_bits = LAYOUTS.get(payload[0] & 15 if payload else 0, LAYOUTS[7])
+    width = 8 * item_nbytes
+    bits = _splitmix(seed, -(-nbytes // item_nbytes))
+    items = bits
+    if kind in (WEIGHTS, HALVES) and not exponent_bits:
+        items = bits & np.uint64(63)
+    elif kind in (WEIGHTS, HALVES):
+        exponents = np.maximum((1 << exponent_bits >> 1) - 1 - STEPS[bits >> np.uint64(60)], 0).astype(np.uint64)
+        items = bits & np.uint64((1 << mantissa_bits) - 1)
+        items |= exponents << np.uint64(mantissa_bits)
+        items |= (bits >> np.uint64(59) & np.uint64(1)) << np.uint64(width - 1)
+    if kind == HALVES:
+        items = items >> np.uint64(width // 2) << np.uint64(width // 2)
+    if kind == ZERO:
+        items = np.zeros_like(bits)
+    return items.astype(f"<u{item_nbytes}").view(np.uint8)[:nbytes]
+
+
+def _read_corpus(codec: CodecName) -> list[FuzzInput]:
+    inputs = []
+    with zipfile.ZipFile(CORPUS) as corpus:
+        for name in corpus.namelist():
+            if not name.startswith(f"{codec}/") or name.endswith("/"):
+                continue
+            data = corpus.read(name)
+            if len(data) < 8:
+                continue
+            head, seed = struct.unpack("<II", data[:8])
+            nbytes = head >> 8 & 0x7FFFF
+            base = None if head & 1 else _make_base(head >> 1 & 3, seed, data[8:], nbytes)
+            inputs.append(FuzzInput(name, data[8:], base, nbytes))
+    return inputs
+
+
+def _decode(it: FuzzInput, isa: _native.Isa) -> bytes | str:
+    """The bytes, or what was wrong."""
+    area = np.full(it.nbytes + 128, 0xEE, np.uint8)
+    out = area[64 : 64 + it.nbytes]
+    if it.base is None:
+        wrong = _native.solo_decode(it.payload, out, isa)
+    else:
+        wrong = _native.delta_decode(it.payload, it.base, out, isa)
+    assert (area[:64] == 0xEE).all() and (area[64 + it.nbytes :] == 0xEE).all(), it.name
+    return out.tobytes() if wrong is None else wrong
+
+
+@pytest.mark.parametrize("codec", ["delta", "solo"])
+def test_every_instruction_set_says_the_same_and_a_frame_is_right_or_damaged(codec: CodecName) -> None:
+    verdicts: Counter[str] = Counter()
+    for it in _read_corpus(codec):
+        said, *others = [_decode(it, isa) for isa in _native.isas()]
+        assert all(other == said for other in others), it.name
+        checksum = xxhash.xxh3_64_intdigest(said if isinstance(said, bytes) else b"", SEED)
+        frame = struct.pack("<BBHIQ", FRAME_IDS[codec], 1, 0, it.nbytes, checksum) + it.payload
+        out = bytearray(it.nbytes)
+        if isinstance(said, bytes):
+            decode_frame(frame, out, it.base, SEED)
+            assert out == said, it.name
+            verdicts["right"] += 1
+        else:
+            with pytest.raises(FrameDamaged, match=said):
+                decode_frame(frame, out, it.base, SEED)
+            verdicts[said] += 1
+    # Were a base or a head read otherwise than the fuzzer reads it, hardly any would be right.
+    assert verdicts["right"] >= 50
+    assert len(verdicts) >= 10
+
+
+def test_the_target_of_the_fuzzer_finds_the_corpus_and_fresh_inputs_right_under_the_sanitizers(tmp_path: Path) -> None:
+    compiler = shutil.which("gcc")
+    assert compiler is not None, "the package is compiled by gcc, and so is this test"
+    program = tmp_path / "fuzz_replay"
+    sources = [*HERE.glob("fuzz_*.c"), *(path for path in NATIVE.glob("*.c") if path.name != "module.c")]
+    flags = ["-std=gnu11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    includes = [f"-I{NATIVE}", f"-I{HERE}"]
+    subprocess.run(
+        [compiler, *flags, *includes, *map(str, sources), "-lm", "-o", str(program)], check=True, timeout=200
+    )
+    seeds = tmp_path / "seeds"
+    seeds.mkdir()
+    subprocess.run([str(program), "seeds", str(seeds), "200"], check=True, timeout=100)
+    with zipfile.ZipFile(CORPUS) as corpus:
+        corpus.extractall(tmp_path)
+    fresh = _replay(program, sorted(seeds.iterdir()))
+    assert fresh.pop("the payload is empty") == 1
+    assert fresh == {"right": 199}
+    kept = _replay(program, sorted(path for codec in FRAME_IDS for path in (tmp_path / codec).iterdir()))
+    assert kept["right"] >= 100
+
+
+def _replay(program: Path, inputs: list[Path]) -> Counter[str]:
+    done = subprocess.run(
+        [str(program), *map(str, inputs)],
+        env={"ZIPFS_FUZZ_TELL": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Counter(line.partition(": ")[2] for line in done.stdout.splitlines())
