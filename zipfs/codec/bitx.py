@@ -5,19 +5,21 @@ released meanwhile.
 from __future__ import annotations
 
 from zipfs.codec import _native
-from zipfs.codec.contract import Bytes, Codec
+from zipfs.codec.contract import Bytes, Codec, Payload
 from zipfs.codec.dtypes import layout_code
-from zipfs.codec.scratch import scratch
+from zipfs.codec.scratch import Scratch
 from zipfs.errors import FrameDamaged
 
+_scratch = Scratch()
 
-def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> bytes | None:
+
+def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Payload | None:
     layout = layout_code(dtype)
     if base is None or not layout or limit_nbytes < 1:
         return None
-    out = scratch(min(limit_nbytes - 1, raw.nbytes))
+    out = _scratch.take(min(limit_nbytes - 1, raw.nbytes))
     used = _native.delta_encode(raw, base, layout, out)
-    return None if used is None else out[:used].tobytes()
+    return None if used is None else out[:used].data
 
 
 def _decode(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:

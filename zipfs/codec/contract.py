@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 Bytes = NDArray[np.uint8]
 
+Payload = bytes | memoryview
+
 
 class Encode(Protocol):
-    def __call__(self, raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> bytes | None:
+    def __call__(self, raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Payload | None:
         """Payload for `raw` that is shorter than `limit_nbytes`, or None if this codec cannot give one.
 
         `base` is None or of the length of `raw`.  A codec may give up early when a sample says that it will not reach
-        the limit.
+        the limit.  The payload stays as it is until this codec encodes again in the same thread.
         """
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import xxhash
 
-from zipfs.codec.contract import Bytes, view_bytes
+from zipfs.codec.contract import Bytes, Payload, view_bytes
 from zipfs.codec.dtypes import item_nbytes
 from zipfs.codec.registry import CODECS, codec_by_id
 from zipfs.errors import FrameDamaged
@@ -56,7 +56,7 @@ def encode_frame(raw: Buffer, dtype: str, base: Buffer | None, seed: int) -> byt
     if raw_bytes.nbytes > _MAX_RAW_NBYTES:
         raise ValueError(f"a frame cannot hold {raw_bytes.nbytes} bytes")
     base_bytes = _usable_base(raw_bytes, base)
-    best: bytes | None = None
+    best: Payload | None = None
     best_id = 0
     for codec in CODECS:
         if codec.needs_base and base_bytes is None:
@@ -70,7 +70,7 @@ def encode_frame(raw: Buffer, dtype: str, base: Buffer | None, seed: int) -> byt
     if best is None:
         raise AssertionError("the raw codec takes any bytes")
     header = _HEADER.pack(best_id, item_nbytes(dtype), 0, raw_bytes.nbytes, _checksum(raw_bytes, seed))
-    return header + best
+    return b"".join((header, best))
 
 
 def decode_frame(frame: Buffer, out: Buffer, base: Buffer | None, seed: int) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from zipfs.codec.contract import Bytes, Codec
+from zipfs.codec.contract import Bytes, Codec, Payload
 from zipfs.codec.dtypes import is_tensor
 from zipfs.codec.entropy import compress_matches, decompress
 from zipfs.errors import FrameDamaged
@@ -15,8 +15,8 @@ _PROBE_NBYTES: Final = 1 << 13
 _FIBONACCI: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 
 
-def _encode_raw(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> bytes | None:
-    return raw.tobytes() if raw.nbytes < limit_nbytes else None
+def _encode_raw(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Payload | None:
+    return raw.data if raw.nbytes < limit_nbytes else None
 
 
 def _decode_raw(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
@@ -35,11 +35,11 @@ def _encode_zstd(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) 
 def _may_repeat(raw: Bytes, limit_nbytes: int) -> bool:
     """Whether items repeat so much that zstd could stay below `limit_nbytes`; 40 us a MiB, where zstd takes 4 ms.
 
-    Two samples: eight bytes in every 256, of which some are equal where rows repeat; and a part of the middle, coded.
+    Two samples: eight bytes in every 1024, of which some are equal where rows repeat; and a part of the middle, coded.
     """
     if raw.nbytes <= 4 * _PROBE_NBYTES:
         return True
-    words = raw[: raw.nbytes & ~255].view("<u8")[::32]
+    words = raw[: raw.nbytes & ~1023].view("<u8")[::128]
     slots = (words * _FIBONACCI) >> np.uint64(52)
     last = np.zeros(1 << 12, np.intp)
     places = np.arange(words.size)

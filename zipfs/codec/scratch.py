@@ -9,16 +9,14 @@ import numpy as np
 from zipfs.codec.contract import Bytes
 
 
-class _Scratch(threading.local):
+class Scratch(threading.local):
+    """An area for each thread."""
+
     def __init__(self) -> None:
-        self.area = np.empty(0, np.uint8)
+        self._area = np.empty(0, np.uint8)
 
-
-_scratch = _Scratch()
-
-
-def scratch(nbytes: int) -> Bytes:
-    """The calling thread's memory, uint8 (nbytes,); what it held is gone with the next call in this thread."""
-    if _scratch.area.nbytes < nbytes:
-        _scratch.area = np.empty(nbytes, np.uint8)
-    return _scratch.area[:nbytes]
+    def take(self, nbytes: int) -> Bytes:
+        """The calling thread's area, uint8 (nbytes,); what it held is gone with the next call in this thread."""
+        if self._area.nbytes < nbytes:
+            self._area = np.empty(nbytes, np.uint8)
+        return self._area[:nbytes]

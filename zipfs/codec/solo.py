@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import Final
 
 from zipfs.codec._native import solo_decode, solo_encode
-from zipfs.codec.contract import Bytes, Codec
+from zipfs.codec.contract import Bytes, Codec, Payload
 from zipfs.codec.dtypes import layout_code
-from zipfs.codec.scratch import scratch
+from zipfs.codec.scratch import Scratch
 from zipfs.errors import FrameDamaged
 
 _PROBE_NBYTES: Final = 1 << 16
 
+_scratch = Scratch()
 
-def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> bytes | None:
+
+def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Payload | None:
     layout = layout_code(dtype)
     if not layout:
         return None
@@ -29,10 +31,10 @@ def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> by
     return _encode_below(raw, layout, limit_nbytes)
 
 
-def _encode_below(raw: Bytes, layout: int, limit_nbytes: int) -> bytes | None:
-    out = scratch(max(limit_nbytes - 1, 0))
+def _encode_below(raw: Bytes, layout: int, limit_nbytes: int) -> Payload | None:
+    out = _scratch.take(max(limit_nbytes - 1, 0))
     nbytes = solo_encode(raw.data, layout, out.data)
-    return None if nbytes is None else out[:nbytes].tobytes()
+    return None if nbytes is None else out[:nbytes].data
 
 
 def _decode(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
