@@ -1,5 +1,5 @@
-/* Delta payloads that are right, with any lanes, contexts, shifts, tables and flags that the stream allows, whatever the
-   encoder would choose; and headers of which one field is wrong. */
+/* Delta payloads that are right, with any lanes, contexts, shifts, tables and flags that the stream allows, whatever
+   the encoder would choose; and headers of which one field is wrong. */
 #include <stdlib.h>
 
 #include "delta_encode.h"

@@ -1,4 +1,5 @@
-/* Gives inputs of the fuzzer to its target where there is no libFuzzer: fuzz_replay FILE..., or as fuzz_decode.c says. */
+/* Gives inputs of the fuzzer to its target where there is no libFuzzer: fuzz_replay FILE..., or what fuzz_decode.c
+   names. */
 #include <stdio.h>
 #include <stdlib.h>
 
