@@ -18,7 +18,7 @@ from zipfs.errors import IsADirectory, PathError
 from zipfs.ingest.names import is_unfinished
 from zipfs.store import faults, tree
 from zipfs.store.catalog import Catalog
-from zipfs.store.packs import sync_directory
+from zipfs.store.files import sync_directory
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, State
 from zipfs.store.store import Store

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zipfs.errors import PathError, ZipfsError
+from zipfs.store.files import read_at
 from zipfs.store.rows import Extent
 from zipfs.store.transaction import Transaction
 
@@ -78,15 +79,9 @@ class Source:
     def read(self, offset: int, nbytes: int) -> bytes:
         """Fewer bytes only at the end of the file. Raises SourceError."""
         try:
-            data = os.pread(self._fd, nbytes, offset)
-            while len(data) < nbytes:
-                more = os.pread(self._fd, nbytes - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
+            return read_at(self._fd, offset, nbytes)
         except OSError as error:
             raise SourceError(self.shown, f"cannot be read: {error.strerror}") from error
-        return data
 
     def read_exactly(self, offset: int, nbytes: int) -> bytes:
         data = self.read(offset, nbytes)

@@ -14,6 +14,7 @@ from zipfs.errors import CatalogDamaged, Damaged
 from zipfs.serve.plan import Piece, plan_range
 from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
 from zipfs.store.catalog import retrying
+from zipfs.store.files import read_at
 from zipfs.store.rows import Blob, BlobId, Extent, Inode, State
 from zipfs.store.store import Store
 
@@ -90,15 +91,9 @@ class SpooledContent:
 
     def read(self, offset: int, nbytes: int) -> bytes:
         try:
-            data = os.pread(self._fd, nbytes, offset)
-            while len(data) < nbytes:
-                more = os.pread(self._fd, nbytes - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
+            return read_at(self._fd, offset, nbytes)
         except OSError as error:
             raise Damaged(self._where, f"cannot be read: {error.strerror}") from error
-        return data
 
     def read_cached(self, offset: int, nbytes: int) -> bytes | memoryview | None:
         buffer = bytearray(nbytes)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zipfs.errors import ManifestDamaged, UnknownVersion
 from zipfs.store import faults, record
-from zipfs.store.packs import sync_directory
+from zipfs.store.files import sync_directory
 from zipfs.store.record import Record
 
 SUFFIX = ".log"

@@ -19,6 +19,7 @@ import xxhash
 
 from zipfs.errors import PackDamaged
 from zipfs.store import faults, packformat
+from zipfs.store.files import read_at, sync_directory
 from zipfs.store.packformat import PackedBlob
 from zipfs.store.rows import BaseRef, Blob, BlobId, PackName
 
@@ -51,14 +52,11 @@ class PackFile:
     def read(self, offset: int, nbytes: int) -> bytes:
         """Exactly `nbytes` bytes; raises PackDamaged where the disk fails or the pack ends before."""
         try:
-            data = os.pread(self._fd, nbytes, offset)
-            while len(data) < nbytes:
-                more = os.pread(self._fd, nbytes - len(data), offset + len(data))
-                if not more:
-                    raise PackDamaged(self.where, offset, f"ends {nbytes - len(data)} bytes too early")
-                data += more
+            data = read_at(self._fd, offset, nbytes)
         except OSError as error:
             raise PackDamaged(self.where, offset, f"cannot be read: {error.strerror}") from error
+        if len(data) < nbytes:
+            raise PackDamaged(self.where, offset, f"ends {nbytes - len(data)} bytes too early")
         return data
 
     def forget_cached(self) -> None:
@@ -259,11 +257,3 @@ class PackWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -13,10 +13,11 @@ from zipfs.store import tree
 from zipfs.store.blobs import FrameCache
 from zipfs.store.catalog import Catalog, Position
 from zipfs.store.check import Problem, decode_problem
+from zipfs.store.files import sync_directory
 from zipfs.store.gc import Report
 from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
-from zipfs.store.packs import PackDirectory, PackWriter, sync_directory
+from zipfs.store.packs import PackDirectory, PackWriter
 from zipfs.store.record import Record
 from zipfs.store.rows import Blob, BlobId, InodeId, PackName
 from zipfs.store.store import Store, create_catalog, read_marker

@@ -25,9 +25,10 @@ from zipfs.errors import CatalogDamaged, NotAStore, StoreBusy, UnknownVersion
 from zipfs.store import record, tree
 from zipfs.store.blobs import FrameCache
 from zipfs.store.catalog import Catalog, translated
+from zipfs.store.files import sync_directory
 from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
-from zipfs.store.packs import PackDirectory, sync_directory
+from zipfs.store.packs import PackDirectory
 from zipfs.store.record import Changes
 from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
 from zipfs.store.schema import MIGRATIONS
