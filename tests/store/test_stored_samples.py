@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,15 +14,15 @@ from zipfs.store.repair import rebuild
 from zipfs.store.store import FORMAT, open_store
 
 
-@pytest.fixture(params=sorted(SAMPLES.glob("format-*.tar.xz")), ids=lambda path: path.name)
+@pytest.fixture(params=sorted(SAMPLES.glob("format-*.zip")), ids=lambda path: path.name)
 def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    with tarfile.open(request.param) as archive:
-        archive.extractall(tmp_path, filter="data")
+    with zipfile.ZipFile(request.param) as archive:
+        archive.extractall(tmp_path)
     return tmp_path / "store"
 
 
 def test_there_is_a_sample_of_the_present_format() -> None:
-    assert (SAMPLES / f"format-{FORMAT}.tar.xz").exists()
+    assert (SAMPLES / f"format-{FORMAT}.zip").exists()
 
 
 @pytest.mark.parametrize("catalog", ["as it was", "rebuilt"])

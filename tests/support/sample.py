@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def files() -> dict[str, bytes]:
 
 def main() -> None:
     version = int(sys.argv[1])
-    target = SAMPLES / f"format-{version}.tar.xz"
+    target = SAMPLES / f"format-{version}.zip"
     if target.exists():
         sys.exit(f"{target} exists; samples are never made anew")
     work = Path(tempfile.mkdtemp())
@@ -75,8 +74,7 @@ def main() -> None:
             pipeline.close()
             store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
         SAMPLES.mkdir(exist_ok=True)
-        with tarfile.open(target, "w:xz") as archive:
-            archive.add(work / "store", "store")
+        shutil.make_archive(str(target.with_suffix("")), "zip", work, "store")
     finally:
         shutil.rmtree(work)
 
