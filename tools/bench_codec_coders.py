@@ -18,7 +18,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from tools.bench_codec_data import Bytes, Case, Tensor
-from zipfs.codec import FRAME_NBYTES, HEADER_NBYTES, _native, decode_frame, encode_frame, item_nbytes
+from zipfs.codec import FRAME_NBYTES, HEADER_NBYTES, FrameJob, _native, decode_frames, encode_frame, item_nbytes
 from zipfs.codec.dtypes import layout_code
 
 Stored = Sequence[bytes]
@@ -28,6 +28,7 @@ LMZ_CHUNK_NBYTES: Final = 8 << 20
 
 FRAMES: Final = "zipfs frames"
 BITX: Final = "BitX (NumPy, zstd-3)"
+_RUN_FRAMES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,13 @@ def _frames() -> Coder:
 
     def decode(stored: Stored, tensor: Tensor, out: Bytes) -> Bytes:
         base = tensor.base
-        for seed, (frame, cut) in enumerate(zip(stored, _pieces(tensor.raw.nbytes, FRAME_NBYTES), strict=True)):
-            to = _place(out, cut, tensor)
-            decode_frame(frame, to.data, None if base is None else base[cut].data, seed)
+        jobs = [
+            FrameJob(frame, _place(out, cut, tensor).data, None if base is None else base[cut].data, seed)
+            for seed, (frame, cut) in enumerate(zip(stored, _pieces(tensor.raw.nbytes, FRAME_NBYTES), strict=True))
+        ]
+        run_frames = _RUN_FRAMES if out.nbytes == tensor.raw.nbytes else 1
+        for start in range(0, len(jobs), run_frames):
+            decode_frames(jobs[start : start + run_frames])
         return out
 
     return Coder(FRAMES, encode, decode, fills_windows=True)
@@ -104,16 +109,13 @@ def _kernel(isa: _native.Isa) -> Coder:
         return stored
 
     def decode(stored: Stored, tensor: Tensor, out: Bytes) -> Bytes:
+        steps: list[_native.Step] = []
         for frame, cut in zip(stored, _pieces(tensor.raw.nbytes, FRAME_NBYTES), strict=True):
-            to, payload = _place(out, cut, tensor), memoryview(frame)[HEADER_NBYTES:]
-            if len(payload) == to.nbytes:
-                to[:] = np.frombuffer(payload, np.uint8)
-                continue
-            if tensor.base is None:
-                wrong = _native.solo_decode(payload, to.data, isa)
-            else:
-                wrong = _native.delta_decode(payload, tensor.base[cut].data, to.data, isa)
-            assert wrong is None, wrong
+            to, base = _place(out, cut, tensor), None if tensor.base is None else tensor.base[cut]
+            codec_id = 0 if len(frame) - HEADER_NBYTES == to.nbytes else 2 if base is None else 3
+            steps.append((codec_id, frame, base, to))
+        wrong = _native.decode_run(steps, HEADER_NBYTES, isa)
+        assert wrong is None, wrong
         return out
 
     return Coder(f"zipfs kernel, {isa}", encode, decode, fills_windows=True)

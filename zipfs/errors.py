@@ -127,6 +127,11 @@ class Damaged(ZipfsError):
 class FrameDamaged(Damaged):
     """frame is damaged: {0}"""
 
+    def __init__(self, reason: str, position: int = 0) -> None:
+        super().__init__(reason)
+        self.position = position
+        """Which frame of a run it is, counted from 0."""
+
 
 class PackDamaged(Damaged):
     """pack {0} is damaged at offset {1}: {2}"""

@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipfs.codec import HEADER_NBYTES, decode_frame, encode_frame, read_header
+from zipfs.codec import HEADER_NBYTES, FrameJob, decode_frames, encode_frame, read_header
 from zipfs.codec.registry import CODECS
 from zipfs.errors import FrameDamaged
 
@@ -36,7 +36,7 @@ SAMPLES = _samples()
 
 def _decode(frame: bytes, nbytes: int, base: bytes | None, seed: int = SEED) -> bytes:
     out = bytearray(nbytes)
-    decode_frame(frame, out, base, seed)
+    decode_frames([FrameJob(frame, out, base, seed)])
     return bytes(out)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from zipfs.codec import _native, decode_frame
+from zipfs.codec import FrameJob, _native, decode_frames
 from zipfs.codec.contract import Bytes
 from zipfs.errors import FrameDamaged
 
@@ -103,11 +103,11 @@ def _decode(it: FuzzInput, isa: _native.Isa) -> bytes | str:
     area = np.full(it.nbytes + 128, 0xEE, np.uint8)
     out = area[64 : 64 + it.nbytes]
     if it.base is None:
-        wrong = _native.solo_decode(it.payload, out, isa)
+        wrong = _native.decode_run([(2, it.payload, None, out)], 0, isa)
     else:
-        wrong = _native.delta_decode(it.payload, it.base, out, isa)
+        wrong = _native.decode_run([(3, it.payload, it.base, out)], 0, isa)
     assert (area[:64] == 0xEE).all() and (area[64 + it.nbytes :] == 0xEE).all(), it.name
-    return out.tobytes() if wrong is None else wrong
+    return out.tobytes() if wrong is None else wrong[1]
 
 
 @pytest.mark.parametrize("codec", ["delta", "solo"])
@@ -120,12 +120,12 @@ def test_every_instruction_set_says_the_same_and_a_frame_is_right_or_damaged(cod
         frame = struct.pack("<BBHIQ", FRAME_IDS[codec], 1, 0, it.nbytes, checksum) + it.payload
         out, base = bytearray(it.nbytes), None if it.base is None else it.base.data
         if isinstance(said, bytes):
-            decode_frame(frame, out, base, SEED)
+            decode_frames([FrameJob(frame, out, base, SEED)])
             assert out == said, it.name
             verdicts["right"] += 1
         else:
             with pytest.raises(FrameDamaged, match=said):
-                decode_frame(frame, out, base, SEED)
+                decode_frames([FrameJob(frame, out, base, SEED)])
             verdicts[said] += 1
     # Were a base or a head read otherwise than the fuzzer reads it, hardly any would be right.
     assert verdicts["right"] >= 50

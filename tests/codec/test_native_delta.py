@@ -60,7 +60,7 @@ def _encoded(raw: Bytes, base: Bytes, layout: int, isa: _native.Isa | None = Non
 
 def _decoded(payload: bytes, base: Bytes, isa: _native.Isa | None = None) -> bytes:
     area = np.full(base.nbytes + 128, 0xEE, np.uint8)
-    assert _native.delta_decode(payload, base, area[64 : 64 + base.nbytes], isa) is None
+    assert _native.decode_run([(3, payload, base, area[64 : 64 + base.nbytes])], 0, isa) is None
     assert (area[:64] == 0xEE).all() and (area[64 + base.nbytes :] == 0xEE).all()
     return area[64 : 64 + base.nbytes].tobytes()
 
@@ -173,8 +173,8 @@ def test_wrong_arguments_are_the_callers_mistake() -> None:
     with pytest.raises(ValueError, match="as long as"):
         _native.delta_encode(two, three, 1, three)
     with pytest.raises(ValueError, match="as long as"):
-        _native.delta_decode(b"\1", two, three)
+        _native.decode_run([(3, b"\1", two, three)], 0)
     with pytest.raises(ValueError, match="layout"):
         _native.delta_encode(two, two, 11, three)
     with pytest.raises(ValueError, match="instruction set"):
-        _native.delta_decode(b"\1", two, two, "sse2")  # type: ignore[arg-type]
+        _native.decode_run([], 0, "sse2")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipfs.codec import _native, decode_frame, encode_frame
+from zipfs.codec import FrameJob, _native, decode_frames, encode_frame
 from zipfs.codec.contract import Bytes
 from zipfs.errors import FrameDamaged
 
@@ -57,9 +57,9 @@ def _payload(name: str) -> tuple[bytes, Bytes, bytes]:
 def _decode(payload: bytes, base: Bytes, isa: _native.Isa) -> bytes | str:
     """The bytes, or what was wrong."""
     area = np.full(base.nbytes + 128, 0xEE, np.uint8)
-    wrong = _native.delta_decode(payload, base, area[64 : 64 + base.nbytes], isa)
+    wrong = _native.decode_run([(3, payload, base, area[64 : 64 + base.nbytes])], 0, isa)
     assert (area[:64] == 0xEE).all() and (area[64 + base.nbytes :] == 0xEE).all()
-    return area[64 : 64 + base.nbytes].tobytes() if wrong is None else wrong
+    return area[64 : 64 + base.nbytes].tobytes() if wrong is None else wrong[1]
 
 
 def _same_everywhere(payload: bytes, base: Bytes) -> bytes | str:
@@ -79,7 +79,7 @@ def test_every_flipped_byte_of_a_frame_is_told_or_harmless(name: str) -> None:
             damaged[position] ^= mask
             out = bytearray(len(raw))
             try:
-                decode_frame(damaged, out, base, 3)
+                decode_frames([FrameJob(damaged, out, base, 3)])
             except FrameDamaged:
                 continue
             assert out == raw

@@ -58,7 +58,7 @@ def _encoded(raw: Bytes, layout: int, capacity: int, isa: _native.Isa | None = N
 
 def _decoded(payload: bytes, nbytes: int, isa: _native.Isa | None = None) -> bytes:
     out = np.full(nbytes, 0xA5, np.uint8)
-    assert _native.solo_decode(payload, out.data, isa) is None
+    assert _native.decode_run([(2, payload, None, out)], 0, isa) is None
     return out.tobytes()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipfs.codec import _native, decode_frame, encode_frame
+from zipfs.codec import FrameJob, _native, decode_frames, encode_frame
 from zipfs.errors import FrameDamaged
 
 HERE = Path(__file__).parent
@@ -43,9 +43,9 @@ def _payload(dtype: str, raw: bytes) -> bytes:
 def _decode(payload: bytes, nbytes: int, isa: _native.Isa | None = None) -> bytes | str:
     """The bytes, or what was wrong."""
     area = np.full(nbytes + 64, 0xEE, np.uint8)
-    wrong = _native.solo_decode(payload, area[32 : 32 + nbytes].data, isa)
+    wrong = _native.decode_run([(2, payload, None, area[32 : 32 + nbytes])], 0, isa)
     assert (area[:32] == 0xEE).all() and (area[32 + nbytes :] == 0xEE).all()
-    return area[32 : 32 + nbytes].tobytes() if wrong is None else wrong
+    return area[32 : 32 + nbytes].tobytes() if wrong is None else wrong[1]
 
 
 def _same_everywhere(payload: bytes, nbytes: int) -> bytes | str:
@@ -65,7 +65,7 @@ def test_every_flipped_bit_and_byte_of_a_frame_is_told_or_harmless(name: str) ->
             damaged[position] ^= mask
             out = bytearray(len(raw))
             try:
-                decode_frame(damaged, out, None, 3)
+                decode_frames([FrameJob(damaged, out, None, 3)])
             except FrameDamaged:
                 continue
             assert out == raw

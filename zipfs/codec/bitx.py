@@ -8,7 +8,6 @@ from zipfs.codec import _native
 from zipfs.codec.contract import Bytes, Codec, Payload
 from zipfs.codec.dtypes import layout_code
 from zipfs.codec.scratch import Scratch
-from zipfs.errors import FrameDamaged
 
 _scratch = Scratch()
 
@@ -22,12 +21,4 @@ def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Pa
     return None if used is None else out[:used].data
 
 
-def _decode(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
-    if base is None:
-        raise FrameDamaged("its base is missing")
-    wrong = _native.delta_decode(payload, base, out)
-    if wrong is not None:
-        raise FrameDamaged(wrong)
-
-
-BITX = Codec(id=3, name="bitx", needs_base=True, encode=_encode, decode=_decode)
+BITX = Codec(id=3, name="bitx", needs_base=True, encode=_encode, decode=None)

@@ -26,8 +26,8 @@ class Encode(Protocol):
 
 
 class Decode(Protocol):
-    def __call__(self, payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
-        """Fill `out`, whose length is the raw length of the frame's header; `base` is None or just as long.
+    def __call__(self, payload: memoryview, out: memoryview) -> None:
+        """Fill `out`, uint8, whose length is the raw length of the frame's header.
 
         Raises FrameDamaged for a payload that this codec cannot have made.  Nothing larger than a small multiple of
         `out` is ever allocated.  `out` may have been written to when it raises.
@@ -36,13 +36,16 @@ class Decode(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One way of coding: `id` is what frames carry, so it is never given to another codec."""
+    """One way of coding: `id` is what frames carry, so it is never given to another codec.
+
+    Where `decode` is None the native run (native/run.c) knows the id, and decodes with no word of Python.
+    """
 
     id: int
     name: str
     needs_base: bool
     encode: Encode
-    decode: Decode
+    decode: Decode | None
 
 
 def view_bytes(buffer: Buffer) -> Bytes:

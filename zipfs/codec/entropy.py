@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-import numpy as np
 import zstandard
 
 from zipfs.codec.contract import Bytes
@@ -31,21 +30,21 @@ def compress_matches(raw: Bytes) -> bytes:
     return _contexts.matches.compress(raw.data)
 
 
-def decompress(stored: Bytes, nbytes: int) -> Bytes:
+def decompress(stored: memoryview, nbytes: int) -> bytes:
     """The `nbytes` bytes of a zstd frame that fills `stored`; FrameDamaged if it holds anything else.
 
     Content and window size that the frame states are compared before anything is allocated for them.  Whoever codes
     with the length known, as we do, never gets a window that is larger than the content.
     """
     try:
-        stated = zstandard.get_frame_parameters(stored.data)
+        stated = zstandard.get_frame_parameters(stored)
         if stated.content_size != nbytes:
             raise FrameDamaged("zstd content size differs from what the header implies")
         if stated.window_size > nbytes:
             raise FrameDamaged("zstd window is larger than its content")
-        content = _contexts.decompressor.decompress(stored.data, max_output_size=nbytes, allow_extra_data=False)
+        content = _contexts.decompressor.decompress(stored, max_output_size=nbytes, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise FrameDamaged(f"zstd: {error}") from error
     if len(content) != nbytes:
         raise FrameDamaged("zstd content is shorter than stated")
-    return np.frombuffer(content, np.uint8) if nbytes else np.empty(0, np.uint8)
+    return content

@@ -9,7 +9,6 @@ import numpy as np
 from zipfs.codec.contract import Bytes, Codec, Payload
 from zipfs.codec.dtypes import is_tensor
 from zipfs.codec.entropy import compress_matches, decompress
-from zipfs.errors import FrameDamaged
 
 _PROBE_NBYTES: Final = 1 << 13
 _FIBONACCI: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
@@ -17,12 +16,6 @@ _FIBONACCI: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 
 def _encode_raw(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Payload | None:
     return raw.data if raw.nbytes < limit_nbytes else None
-
-
-def _decode_raw(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
-    if payload.nbytes != out.nbytes:
-        raise FrameDamaged(f"raw payload has {payload.nbytes} bytes instead of {out.nbytes}")
-    np.copyto(out, payload)
 
 
 def _encode_zstd(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> bytes | None:
@@ -52,9 +45,9 @@ def _may_repeat(raw: Bytes, limit_nbytes: int) -> bool:
     return len(probe) * raw.nbytes < limit_nbytes * _PROBE_NBYTES
 
 
-def _decode_zstd(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
-    np.copyto(out, decompress(payload, out.nbytes))
+def _decode_zstd(payload: memoryview, out: memoryview) -> None:
+    out[:] = decompress(payload, out.nbytes)
 
 
-RAW = Codec(id=0, name="raw", needs_base=False, encode=_encode_raw, decode=_decode_raw)
+RAW = Codec(id=0, name="raw", needs_base=False, encode=_encode_raw, decode=None)
 ZSTD = Codec(id=1, name="zstd", needs_base=False, encode=_encode_zstd, decode=_decode_zstd)

@@ -1,17 +1,16 @@
 """Owns the codec `solo`: items coded without a base, by the native kernel (see README.md).  Any thread may call.
 
-Encoding and decoding release the GIL.  The payload names its own layout, so that decoding needs no dtype.
+Encoding releases the GIL.  The payload names its own layout, so that decoding needs no dtype.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from zipfs.codec._native import solo_decode, solo_encode
+from zipfs.codec._native import solo_encode
 from zipfs.codec.contract import Bytes, Codec, Payload
 from zipfs.codec.dtypes import layout_code
 from zipfs.codec.scratch import Scratch
-from zipfs.errors import FrameDamaged
 
 _PROBE_NBYTES: Final = 1 << 16
 
@@ -37,10 +36,4 @@ def _encode_below(raw: Bytes, layout: int, limit_nbytes: int) -> Payload | None:
     return None if nbytes is None else out[:nbytes].data
 
 
-def _decode(payload: Bytes, out: Bytes, base: Bytes | None, item_nbytes: int) -> None:
-    wrong = solo_decode(payload.data, out.data)
-    if wrong is not None:
-        raise FrameDamaged(wrong)
-
-
-SOLO = Codec(id=2, name="solo", needs_base=False, encode=_encode, decode=_decode)
+SOLO = Codec(id=2, name="solo", needs_base=False, encode=_encode, decode=None)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from zipfs.codec import FRAME_NBYTES, decode_frame
+from zipfs.codec import FRAME_NBYTES, FrameJob, decode_frames
 from zipfs.errors import FrameDamaged, PackDamaged
 from zipfs.store.buffers import BufferPool
 from zipfs.store.packs import PackDirectory, PackFile
@@ -96,7 +96,7 @@ class FrameCache:
         if source.base is not None and blob.base is not None:
             base = self.range(source.base, blob.base.offset + index * FRAME_NBYTES, len(out))
         try:
-            decode_frame(stored, out, base, blob.frame_seed(index))
+            decode_frames([FrameJob(stored, out, base, blob.frame_seed(index))])
         except FrameDamaged as error:
             raise PackDamaged(source.pack.where, at, f"frame {index} of blob {blob.id}: {error.args[0]}") from error
         return out.toreadonly()

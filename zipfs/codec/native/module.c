@@ -45,26 +45,96 @@ static PyObject *encode(Py_buffer *raw, Py_buffer *base, Py_buffer *out, int lay
     return failed ? Py_NewRef(Py_None) : PyLong_FromSize_t(used);
 }
 
-static PyObject *decode(Py_buffer *payload, Py_buffer *base, Py_buffer *out, const char *isa_name) {
+/* What a step of Python's holds on to while it is decoded; base.obj is NULL where there is none. */
+typedef struct {
+    Py_buffer frame, base, out;
+} held_step;
+
+static void release(held_step *held, Py_ssize_t count) {
+    for (Py_ssize_t k = 0; k < count; k++) {
+        PyBuffer_Release(&held[k].frame);
+        PyBuffer_Release(&held[k].base);
+        PyBuffer_Release(&held[k].out);
+    }
+}
+
+/* Reads (codec id, frame, base or None, out).  0 with an exception set if it is not that. */
+static int read_step(PyObject *item, Py_ssize_t skipped, held_step *held, zf_step *step) {
+    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 4) {
+        PyErr_SetString(PyExc_TypeError, "a step is a tuple of codec id, frame, base and target");
+        return 0;
+    }
+    step->codec = (int)PyLong_AsLong(PyTuple_GET_ITEM(item, 0));
+    if (step->codec != ZF_RAW && step->codec != ZF_SOLO && step->codec != ZF_DELTA) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_ValueError, "no native codec has the id %d", step->codec);
+        return 0;
+    }
+    if (PyObject_GetBuffer(PyTuple_GET_ITEM(item, 1), &held->frame, PyBUF_SIMPLE) < 0 ||
+        PyObject_GetBuffer(PyTuple_GET_ITEM(item, 3), &held->out, PyBUF_WRITABLE) < 0 ||
+        (step->codec == ZF_DELTA && PyObject_GetBuffer(PyTuple_GET_ITEM(item, 2), &held->base, PyBUF_SIMPLE) < 0))
+        return 0;
+    if (held->frame.len < skipped) {
+        PyErr_SetString(PyExc_ValueError, "a frame is shorter than its header");
+        return 0;
+    }
+    if (step->codec == ZF_DELTA && held->base.len != held->out.len) {
+        PyErr_SetString(PyExc_ValueError, "the base must be as long as the target");
+        return 0;
+    }
+    step->payload = (const uint8_t *)held->frame.buf + skipped;
+    step->payload_nbytes = (size_t)(held->frame.len - skipped);
+    step->base = held->base.buf;
+    step->out = held->out.buf;
+    step->nbytes = (size_t)held->out.len;
+    return 1;
+}
+
+static PyObject *run_steps(PyObject *list, Py_ssize_t skipped, int isa, held_step *held, zf_step *steps) {
+    Py_ssize_t count = PyList_GET_SIZE(list);
+    for (Py_ssize_t k = 0; k < count; k++)
+        if (!read_step(PyList_GET_ITEM(list, k), skipped, &held[k], &steps[k]))
+            return NULL;
     const char *wrong;
+    size_t done;
+    Py_BEGIN_ALLOW_THREADS
+    zf_dispatch_override(isa);
+    done = zf_decode_run(steps, (size_t)count, &wrong);
+    zf_dispatch_override(-1);
+    Py_END_ALLOW_THREADS
+    if (wrong == NULL)
+        return Py_NewRef(Py_None);
+    return wrong == zf_no_memory ? PyErr_NoMemory() : Py_BuildValue("ns", (Py_ssize_t)done, wrong);
+}
+
+static PyObject *decode_run(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"steps", "skipped", "isa", NULL};
+    PyObject *given;
+    Py_ssize_t skipped;
+    const char *isa_name = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "On|z", keywords, &given, &skipped, &isa_name))
+        return NULL;
     int isa = parse_isa(isa_name);
     if (isa < 0)
         return NULL;
-    if (base != NULL && base->len != out->len) {
-        PyErr_SetString(PyExc_ValueError, "the base must be as long as the target");
+    if (skipped < 0) {
+        PyErr_SetString(PyExc_ValueError, "a header cannot have fewer than no bytes");
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS
-    zf_dispatch_override(isa);
-    if (base != NULL)
-        wrong = zf_delta_decode(payload->buf, (size_t)payload->len, base->buf, out->buf, (size_t)out->len);
-    else
-        wrong = zf_solo_decode(payload->buf, (size_t)payload->len, out->buf, (size_t)out->len);
-    zf_dispatch_override(-1);
-    Py_END_ALLOW_THREADS
-    if (wrong == zf_no_memory)
-        return PyErr_NoMemory();
-    return wrong == NULL ? Py_NewRef(Py_None) : PyUnicode_FromString(wrong);
+    /* A copy: asking for a buffer runs the code of its owner, which could change the caller's list. */
+    PyObject *list = PySequence_List(given);
+    if (list == NULL)
+        return NULL;
+    size_t count = (size_t)PyList_GET_SIZE(list);
+    held_step *held = PyMem_Calloc(count, sizeof *held);
+    zf_step *steps = PyMem_Calloc(count, sizeof *steps);
+    PyObject *result = held == NULL || steps == NULL ? PyErr_NoMemory() : run_steps(list, skipped, isa, held, steps);
+    if (held != NULL)
+        release(held, (Py_ssize_t)count);
+    PyMem_Free(held);
+    PyMem_Free(steps);
+    Py_DECREF(list);
+    return result;
 }
 
 static PyObject *delta_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
@@ -81,19 +151,6 @@ static PyObject *delta_encode(PyObject *self, PyObject *args, PyObject *kwargs) 
     return result;
 }
 
-static PyObject *delta_decode(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"payload", "base", "out", "isa", NULL};
-    Py_buffer payload, base, out;
-    const char *isa = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*y*w*|z", keywords, &payload, &base, &out, &isa))
-        return NULL;
-    PyObject *result = decode(&payload, &base, &out, isa);
-    PyBuffer_Release(&payload);
-    PyBuffer_Release(&base);
-    PyBuffer_Release(&out);
-    return result;
-}
-
 static PyObject *solo_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"raw", "layout", "out", "isa", NULL};
     Py_buffer raw, out;
@@ -103,18 +160,6 @@ static PyObject *solo_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
         return NULL;
     PyObject *result = encode(&raw, NULL, &out, layout, isa);
     PyBuffer_Release(&raw);
-    PyBuffer_Release(&out);
-    return result;
-}
-
-static PyObject *solo_decode(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"payload", "out", "isa", NULL};
-    Py_buffer payload, out;
-    const char *isa = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*w*|z", keywords, &payload, &out, &isa))
-        return NULL;
-    PyObject *result = decode(&payload, NULL, &out, isa);
-    PyBuffer_Release(&payload);
     PyBuffer_Release(&out);
     return result;
 }
@@ -138,9 +183,8 @@ static PyObject *isas(PyObject *self, PyObject *unused) {
 
 static PyMethodDef methods[] = {
     {"delta_encode", (PyCFunction)(void (*)(void))delta_encode, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"delta_decode", (PyCFunction)(void (*)(void))delta_decode, METH_VARARGS | METH_KEYWORDS, NULL},
     {"solo_encode", (PyCFunction)(void (*)(void))solo_encode, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"solo_decode", (PyCFunction)(void (*)(void))solo_decode, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"decode_run", (PyCFunction)(void (*)(void))decode_run, METH_VARARGS | METH_KEYWORDS, NULL},
     {"isa", isa, METH_NOARGS, NULL},
     {"isas", isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
