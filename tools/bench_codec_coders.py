@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
+import xxhash
 import zstandard
 from numpy.typing import NDArray
 
@@ -92,7 +93,7 @@ def _frames() -> Coder:
 
 
 def _kernel(isa: _native.Isa) -> Coder:
-    """One codec, by one instruction set, with no checksum; what it cannot shorten is stored as it is."""
+    """One codec, by one instruction set; what it cannot shorten is stored as it is."""
     scratch = np.empty(FRAME_NBYTES, np.uint8)
 
     def encode(tensor: Tensor) -> Stored:
@@ -105,7 +106,8 @@ def _kernel(isa: _native.Isa) -> Coder:
             else:
                 nbytes = _native.delta_encode(raw.data, tensor.base[cut].data, layout, room.data, isa)
             payload = raw if nbytes is None else room[:nbytes]
-            stored.append(bytes(HEADER_NBYTES) + payload.tobytes())
+            checksum = xxhash.xxh3_64_intdigest(raw.data)
+            stored.append(checksum.to_bytes(HEADER_NBYTES, "little") + payload.tobytes())
         return stored
 
     def decode(stored: Stored, tensor: Tensor, out: Bytes) -> Bytes:
@@ -113,8 +115,9 @@ def _kernel(isa: _native.Isa) -> Coder:
         for frame, cut in zip(stored, _pieces(tensor.raw.nbytes, FRAME_NBYTES), strict=True):
             to, base = _place(out, cut, tensor), None if tensor.base is None else tensor.base[cut]
             codec_id = 0 if len(frame) - HEADER_NBYTES == to.nbytes else 2 if base is None else 3
-            steps.append((codec_id, frame, base, to))
-        wrong = _native.decode_run(steps, HEADER_NBYTES, isa)
+            checksum = int.from_bytes(frame[:HEADER_NBYTES], "little")
+            steps.append((codec_id, frame, HEADER_NBYTES, base, to, 0, checksum))
+        wrong = _native.decode_run(steps, isa)
         assert wrong is None, wrong
         return out
 

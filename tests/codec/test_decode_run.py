@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,30 +131,50 @@ def test_a_buffer_that_cannot_be_filled_is_the_callers_mistake(name: str) -> Non
             decode_frames([job])
 
 
-def test_the_native_run_trusts_no_step() -> None:
-    out = bytearray(8)
-    wrong: list[tuple[Any, type[Exception]]] = [
-        ([(1, b"12345678", None, out)], ValueError),
-        ([(77, b"12345678", None, out)], ValueError),
-        ([(1 << 70, b"12345678", None, out)], OverflowError),
-        ([(0, b"12345678", None)], TypeError),
-        ([[0, b"12345678", None, out]], TypeError),
-        ([("0", b"12345678", None, out)], TypeError),
-        ([(3, b"\x01", None, out)], TypeError),
-        ([(3, b"\x01", b"1234567", out)], ValueError),
-        ([(0, "12345678", None, out)], TypeError),
-        ([(0, b"12345678", None, b"12345678")], BufferError),
+def _step(**changes: object) -> Any:
+    fields = {"codec": 0, "stored": b"head12345678", "skipped": 4, "base": None, "out": bytearray(8), "seed": 5}
+    return tuple({**fields, "checksum": xxhash.xxh3_64_intdigest(b"12345678", 5), **changes}.values())
+
+
+@pytest.mark.parametrize(
+    ("steps", "error"),
+    [
+        ([_step(codec=1)], ValueError),
+        ([_step(codec=77)], ValueError),
+        ([_step(codec=-1)], OverflowError),
+        ([_step(codec=1 << 70)], OverflowError),
+        ([_step(codec="0")], TypeError),
+        ([_step(skipped=13)], ValueError),
+        ([_step(skipped=-1)], OverflowError),
+        ([_step(seed=1 << 64)], OverflowError),
+        ([_step(checksum=None)], TypeError),
+        ([_step(stored="head12345678")], TypeError),
+        ([_step(out=b"12345678")], BufferError),
+        ([_step(codec=3)], TypeError),
+        ([_step(codec=3, base=b"1234567")], ValueError),
+        ([_step()[:6]], TypeError),
+        ([list(_step())], TypeError),
         (7, TypeError),
-    ]
-    for steps, error in wrong:
-        with pytest.raises(error):
-            _native.decode_run(steps, 0)
-    with pytest.raises(ValueError, match="shorter"):
-        _native.decode_run([(0, b"1234", None, out)], 5)
-    with pytest.raises(ValueError, match="fewer"):
-        _native.decode_run([], -1)
-    assert _native.decode_run([(0, b"head12345678", None, out), (0, b"head1234567", None, out)], 4) == (
-        1,
-        "raw payload is not as long as what it holds",
-    )
-    assert out == b"12345678"
+    ],
+)
+def test_the_native_run_trusts_no_step(steps: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        _native.decode_run(steps)
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+def test_every_instruction_set_makes_the_checksum_of_the_library(isa: _native.Isa) -> None:
+    for nbytes in (0, 1, 3, 8, 16, 100, 240, 241, 1024, 1025, 100_003):
+        raw = np.random.default_rng(nbytes).bytes(nbytes)
+        for seed in (0, 1, 2**64 - 1):
+            checksum = xxhash.xxh3_64_intdigest(raw, seed)
+            out = bytearray(nbytes)
+            right: Any = {"stored": raw, "skipped": 0, "out": out, "seed": seed, "checksum": checksum}
+            assert _native.decode_run([_step(**right)], isa) is None
+            assert out == raw
+            said = _native.decode_run([_step(**right), _step(**right | {"checksum": checksum ^ 1 << 63})], isa)
+            assert said == (1, "decoded bytes do not match their checksum")
+
+
+def test_a_raw_payload_of_another_length_is_told() -> None:
+    assert _native.decode_run([_step(), _step(skipped=5)]) == (1, "raw payload is not as long as what it holds")

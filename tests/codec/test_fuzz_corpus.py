@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import xxhash
 
+from tests.codec.native_payload import decode_payload
 from zipfs.codec import FrameJob, _native, decode_frames
 from zipfs.codec.contract import Bytes
 from zipfs.errors import FrameDamaged
@@ -98,23 +99,11 @@ def _read_corpus(codec: CodecName) -> list[FuzzInput]:
     return inputs
 
 
-def _decode(it: FuzzInput, isa: _native.Isa) -> bytes | str:
-    """The bytes, or what was wrong."""
-    area = np.full(it.nbytes + 128, 0xEE, np.uint8)
-    out = area[64 : 64 + it.nbytes]
-    if it.base is None:
-        wrong = _native.decode_run([(2, it.payload, None, out)], 0, isa)
-    else:
-        wrong = _native.decode_run([(3, it.payload, it.base, out)], 0, isa)
-    assert (area[:64] == 0xEE).all() and (area[64 + it.nbytes :] == 0xEE).all(), it.name
-    return out.tobytes() if wrong is None else wrong[1]
-
-
 @pytest.mark.parametrize("codec", ["delta", "solo"])
 def test_every_instruction_set_says_the_same_and_a_frame_is_right_or_damaged(codec: CodecName) -> None:
     verdicts: Counter[str] = Counter()
     for it in _read_corpus(codec):
-        said, *others = [_decode(it, isa) for isa in _native.isas()]
+        said, *others = [decode_payload(it.payload, it.base, it.nbytes, isa) for isa in _native.isas()]
         assert all(other == said for other in others), it.name
         checksum = xxhash.xxh3_64_intdigest(said if isinstance(said, bytes) else b"", SEED)
         frame = struct.pack("<BBHIQ", FRAME_IDS[codec], 1, 0, it.nbytes, checksum) + it.payload

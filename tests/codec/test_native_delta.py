@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.codec.native_payload import decode_payload
 from tests.codec.reference_delta import LAYOUTS, decode_delta
 from zipfs.codec import _native
 from zipfs.codec.contract import Bytes
@@ -58,13 +59,6 @@ def _encoded(raw: Bytes, base: Bytes, layout: int, isa: _native.Isa | None = Non
     return None if used is None else room[:used].tobytes()
 
 
-def _decoded(payload: bytes, base: Bytes, isa: _native.Isa | None = None) -> bytes:
-    area = np.full(base.nbytes + 128, 0xEE, np.uint8)
-    assert _native.decode_run([(3, payload, base, area[64 : 64 + base.nbytes])], 0, isa) is None
-    assert (area[:64] == 0xEE).all() and (area[64 + base.nbytes :] == 0xEE).all()
-    return area[64 : 64 + base.nbytes].tobytes()
-
-
 @settings(deadline=None, max_examples=400)
 @given(
     layout=st.sampled_from(sorted(LAYOUTS)),
@@ -78,7 +72,7 @@ def test_all_instruction_sets_make_the_same_bytes_and_read_them(layout: int, ite
     assert all(other == payload for other in others)
     if payload is not None:
         for isa in _native.isas():
-            assert _decoded(payload, base, isa) == raw.tobytes()
+            assert decode_payload(payload, base, base.nbytes, isa) == raw.tobytes()
 
 
 @settings(deadline=None, max_examples=80)
@@ -105,7 +99,7 @@ def test_any_short_bytes_come_back(layout: int, raw: bytes, base: bytes) -> None
     raw_bytes, base_bytes = np.frombuffer(raw, np.uint8), np.resize(np.frombuffer(base, np.uint8), len(raw))
     payload = _encoded(raw_bytes, base_bytes, layout)
     if payload is not None:
-        assert _decoded(payload, base_bytes) == raw
+        assert decode_payload(payload, base_bytes, base_bytes.nbytes) == raw
         assert decode_delta(payload, base_bytes.tobytes()) == raw
 
 
@@ -117,7 +111,7 @@ def test_every_16_bit_pattern_against_many_bases(layout: int, isa: _native.Isa) 
         raw_bytes, base_bytes = every.view(np.uint8), base.view(np.uint8)
         payload = _encoded(raw_bytes, base_bytes, layout, isa)
         if payload is not None:
-            assert _decoded(payload, base_bytes, isa) == raw_bytes.tobytes()
+            assert decode_payload(payload, base_bytes, base_bytes.nbytes, isa) == raw_bytes.tobytes()
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
@@ -125,7 +119,7 @@ def test_an_equal_frame_takes_next_to_nothing(layout: int) -> None:
     raw = np.random.default_rng(1).integers(0, 256, 1 << 20, dtype=np.uint8)
     payload = _encoded(raw, raw.copy(), layout)
     assert payload is not None and len(payload) == 1
-    assert _decoded(payload, raw) == raw.tobytes()
+    assert decode_payload(payload, raw, raw.nbytes) == raw.tobytes()
 
 
 def test_one_changed_weight_in_a_frame_takes_few_bytes() -> None:
@@ -134,7 +128,7 @@ def test_one_changed_weight_in_a_frame_takes_few_bytes() -> None:
     raw[300_000] += 5
     payload = _encoded(raw.view(np.uint8), base.view(np.uint8), 1)
     assert payload is not None and len(payload) < 48
-    assert _decoded(payload, base.view(np.uint8)) == raw.tobytes()
+    assert decode_payload(payload, base.view(np.uint8), base.nbytes) == raw.tobytes()
 
 
 def test_a_short_tensor_has_little_overhead() -> None:
@@ -144,7 +138,7 @@ def test_a_short_tensor_has_little_overhead() -> None:
     raw_bytes, base_bytes = ((values.view("<u4") >> 16).astype("<u2").view(np.uint8) for values in (tuned, base))
     payload = _encoded(raw_bytes, base_bytes, 1)
     assert payload is not None and len(payload) * 8 / 384 < 4.2
-    assert _decoded(payload, base_bytes) == raw_bytes.tobytes()
+    assert decode_payload(payload, base_bytes, base_bytes.nbytes) == raw_bytes.tobytes()
 
 
 def test_a_useless_base_is_noticed() -> None:
@@ -173,8 +167,8 @@ def test_wrong_arguments_are_the_callers_mistake() -> None:
     with pytest.raises(ValueError, match="as long as"):
         _native.delta_encode(two, three, 1, three)
     with pytest.raises(ValueError, match="as long as"):
-        _native.decode_run([(3, b"\1", two, three)], 0)
+        _native.decode_run([(3, b"\1", 0, two, three, 0, 0)])
     with pytest.raises(ValueError, match="layout"):
         _native.delta_encode(two, two, 11, three)
     with pytest.raises(ValueError, match="instruction set"):
-        _native.decode_run([], 0, "sse2")  # type: ignore[arg-type]
+        _native.decode_run([], "sse2")  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.codec.native_payload import decode_payload
 from zipfs.codec import FrameJob, _native, decode_frames, encode_frame
 from zipfs.codec.contract import Bytes
 from zipfs.errors import FrameDamaged
@@ -54,16 +55,8 @@ def _payload(name: str) -> tuple[bytes, Bytes, bytes]:
     return encode_frame(raw, dtype, base, 3)[16:], np.frombuffer(base, np.uint8), raw
 
 
-def _decode(payload: bytes, base: Bytes, isa: _native.Isa) -> bytes | str:
-    """The bytes, or what was wrong."""
-    area = np.full(base.nbytes + 128, 0xEE, np.uint8)
-    wrong = _native.decode_run([(3, payload, base, area[64 : 64 + base.nbytes])], 0, isa)
-    assert (area[:64] == 0xEE).all() and (area[64 + base.nbytes :] == 0xEE).all()
-    return area[64 : 64 + base.nbytes].tobytes() if wrong is None else wrong[1]
-
-
 def _same_everywhere(payload: bytes, base: Bytes) -> bytes | str:
-    first, *others = [_decode(payload, base, isa) for isa in _native.isas()]
+    first, *others = [decode_payload(payload, base, base.nbytes, isa) for isa in _native.isas()]
     assert all(other == first for other in others)
     return first
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.codec.native_payload import decode_payload
 from tests.codec.reference_solo import ITEM_NBYTES, decode_solo
 from zipfs.codec import _native, encode_frame, read_header
 
@@ -56,12 +57,6 @@ def _encoded(raw: Bytes, layout: int, capacity: int, isa: _native.Isa | None = N
     return None if nbytes is None else out[:nbytes].tobytes()
 
 
-def _decoded(payload: bytes, nbytes: int, isa: _native.Isa | None = None) -> bytes:
-    out = np.full(nbytes, 0xA5, np.uint8)
-    assert _native.decode_run([(2, payload, None, out)], 0, isa) is None
-    return out.tobytes()
-
-
 @settings(deadline=None, max_examples=300)
 @given(
     layout=st.sampled_from(sorted(ITEM_NBYTES)),
@@ -78,7 +73,7 @@ def test_every_instruction_set_makes_the_same_bytes_and_reads_them(
     if payload is not None:
         assert len(payload) <= nbytes
         for isa in ISAS:
-            assert _decoded(payload, nbytes, isa) == raw.tobytes()
+            assert decode_payload(payload, None, nbytes, isa) == raw.tobytes()
 
 
 @settings(deadline=None, max_examples=60)
@@ -106,7 +101,7 @@ def test_any_bytes_come_back_whatever_the_room(layout: int, pieces: list[tuple[b
     payload = _encoded(raw, layout, max(raw.nbytes - missing, 0))
     if payload is not None:
         assert len(payload) <= raw.nbytes - missing
-        assert _decoded(payload, raw.nbytes) == decode_solo(payload, raw.nbytes) == raw.tobytes()
+        assert decode_payload(payload, None, raw.nbytes) == decode_solo(payload, raw.nbytes) == raw.tobytes()
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -133,7 +128,7 @@ def test_every_bit_pattern_of_an_item_comes_back(layout: int) -> None:
     payload = _encoded(weights, layout, weights.nbytes)
     assert payload is not None
     for isa in ISAS:
-        assert _decoded(payload, weights.nbytes, isa) == weights.tobytes()
+        assert decode_payload(payload, None, weights.nbytes, isa) == weights.tobytes()
 
 
 @pytest.mark.parametrize("layout", sorted(ITEM_NBYTES))
@@ -142,7 +137,7 @@ def test_long_runs_come_back(layout: int) -> None:
     payload = _encoded(raw, layout, raw.nbytes)
     assert payload is not None
     for isa in ISAS:
-        assert _decoded(payload, raw.nbytes, isa) == raw.tobytes()
+        assert decode_payload(payload, None, raw.nbytes, isa) == raw.tobytes()
 
 
 @pytest.mark.parametrize("layout", sorted(ITEM_NBYTES))

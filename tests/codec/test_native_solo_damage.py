@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.codec.native_payload import decode_payload
 from zipfs.codec import FrameJob, _native, decode_frames, encode_frame
 from zipfs.errors import FrameDamaged
 
@@ -40,16 +41,8 @@ def _payload(dtype: str, raw: bytes) -> bytes:
     return encode_frame(raw, dtype, None, 3)[16:]
 
 
-def _decode(payload: bytes, nbytes: int, isa: _native.Isa | None = None) -> bytes | str:
-    """The bytes, or what was wrong."""
-    area = np.full(nbytes + 64, 0xEE, np.uint8)
-    wrong = _native.decode_run([(2, payload, None, area[32 : 32 + nbytes])], 0, isa)
-    assert (area[:32] == 0xEE).all() and (area[32 + nbytes :] == 0xEE).all()
-    return area[32 : 32 + nbytes].tobytes() if wrong is None else wrong[1]
-
-
 def _same_everywhere(payload: bytes, nbytes: int) -> bytes | str:
-    first, *others = [_decode(payload, nbytes, isa) for isa in _native.isas()]
+    first, *others = [decode_payload(payload, None, nbytes, isa) for isa in _native.isas()]
     assert all(other == first for other in others)
     return first
 

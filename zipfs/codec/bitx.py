@@ -21,4 +21,4 @@ def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Pa
     return None if used is None else out[:used].data
 
 
-BITX = Codec(id=3, name="bitx", needs_base=True, encode=_encode, decode=None)
+BITX = Codec(id=3, name="bitx", needs_base=True, encode=_encode, unpack=None)

@@ -25,12 +25,11 @@ class Encode(Protocol):
         """
 
 
-class Decode(Protocol):
-    def __call__(self, payload: memoryview, out: memoryview) -> None:
-        """Fill `out`, uint8, whose length is the raw length of the frame's header.
+class Unpack(Protocol):
+    def __call__(self, payload: memoryview, nbytes: int) -> bytes:
+        """The `nbytes` bytes of a payload, uint8; nothing larger than a small multiple of them is ever allocated.
 
-        Raises FrameDamaged for a payload that this codec cannot have made.  Nothing larger than a small multiple of
-        `out` is ever allocated.  `out` may have been written to when it raises.
+        Raises FrameDamaged for a payload that this codec cannot have made.
         """
 
 
@@ -38,14 +37,14 @@ class Decode(Protocol):
 class Codec:
     """One way of coding: `id` is what frames carry, so it is never given to another codec.
 
-    Where `decode` is None the native run (native/run.c) knows the id, and decodes with no word of Python.
+    Where `unpack` is None the native run (native/run.c) knows the id, and decodes with no word of Python.
     """
 
     id: int
     name: str
     needs_base: bool
     encode: Encode
-    decode: Decode | None
+    unpack: Unpack | None
 
 
 def view_bytes(buffer: Buffer) -> Bytes:

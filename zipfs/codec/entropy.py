@@ -30,19 +30,19 @@ def compress_matches(raw: Bytes) -> bytes:
     return _contexts.matches.compress(raw.data)
 
 
-def decompress(stored: memoryview, nbytes: int) -> bytes:
-    """The `nbytes` bytes of a zstd frame that fills `stored`; FrameDamaged if it holds anything else.
+def decompress(payload: memoryview, nbytes: int) -> bytes:
+    """The `nbytes` bytes of a zstd frame that fills `payload`; FrameDamaged if it holds anything else.
 
     Content and window size that the frame states are compared before anything is allocated for them.  Whoever codes
     with the length known, as we do, never gets a window that is larger than the content.
     """
     try:
-        stated = zstandard.get_frame_parameters(stored)
+        stated = zstandard.get_frame_parameters(payload)
         if stated.content_size != nbytes:
             raise FrameDamaged("zstd content size differs from what the header implies")
         if stated.window_size > nbytes:
             raise FrameDamaged("zstd window is larger than its content")
-        content = _contexts.decompressor.decompress(stored, max_output_size=nbytes, allow_extra_data=False)
+        content = _contexts.decompressor.decompress(payload, max_output_size=nbytes, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise FrameDamaged(f"zstd: {error}") from error
     if len(content) != nbytes:

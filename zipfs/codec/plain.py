@@ -45,9 +45,5 @@ def _may_repeat(raw: Bytes, limit_nbytes: int) -> bool:
     return len(probe) * raw.nbytes < limit_nbytes * _PROBE_NBYTES
 
 
-def _decode_zstd(payload: memoryview, out: memoryview) -> None:
-    out[:] = decompress(payload, out.nbytes)
-
-
-RAW = Codec(id=0, name="raw", needs_base=False, encode=_encode_raw, decode=None)
-ZSTD = Codec(id=1, name="zstd", needs_base=False, encode=_encode_zstd, decode=_decode_zstd)
+RAW = Codec(id=0, name="raw", needs_base=False, encode=_encode_raw, unpack=None)
+ZSTD = Codec(id=1, name="zstd", needs_base=False, encode=_encode_zstd, unpack=decompress)

@@ -36,4 +36,4 @@ def _encode_below(raw: Bytes, layout: int, limit_nbytes: int) -> Payload | None:
     return None if nbytes is None else out[:nbytes].data
 
 
-SOLO = Codec(id=2, name="solo", needs_base=False, encode=_encode, decode=None)
+SOLO = Codec(id=2, name="solo", needs_base=False, encode=_encode, unpack=None)

@@ -73,16 +73,18 @@ const char *zf_solo_decode(const uint8_t *payload, size_t payload_nbytes, uint8_
 /* Codecs that a run may name; frames carry these ids. */
 enum { ZF_RAW = 0, ZF_SOLO = 2, ZF_DELTA = 3 };
 
-/* One frame of a run: `base` is as long as `out` if the codec is ZF_DELTA, and else not looked at. */
+/* One frame of a run: `base` is as long as `out` if the codec is ZF_DELTA, and else not looked at; `checksum` is that of
+   the decoded bytes with `seed`. */
 typedef struct {
     int codec;
     const uint8_t *payload, *base;
     uint8_t *out;
     size_t payload_nbytes, nbytes;
+    uint64_t seed, checksum;
 } zf_step;
 
-/* Decodes the steps in order, so that a base may be what an earlier step fills.  Gives `count`, or the number of the
-   first that failed and in *wrong the reason; those before it are filled. */
+/* Decodes and checks the steps in order, so that a base may be what an earlier step fills.  Gives `count`, or the number
+   of the first that failed and in *wrong the reason. */
 size_t zf_decode_run(const zf_step *steps, size_t count, const char **wrong);
 
 /* What decoders return where memory ran out: it says nothing about the payload. */

@@ -47,53 +47,62 @@ static PyObject *encode(Py_buffer *raw, Py_buffer *base, Py_buffer *out, int lay
 
 /* What a step of Python's holds on to while it is decoded; base.obj is NULL where there is none. */
 typedef struct {
-    Py_buffer frame, base, out;
+    Py_buffer stored, base, out;
 } held_step;
 
 static void release(held_step *held, Py_ssize_t count) {
     for (Py_ssize_t k = 0; k < count; k++) {
-        PyBuffer_Release(&held[k].frame);
+        PyBuffer_Release(&held[k].stored);
         PyBuffer_Release(&held[k].base);
         PyBuffer_Release(&held[k].out);
     }
 }
 
-/* Reads (codec id, frame, base or None, out).  0 with an exception set if it is not that. */
-static int read_step(PyObject *item, Py_ssize_t skipped, held_step *held, zf_step *step) {
-    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 4) {
-        PyErr_SetString(PyExc_TypeError, "a step is a tuple of codec id, frame, base and target");
+static int read_word(PyObject *number, uint64_t *word) {
+    *word = PyLong_AsUnsignedLongLong(number);
+    return *word != UINT64_MAX || !PyErr_Occurred();
+}
+
+/* Reads (codec id, stored bytes, how many of them lie before the payload, base or None, target, seed, checksum).  0 with
+   an exception set if it is not that. */
+static int read_step(PyObject *item, held_step *held, zf_step *step) {
+    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 7) {
+        PyErr_SetString(PyExc_TypeError, "a step is a tuple of seven");
         return 0;
     }
-    step->codec = (int)PyLong_AsLong(PyTuple_GET_ITEM(item, 0));
-    if (step->codec != ZF_RAW && step->codec != ZF_SOLO && step->codec != ZF_DELTA) {
-        if (!PyErr_Occurred())
-            PyErr_Format(PyExc_ValueError, "no native codec has the id %d", step->codec);
+    uint64_t codec, skipped;
+    if (!read_word(PyTuple_GET_ITEM(item, 0), &codec) || !read_word(PyTuple_GET_ITEM(item, 2), &skipped) ||
+        !read_word(PyTuple_GET_ITEM(item, 5), &step->seed) || !read_word(PyTuple_GET_ITEM(item, 6), &step->checksum))
+        return 0;
+    if (codec != ZF_RAW && codec != ZF_SOLO && codec != ZF_DELTA) {
+        PyErr_SetString(PyExc_ValueError, "no native codec has this id");
         return 0;
     }
-    if (PyObject_GetBuffer(PyTuple_GET_ITEM(item, 1), &held->frame, PyBUF_SIMPLE) < 0 ||
-        PyObject_GetBuffer(PyTuple_GET_ITEM(item, 3), &held->out, PyBUF_WRITABLE) < 0 ||
-        (step->codec == ZF_DELTA && PyObject_GetBuffer(PyTuple_GET_ITEM(item, 2), &held->base, PyBUF_SIMPLE) < 0))
+    if (PyObject_GetBuffer(PyTuple_GET_ITEM(item, 1), &held->stored, PyBUF_SIMPLE) < 0 ||
+        (codec == ZF_DELTA && PyObject_GetBuffer(PyTuple_GET_ITEM(item, 3), &held->base, PyBUF_SIMPLE) < 0) ||
+        PyObject_GetBuffer(PyTuple_GET_ITEM(item, 4), &held->out, PyBUF_WRITABLE) < 0)
         return 0;
-    if (held->frame.len < skipped) {
-        PyErr_SetString(PyExc_ValueError, "a frame is shorter than its header");
+    if (skipped > (uint64_t)held->stored.len) {
+        PyErr_SetString(PyExc_ValueError, "the payload begins behind the end");
         return 0;
     }
-    if (step->codec == ZF_DELTA && held->base.len != held->out.len) {
+    if (codec == ZF_DELTA && held->base.len != held->out.len) {
         PyErr_SetString(PyExc_ValueError, "the base must be as long as the target");
         return 0;
     }
-    step->payload = (const uint8_t *)held->frame.buf + skipped;
-    step->payload_nbytes = (size_t)(held->frame.len - skipped);
+    step->codec = (int)codec;
+    step->payload = (const uint8_t *)held->stored.buf + skipped;
+    step->payload_nbytes = (size_t)held->stored.len - skipped;
     step->base = held->base.buf;
     step->out = held->out.buf;
     step->nbytes = (size_t)held->out.len;
     return 1;
 }
 
-static PyObject *run_steps(PyObject *list, Py_ssize_t skipped, int isa, held_step *held, zf_step *steps) {
+static PyObject *run_steps(PyObject *list, int isa, held_step *held, zf_step *steps) {
     Py_ssize_t count = PyList_GET_SIZE(list);
     for (Py_ssize_t k = 0; k < count; k++)
-        if (!read_step(PyList_GET_ITEM(list, k), skipped, &held[k], &steps[k]))
+        if (!read_step(PyList_GET_ITEM(list, k), &held[k], &steps[k]))
             return NULL;
     const char *wrong;
     size_t done;
@@ -108,19 +117,14 @@ static PyObject *run_steps(PyObject *list, Py_ssize_t skipped, int isa, held_ste
 }
 
 static PyObject *decode_run(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"steps", "skipped", "isa", NULL};
+    static char *keywords[] = {"steps", "isa", NULL};
     PyObject *given;
-    Py_ssize_t skipped;
     const char *isa_name = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "On|z", keywords, &given, &skipped, &isa_name))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|z", keywords, &given, &isa_name))
         return NULL;
     int isa = parse_isa(isa_name);
     if (isa < 0)
         return NULL;
-    if (skipped < 0) {
-        PyErr_SetString(PyExc_ValueError, "a header cannot have fewer than no bytes");
-        return NULL;
-    }
     /* A copy: asking for a buffer runs the code of its owner, which could change the caller's list. */
     PyObject *list = PySequence_List(given);
     if (list == NULL)
@@ -128,7 +132,7 @@ static PyObject *decode_run(PyObject *self, PyObject *args, PyObject *kwargs) {
     size_t count = (size_t)PyList_GET_SIZE(list);
     held_step *held = PyMem_Calloc(count, sizeof *held);
     zf_step *steps = PyMem_Calloc(count, sizeof *steps);
-    PyObject *result = held == NULL || steps == NULL ? PyErr_NoMemory() : run_steps(list, skipped, isa, held, steps);
+    PyObject *result = held == NULL || steps == NULL ? PyErr_NoMemory() : run_steps(list, isa, held, steps);
     if (held != NULL)
         release(held, (Py_ssize_t)count);
     PyMem_Free(held);

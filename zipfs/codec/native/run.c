@@ -1,3 +1,4 @@
+#include "checksum.h"
 #include "common.h"
 
 static const char *decode_raw(const zf_step *step) {
@@ -8,16 +9,24 @@ static const char *decode_raw(const zf_step *step) {
     return NULL;
 }
 
+static const char *decode_step(const zf_step *step) {
+    switch (step->codec) {
+    case ZF_DELTA:
+        return zf_delta_decode(step->payload, step->payload_nbytes, step->base, step->out, step->nbytes);
+    case ZF_SOLO:
+        return zf_solo_decode(step->payload, step->payload_nbytes, step->out, step->nbytes);
+    default:
+        return decode_raw(step);
+    }
+}
+
 size_t zf_decode_run(const zf_step *steps, size_t count, const char **wrong) {
     *wrong = NULL;
     for (size_t k = 0; k < count; k++) {
-        const zf_step *step = &steps[k];
-        if (step->codec == ZF_DELTA)
-            *wrong = zf_delta_decode(step->payload, step->payload_nbytes, step->base, step->out, step->nbytes);
-        else if (step->codec == ZF_SOLO)
-            *wrong = zf_solo_decode(step->payload, step->payload_nbytes, step->out, step->nbytes);
-        else
-            *wrong = decode_raw(step);
+        *wrong = decode_step(&steps[k]);
+        /* At once, while the bytes are in the caches, and before a later step takes them for its base. */
+        if (*wrong == NULL && zf_checksum(steps[k].out, steps[k].nbytes, steps[k].seed) != steps[k].checksum)
+            *wrong = "decoded bytes do not match their checksum";
         if (*wrong != NULL)
             return k;
     }
