@@ -35,7 +35,7 @@ from zipfs.errors import StoreBusy
 from zipfs.ingest.importing import find
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import seal_everything
-from zipfs.serve import Library, open_content
+from zipfs.serve import Library, Reader, open_content
 from zipfs.store.check import check
 from zipfs.store.store import open_store
 
@@ -134,7 +134,7 @@ def test_a_file_that_is_open_stays_readable_whatever_is_removed_collected_and_mo
         seal_everything(store)
     with open_store(path, read_only=True, cache_nbytes=0) as reader:
         names = (b"m/base", b"m/tuned", b"m/keep", b"spooled")
-        opened = {name: open_content(reader, served_inode(reader, name)) for name in names}
+        opened = {name: open_content(reader, Reader(reader.frames), served_inode(reader, name)) for name in names}
         with open_store(path) as store:
             for name in (b"m/base", b"m/tuned", b"spooled"):
                 remove(store, name)
@@ -169,7 +169,7 @@ def test_a_reader_that_looked_just_before_a_pack_moved_looks_again(
             return found
 
         monkeypatch.setattr(reader.catalog, "blobs_of", look_and_then_it_moves)
-        content = open_content(reader, served_inode(reader, b"m/f4"))
+        content = open_content(reader, Reader(reader.frames), served_inode(reader, b"m/f4"))
         assert moved == [1]
         assert bytes(content.read(0, content.nbytes)) == files[b"f4"]
 

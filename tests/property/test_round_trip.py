@@ -25,8 +25,8 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.codec import FRAME_NBYTES
-from zipfs.serve import open_content
-from zipfs.serve.plan import plan_range
+from zipfs.serve import Content, Reader, open_content
+from zipfs.serve.plan import Cells
 from zipfs.store import tree
 from zipfs.store.rows import BlobId, Extent
 from zipfs.store.store import Store, open_store
@@ -119,7 +119,7 @@ LARGE = {
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     root = tmp_path_factory.mktemp("large")
-    with open_store(root / "store", create=True, cache_nbytes=3 * FRAME_NBYTES) as store:
+    with open_store(root / "store", create=True, cache_nbytes=8 * FRAME_NBYTES) as store:
         for name, content in LARGE.items():
             put_file(store, root, name.encode(), content)
         yield store
@@ -133,10 +133,16 @@ LENGTHS = st.integers(0, 600) | st.integers(0, 3 * FRAME_NBYTES) | st.just(1 << 
 @settings(max_examples=200)
 @given(name=st.sampled_from(sorted(LARGE)), ranges=st.lists(st.tuples(OFFSETS, LENGTHS), min_size=1, max_size=4))
 def test_any_range_is_the_slice_of_the_file(large: Store, name: str, ranges: list[tuple[int, int]]) -> None:
-    content = open_content(large, tree.resolve(large.catalog, name.encode()))
-    assert content.nbytes == len(LARGE[name])
+    with Reader(large.frames) as reader:
+        content = open_content(large, reader, tree.resolve(large.catalog, name.encode()))
+        _check_ranges(content, LARGE[name], ranges)
+        content.close()
+
+
+def _check_ranges(content: Content, whole: bytes, ranges: list[tuple[int, int]]) -> None:
+    assert content.nbytes == len(whole)
     for offset, nbytes in ranges:
-        expected = LARGE[name][offset : offset + nbytes]
+        expected = whole[offset : offset + nbytes]
         cached = content.read_cached(offset, nbytes)
         assert cached is None or bytes(cached) == expected
         assert bytes(content.read(offset, nbytes)) == expected
@@ -144,7 +150,6 @@ def test_any_range_is_the_slice_of_the_file(large: Store, name: str, ranges: lis
             again = content.read_cached(offset, nbytes)
             assert again is not None
             assert bytes(again) == expected
-    content.close()
 
 
 @st.composite
@@ -158,17 +163,20 @@ def layouts(draw: st.DrawFn) -> tuple[Extent, ...]:
     return tuple(extents)
 
 
-@given(layouts(), st.integers(0, 8 * FRAME_NBYTES), st.integers(0, 8 * FRAME_NBYTES))
-def test_the_pieces_of_a_range_are_exactly_its_bytes(extents: tuple[Extent, ...], offset: int, nbytes: int) -> None:
-    end = min(offset + nbytes, extents[-1].offset + extents[-1].nbytes if extents else 0)
-    pieces = plan_range(extents, offset, nbytes)
-    assert sum(piece.nbytes for piece in pieces) == max(0, end - offset)
-    at = offset
-    for piece in pieces:
-        assert piece.nbytes > 0
-        assert 0 <= piece.start < piece.start + piece.nbytes <= FRAME_NBYTES
+@given(layouts())
+def test_the_cells_of_a_file_are_exactly_its_bytes(extents: tuple[Extent, ...]) -> None:
+    cells = Cells(extents)
+    assert cells.nbytes == sum(extent.nbytes for extent in extents)
+    at = 0
+    for number in range(len(cells)):
+        cell = cells[number]
+        assert cell.offset == at
+        assert 0 <= cell.start < cell.start + cell.nbytes <= FRAME_NBYTES
         extent = next(extent for extent in extents if extent.offset <= at < extent.offset + extent.nbytes)
-        assert piece.blob_id == extent.blob_id
-        assert piece.index * FRAME_NBYTES + piece.start == extent.blob_offset + at - extent.offset
-        assert at + piece.nbytes <= extent.offset + extent.nbytes
-        at += piece.nbytes
+        assert cell.blob_id == extent.blob_id
+        assert cell.index * FRAME_NBYTES + cell.start == extent.blob_offset + at - extent.offset
+        at += cell.nbytes
+        assert at <= extent.offset + extent.nbytes
+        assert cells.at(cell.offset) == cells.at(at - 1) == number
+        assert cells.extent_at(at - 1) == extent
+    assert at == cells.nbytes

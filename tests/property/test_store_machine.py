@@ -26,7 +26,7 @@ from tests.support.stores import (
 from zipfs.errors import AlreadyExists, PathError
 from zipfs.ingest.queue import seal_everything
 from zipfs.lineage.resketch import make_sketches
-from zipfs.serve import Content, open_content
+from zipfs.serve import Content, Reader, open_content
 from zipfs.store import tree
 from zipfs.store.repair import rebuild
 from zipfs.store.store import Store, open_store
@@ -157,7 +157,7 @@ class StoreMachine(RuleBasedStateMachine):
     def open(self, data: st.DataObject) -> tuple[Content, bytes]:
         path = data.draw(st.sampled_from(sorted(self.files)))
         inode = tree.resolve(self.store.catalog, path)
-        return open_content(self.store, inode), self.files[path]
+        return open_content(self.store, Reader(self.store.frames), inode), self.files[path]
 
     @rule(reader=readers)
     def read(self, reader: tuple[Content, bytes]) -> None:

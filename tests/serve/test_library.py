@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +28,11 @@ from tests.support.stores import (
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged, InvalidMove, IsADirectory, NotADirectory, NotFound, PackDamaged, PathError
 from zipfs.ingest.queue import seal_everything
-from zipfs.serve import Library, open_content
+from zipfs.serve import Library, Reader, open_content
 from zipfs.serve.content import SpooledContent
 from zipfs.store import blobs
+from zipfs.store.blobs import FrameCache
+from zipfs.store.rows import BlobId
 from zipfs.store.store import Store, open_store
 
 BASE = weights(1_500_000)
@@ -137,8 +141,8 @@ def test_a_closed_content_of_one_file_does_not_close_another(library: Library) -
 @pytest.mark.parametrize("cache_nbytes", [0, FRAME_NBYTES, 64 << 20])
 def test_many_threads_read_the_same_files(path: Path, cache_nbytes: int) -> None:
     """Whether or not anything stays in memory; a fine-tune asks for frames of its base meanwhile."""
-    with open_store(path, read_only=True, cache_nbytes=cache_nbytes) as store:
-        opened = {name: open_content(store, served_inode(store, b"m/" + name)) for name in (b"base", b"tuned")}
+    with open_store(path, read_only=True, cache_nbytes=cache_nbytes) as store, Reader(store.frames) as reader:
+        opened = {name: open_content(store, reader, served_inode(store, b"m/" + name)) for name in (b"base", b"tuned")}
 
         def read(seed: int) -> None:
             chance = random.Random(seed)
@@ -157,36 +161,53 @@ def test_many_threads_read_the_same_files(path: Path, cache_nbytes: int) -> None
             content.close()
 
 
-def test_a_frame_is_decoded_once_however_many_ask(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_store(path, read_only=True, cache_nbytes=64 << 20) as store:
-        content = open_content(store, served_inode(store, b"m/base"))
-        decoded: list[int] = []
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BlobId, int]]:
+    """The frames that were decoded, in order."""
+    frames: list[tuple[BlobId, int]] = []
+    original = blobs.FrameCache._run
+
+    def counting(self: blobs.FrameCache, targets: Sequence[blobs.Target], others: Mapping[Any, memoryview]) -> None:
+        frames.extend((target.source.blob.id, target.number) for target in targets)
+        original(self, targets, others)
+
+    monkeypatch.setattr(blobs.FrameCache, "_run", counting)
+    return frames
+
+
+def test_a_frame_is_decoded_once_however_many_ask(path: Path, decoded: list[tuple[BlobId, int]]) -> None:
+    with open_store(path, read_only=True, cache_nbytes=64 << 20) as store, Reader(store.frames) as reader:
+        contents = {
+            name: open_content(store, reader, served_inode(store, b"m/" + name)) for name in (b"base", b"tuned")
+        }
         started = threading.Barrier(6)
-        original = blobs.FrameCache.decode
 
-        def counting(self: blobs.FrameCache, source: blobs.OpenBlob, index: int) -> memoryview:
-            decoded.append(index)
-            return original(self, source, index)
-
-        monkeypatch.setattr(blobs.FrameCache, "decode", counting)
-
-        def read(_: int) -> bytes:
+        def read(number: int) -> bool:
             started.wait()
-            return bytes(content.read(1000, 5000))
+            name = (b"base", b"tuned")[number % 2]
+            whole = bytes(contents[name].read(0, len(FILES[name])))
+            part = bytes(contents[name].submit(1000, 5000).result())
+            return whole == FILES[name] and part == FILES[name][1000:6000]
 
         with ThreadPoolExecutor(6) as pool:
-            assert set(pool.map(read, range(6))) == {FILES[b"base"][1000:6000]}
-        assert decoded == [0]
-        content.close()
+            assert all(pool.map(read, range(6)))
+        tuned = [frame for frame in decoded if frame[0] == max(decoded)[0]]
+        assert len(tuned) == len(set(tuned))
+        # A frame of the base may be decoded for its own file, and once more for all the files that need it.
+        assert max(Counter(decoded).values()) <= 2
+        for content in contents.values():
+            content.close()
 
 
-def test_memory_for_frames_is_bounded(path: Path) -> None:
-    with open_store(path, read_only=True, cache_nbytes=2 * FRAME_NBYTES) as store:
-        content = open_content(store, served_inode(store, b"m/tuned"))
+@pytest.mark.parametrize("cache_nbytes", [0, 2 * FRAME_NBYTES, 64 << 20])
+def test_memory_for_frames_is_bounded(path: Path, cache_nbytes: int) -> None:
+    with open_store(path, read_only=True, cache_nbytes=cache_nbytes) as store, Reader(store.frames) as reader:
+        content = open_content(store, reader, served_inode(store, b"m/tuned"))
         for offset in range(0, content.nbytes, 65_536):
             content.read(offset, 65_536)
-            assert store.frames._nbytes <= 2 * FRAME_NBYTES + FRAME_NBYTES
+            assert store.frames.budget.used_nbytes <= cache_nbytes
         content.close()
+        assert reader.nbytes == 0
 
 
 def test_a_failed_decoding_is_told_to_all_who_wait_and_tried_again(tmp_path: Path) -> None:
@@ -196,7 +217,7 @@ def test_a_failed_decoding_is_told_to_all_who_wait_and_tried_again(tmp_path: Pat
     good = pack.read_bytes()
     pack.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
     with open_store(tmp_path / "store", read_only=True) as store:
-        content = open_content(store, served_inode(store, b"f"))
+        content = open_content(store, Reader(store.frames), served_inode(store, b"f"))
         for _ in range(2):
             with pytest.raises(PackDamaged) as told:
                 content.read(0, 10)
@@ -218,7 +239,7 @@ def test_spooled_content_reads_like_stored_content(tmp_path: Path) -> None:
 
 
 def _check_ranges(store: Store, expected: bytes) -> None:
-    opened = open_content(store, served_inode(store, b"f"))
+    opened = open_content(store, Reader(store.frames), served_inode(store, b"f"))
     assert opened.nbytes == len(expected)
     for offset, nbytes in ((0, 10), (299_990, 100), (300_000, 5), (10**12, 5), (5, 0), (0, 10**9), (131_071, 2)):
         wanted = expected[offset : offset + nbytes]
@@ -231,8 +252,11 @@ def _check_ranges(store: Store, expected: bytes) -> None:
 
 def test_a_spool_file_that_cannot_be_read_is_damage_and_no_traceback(tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
-    content = SpooledContent(directory, "spool/1")  # reading a directory fails as a broken disk would
-    with pytest.raises(Damaged, match="spool/1"):
-        content.read(0, 10)
-    assert content.read_cached(0, 10) is None
-    content.close()
+    with Reader(FrameCache(0)) as reader:
+        content = SpooledContent(directory, "spool/1", reader)  # reading a directory fails as a broken disk would
+        with pytest.raises(Damaged, match="spool/1"):
+            content.read(0, 10)
+        with pytest.raises(Damaged, match="spool/1"):
+            content.submit(0, 10).result()
+        assert content.read_cached(0, 10) is None
+        content.close()

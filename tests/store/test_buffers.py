@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from zipfs.store.buffers import BufferPool
+from zipfs.store.buffers import BufferPool, buffer_nbytes
 
-SIZE = 4096
+SIZE = 1 << 20
 
 
 def address(view: memoryview) -> int:
@@ -14,7 +14,7 @@ def address(view: memoryview) -> int:
 
 
 def test_a_buffer_that_was_let_go_is_used_again() -> None:
-    pool = BufferPool(SIZE)
+    pool = BufferPool()
     view = pool.take(SIZE)
     first = address(view)
     pool.keep(view)
@@ -23,7 +23,7 @@ def test_a_buffer_that_was_let_go_is_used_again() -> None:
 
 
 def test_a_buffer_of_which_a_part_is_still_held_is_left_alone() -> None:
-    pool = BufferPool(SIZE)
+    pool = BufferPool()
     view = pool.take(SIZE)
     view[:] = b"a" * SIZE
     held = view.toreadonly()[100:200]
@@ -36,10 +36,23 @@ def test_a_buffer_of_which_a_part_is_still_held_is_left_alone() -> None:
     assert bytes(held) == b"a" * 100
 
 
-def test_shorter_and_longer_buffers() -> None:
-    pool = BufferPool(SIZE)
-    assert len(pool.take(17)) == 17
-    longer = pool.take(SIZE + 1)
-    assert len(longer) == SIZE + 1
-    pool.keep(longer)
-    assert len(pool.take(SIZE)) == SIZE
+def test_buffers_of_any_size() -> None:
+    pool = BufferPool()
+    for nbytes in (0, 1, 17, 4096, SIZE - 1, SIZE + 1, (8 << 20) + 1):
+        view = pool.take(nbytes)
+        assert len(view) == nbytes
+        assert nbytes <= buffer_nbytes(nbytes) <= max(4 * nbytes, nbytes)
+        view[:] = b"a" * nbytes
+        pool.keep(view)
+
+
+def test_what_waits_for_its_next_use_is_bounded() -> None:
+    pool = BufferPool()
+    views = [pool.take(SIZE) for _ in range(100)]
+    addresses = {address(view) for view in views}
+    for view in views:
+        pool.keep(view)
+    views.clear()
+    del view
+    again = [pool.take(SIZE) for _ in range(100)]
+    assert len(addresses & {address(view) for view in again[:32]}) == 32

@@ -33,7 +33,7 @@ from tests.support.stores import (
 )
 from zipfs.errors import CatalogDamaged, Damaged, NotFound, ZipfsError
 from zipfs.ingest.queue import seal_everything
-from zipfs.serve import Library, open_content
+from zipfs.serve import Library, Reader, open_content
 from zipfs.store.blobs import FrameCache
 from zipfs.store.check import Problem, check
 from zipfs.store.rows import Kind
@@ -139,9 +139,10 @@ def read_afresh(store: Store) -> dict[bytes, bytes | ZipfsError]:
     found: dict[bytes, bytes | ZipfsError] = {}
     for name, content in ALL.items():
         try:
-            opened = open_content(store, served_inode(store, name))
-            found[name] = bytes(opened.read(0, len(content) + 1))
-            opened.close()
+            with Reader(store.frames) as reader:
+                opened = open_content(store, reader, served_inode(store, name))
+                found[name] = bytes(opened.read(0, len(content) + 1))
+                opened.close()
         except ZipfsError as error:
             found[name] = error
     return found

@@ -20,7 +20,7 @@ from zipfs.ingest.importing import Import, find, put_directories
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import drain, seal_everything
 from zipfs.ingest.spool import Spool
-from zipfs.serve import Library, open_content
+from zipfs.serve import Library, Reader, open_content
 from zipfs.store import removal, tree
 from zipfs.store.check import Problem, check
 from zipfs.store.gc import Collected, collect
@@ -210,9 +210,10 @@ def spooled(store: Store) -> dict[bytes, bytes]:
         if inode.state is State.OPEN and not store.spool_path(inode.id).exists():
             found[path] = b""  # nothing was written yet
         elif inode.kind is Kind.FILE:
-            content = open_content(store, inode)
-            found[path] = bytes(content.read(0, content.nbytes))
-            content.close()
+            with Reader(store.frames) as reader:
+                content = open_content(store, reader, inode)
+                found[path] = bytes(content.read(0, content.nbytes))
+                content.close()
     return found
 
 

@@ -23,7 +23,7 @@ from zipfs.formats import Span, lay_out
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import Source, SourceError, StoredFile
 from zipfs.lineage import choose_base, sketch
-from zipfs.store.blobs import OpenBlob, open_blob
+from zipfs.store.blobs import OpenBlob, open_blob, opened
 from zipfs.store.catalog import retrying
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
@@ -175,7 +175,7 @@ class Batch:
             base = None
         reference = None if base is None else BaseRef(base.blob.id)
         blob = writer.end_blob(blob_id, span.nbytes, fingerprint, span.dtype, span.shape, reference)
-        self._new[blob_id] = _New(OpenBlob(blob, writer.file, base), source, span.offset)
+        self._new[blob_id] = _New(opened(blob, writer.file, base), source, span.offset)
         self._by_fingerprint[fingerprint, span.nbytes].append(blob_id)
         if base is None and mine:
             self._by_kind[span.dtype, span.shape].append((blob_id, mine))

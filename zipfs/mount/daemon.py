@@ -120,6 +120,7 @@ class _Mount:
             if self._mounted:
                 pyfuse3.close(unmount=True)
             self._changes.close()
+            self._operations.reader.close()
             log.info("unmounted %s", mountpoint)
 
     async def _main(self) -> None:

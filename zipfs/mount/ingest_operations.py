@@ -68,7 +68,7 @@ class IngestOperations(ServedOperations):
 
     def _spool_handle(self, where: Place, inode: Inode, *, writing: bool) -> FileHandleT:
         fd = self.spool.acquire(where.inode_id, writing=writing)
-        content = SpooledContent(os.dup(fd), str(self.store.spool_path(where.inode_id)))
+        content = SpooledContent(os.dup(fd), str(self.store.spool_path(where.inode_id)), self.reader)
         return self.handles.add(FileHandle(where, inode, content, spooled=True, writing=writing))
 
     async def _supersede(self, inode: Inode, *, copy: bool) -> None:
@@ -76,7 +76,7 @@ class IngestOperations(ServedOperations):
 
         fresh_id = await self.changes.run(lambda store: store.reserve_inode_id())
         if copy:
-            await trio.to_thread.run_sync(self._copy, open_content(self.store, inode), fresh_id)
+            await trio.to_thread.run_sync(self._copy, open_content(self.store, self.reader, inode), fresh_id)
         self._touch(Place(inode.id, True))  # or it could be sealed before it is opened
         fresh = await self._ingest(lambda txn: door.supersede(txn, inode, fresh_id), kernel_knows=False)
         if fresh is None:

@@ -8,5 +8,6 @@ with Library(Path("/store")) as library:
 
 from zipfs.serve.content import Content, open_content
 from zipfs.serve.library import Library, Node
+from zipfs.serve.reader import Reader
 
-__all__ = ["Content", "Library", "Node", "open_content"]
+__all__ = ["Content", "Library", "Node", "Reader", "open_content"]

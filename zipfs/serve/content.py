@@ -1,6 +1,6 @@
 """The content of one file, opened: from packs or from the spool, readable whatever happens to its names meanwhile.
 
-Any thread may read; `read_cached` never waits for a disk or a decoder and is what an event loop may call.
+Any thread may read; `read_cached` and `submit` never wait for a disk or a decoder and are what an event loop may call.
 """
 
 from __future__ import annotations
@@ -8,15 +8,23 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Protocol
 
 from zipfs.errors import CatalogDamaged, Damaged
-from zipfs.serve.plan import Piece, plan_range
-from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
+from zipfs.serve.reader import SLAB_NBYTES, OpenFile, Reader, Slab
+from zipfs.store.blobs import open_blob
 from zipfs.store.catalog import retrying
 from zipfs.store.files import read_at
-from zipfs.store.rows import Blob, BlobId, Extent, Inode, State
+from zipfs.store.rows import Blob, BlobId, Inode, InodeId, State
 from zipfs.store.store import Store
+
+Bytes = bytes | memoryview
+
+_SINGLE_NBYTES = 1
+"""At most so many bytes in a slab means one cell in each."""
+
+_CHUNK_NBYTES = 8 << 20
 
 
 class Content(Protocol):
@@ -25,65 +33,105 @@ class Content(Protocol):
     @property
     def nbytes(self) -> int: ...
 
-    def read(self, offset: int, nbytes: int) -> bytes | memoryview: ...
+    def read(self, offset: int, nbytes: int) -> Bytes: ...
 
-    def read_cached(self, offset: int, nbytes: int) -> bytes | memoryview | None:
+    def read_cached(self, offset: int, nbytes: int) -> Bytes | None:
         """The same, or None where that would take a disk access or decoding."""
+
+    def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
+        """The same, on other threads."""
 
     def close(self) -> None: ...
 
 
 class StoredContent:
-    """Content in packs, whose files it keeps open."""
+    """Content in packs. Takes over one use of the file."""
 
-    def __init__(self, extents: Sequence[Extent], blobs: dict[BlobId, OpenBlob], frames: FrameCache) -> None:
-        self._extents = extents
-        self._blobs = blobs
-        self._frames = frames
-        self.nbytes = extents[-1].offset + extents[-1].nbytes if extents else 0
+    def __init__(self, reader: Reader, inode_id: InodeId, file: OpenFile) -> None:
+        self._reader = reader
+        self._inode_id = inode_id
+        self._file = file
+        self.nbytes = file.cells.nbytes
 
-    def read(self, offset: int, nbytes: int) -> bytes | memoryview:
-        pieces = plan_range(self._extents, offset, nbytes)
-        return self._join([self._piece(piece) for piece in pieces])
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        nbytes = max(0, min(nbytes, self.nbytes - offset))
+        if nbytes <= _CHUNK_NBYTES:
+            return self._read(offset, nbytes)
+        whole = bytearray(nbytes)
+        for at in range(0, nbytes, _CHUNK_NBYTES):
+            part = self._read(offset + at, min(_CHUNK_NBYTES, nbytes - at))
+            whole[at : at + len(part)] = part
+        return memoryview(whole)
 
-    def read_cached(self, offset: int, nbytes: int) -> bytes | memoryview | None:
-        parts = []
-        for piece in plan_range(self._extents, offset, nbytes):
-            frame = self._frames.cached(piece.blob_id, piece.index)
-            if frame is None:
-                return None
-            parts.append(frame[piece.start : piece.start + piece.nbytes])
-        return self._join(parts)
+    def _read(self, offset: int, nbytes: int) -> Bytes:
+        if not nbytes:
+            return b""
+        slabs = self._decoded(offset, nbytes, SLAB_NBYTES)
+        if _in_parts(slabs):
+            slabs = self._decoded(offset, nbytes, _SINGLE_NBYTES)
+        return self._reader.join(slabs, offset, nbytes)
 
-    def _join(self, parts: list[memoryview]) -> bytes | memoryview:
-        if len(parts) == 1:
-            return parts[0]
-        out = self._frames.buffers.take(sum(map(len, parts)))
-        self._frames.buffers.keep(out)
-        at = 0
-        for part in parts:
-            out[at : at + len(part)] = part
-            at += len(part)
-        return out
+    def _decoded(self, offset: int, nbytes: int, at_most: int) -> list[Slab]:
+        slabs, unclaimed = self._reader.claim(self._file, offset, nbytes, at_most)
+        self._reader.follow(self._file, offset, nbytes)
+        for slab in unclaimed:
+            self._reader.decode(slab)
+        self._reader.wait(slabs)
+        return slabs
 
-    def _piece(self, piece: Piece) -> memoryview:
-        frame = self._frames.frame(self._blobs[piece.blob_id], piece.index)
-        part = frame[piece.start : piece.start + piece.nbytes]
-        if len(part) != piece.nbytes:
-            raise Damaged(f"blob {piece.blob_id}", f"an extent goes beyond its end, in frame {piece.index}")
-        return part
+    def read_cached(self, offset: int, nbytes: int) -> Bytes | None:
+        nbytes = max(0, min(nbytes, self.nbytes - offset))
+        if not nbytes:
+            return b""
+        slabs = self._reader.find(self._file, offset, nbytes)
+        if slabs is None:
+            return None
+        self._reader.follow(self._file, offset, nbytes)
+        return self._reader.join(slabs, offset, nbytes)
+
+    def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
+        nbytes = max(0, min(nbytes, self.nbytes - offset))
+        answer: Future[Bytes] = Future()
+        if not nbytes:
+            answer.set_result(b"")
+            return answer
+
+        def finish(slabs: Sequence[Slab]) -> None:
+            if _in_parts(slabs):
+                start(_SINGLE_NBYTES)
+                return
+            try:
+                answer.set_result(self._reader.join(slabs, offset, nbytes))
+            except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
+                answer.set_exception(error)
+
+        def start(at_most: int) -> None:
+            slabs, unclaimed = self._reader.claim(self._file, offset, nbytes, at_most)
+            for slab in unclaimed:
+                self._reader.run(self._reader.decode, slab)
+            self._reader.when_all(slabs, lambda: finish(slabs))
+
+        start(SLAB_NBYTES)
+        self._reader.follow(self._file, offset, nbytes)
+        return answer
 
     def close(self) -> None:
-        """Lets go of the packs."""
-        self._blobs = {}
+        """Lets go of the packs, if nobody else has the file open."""
+        self._reader.close_file(self._inode_id, self._file)
+
+
+def _in_parts(slabs: Sequence[Slab]) -> bool:
+    """Whether one has failed of which a part may be good."""
+    return any(slab.error is not None and slab.stop - slab.first > 1 for slab in slabs)
 
 
 class SpooledContent:
     """Content of a file that is not compressed yet. Takes over the file descriptor."""
 
-    def __init__(self, fd: int, where: str) -> None:
+    def __init__(self, fd: int, where: str, reader: Reader) -> None:
         self._fd = fd
         self._where = where
+        self._reader = reader
 
     @property
     def nbytes(self) -> int:
@@ -95,7 +143,7 @@ class SpooledContent:
         except OSError as error:
             raise Damaged(self._where, f"cannot be read: {error.strerror}") from error
 
-    def read_cached(self, offset: int, nbytes: int) -> bytes | memoryview | None:
+    def read_cached(self, offset: int, nbytes: int) -> Bytes | None:
         buffer = bytearray(nbytes)
         try:
             got = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
@@ -106,11 +154,14 @@ class SpooledContent:
         # A short answer is either the end of the file or the end of what is in memory.
         return memoryview(buffer) if got == nbytes else None
 
+    def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
+        return self._reader.run(self.read, offset, nbytes)
+
     def close(self) -> None:
         os.close(self._fd)
 
 
-def open_content(store: Store, inode: Inode) -> Content:
+def open_content(store: Store, reader: Reader, inode: Inode) -> Content:
     """Open the content of a file, wherever it is by now. Raises Damaged, CatalogDamaged, NotFound."""
 
     def attempt() -> Content:
@@ -127,9 +178,9 @@ def open_content(store: Store, inode: Inode) -> Content:
 
             needed = {extent.blob_id for extent in extents}
             opened = {blob_id: open_blob(store.packs, look_up(blob_id), look_up) for blob_id in needed}
-            return StoredContent(extents, opened, store.frames)
+            return StoredContent(reader, inode.id, reader.open_file(inode.id, extents, opened))
         # A spool file that vanishes here has just been compressed: the next look finds it STORED.
         path = store.spool_path(inode.id)
-        return SpooledContent(os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path))
+        return SpooledContent(os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path), reader)
 
     return retrying(attempt)

@@ -11,6 +11,7 @@ from typing import Self
 
 from zipfs.errors import IsADirectory, NotADirectory, NotFound, PathError
 from zipfs.serve.content import Content, open_content
+from zipfs.serve.reader import Reader
 from zipfs.store import tree
 from zipfs.store.rows import ROOT, Inode, Kind, State
 from zipfs.store.store import Store, open_store
@@ -60,11 +61,13 @@ class Library:
 
     def __init__(self, path: str | Path, *, cache_nbytes: int = 256 << 20) -> None:
         self._store = open_store(Path(path), read_only=True, cache_nbytes=cache_nbytes)
+        self._reader = Reader(self._store.frames)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._reader.close()
         self._store.close()
 
     def node(self, path: str | bytes, *, follow: bool = True) -> Node:
@@ -119,7 +122,7 @@ class Library:
         """The content of a file. Raises IsADirectory, Damaged."""
         if node.inode.kind is not Kind.FILE:
             raise IsADirectory(node.path)
-        return open_content(self._store, node.inode)
+        return open_content(self._store, self._reader, node.inode)
 
     def read(self, path: str | bytes) -> bytes:
         """A whole file."""

@@ -1,21 +1,27 @@
-"""Decoded frames of blobs, kept in memory up to a budget.
+"""Frames of blobs, read and decoded; those of bases are kept in memory up to a budget, for they serve many.
 
-A frame is decoded once however many threads ask for it at the same time. A frame that is coded against a base asks for
-the base's bytes in turn; bases are coded alone, so the wait never goes further, and two threads cannot wait for each
-other. Any thread may call.
+A base's frame is decoded once however many threads ask for it at the same time. Whoever needs several claims them in
+one step, and decodes what it has claimed before it waits for what others have: so waits only ever go from later claims
+to earlier ones, and no two threads wait for each other. Any thread may call.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from zipfs.codec import FRAME_NBYTES, FrameJob, decode_frames
-from zipfs.errors import FrameDamaged, PackDamaged
-from zipfs.store.buffers import BufferPool
+from zipfs.errors import CatalogDamaged, FrameDamaged, PackDamaged
+from zipfs.store.budget import Budget
+from zipfs.store.buffers import BufferPool, buffer_nbytes
+from zipfs.store.fetch import Stored, fetch
 from zipfs.store.packs import PackDirectory, PackFile
 from zipfs.store.rows import Blob, BlobId
 
@@ -27,78 +33,119 @@ class OpenBlob:
     blob: Blob
     pack: PackFile
     base: OpenBlob | None
+    ends: npt.NDArray[np.int64] = field(repr=False)
+    """Where in the pack each frame ends."""
+
+    def stored(self, index: int) -> Stored:
+        """Where frame `index` is."""
+        end, nbytes = int(self.ends[index]), int(self.blob.frames[index])
+        return Stored(self.pack, end - nbytes, nbytes)
+
+
+def opened(blob: Blob, pack: PackFile, base: OpenBlob | None) -> OpenBlob:
+    """A blob in a pack that is open already."""
+    return OpenBlob(blob, pack, base, blob.pack_offset + np.cumsum(blob.frames, dtype=np.int64))
 
 
 def open_blob(packs: PackDirectory, blob: Blob, look_up: Callable[[BlobId], Blob]) -> OpenBlob:
     """Raises FileNotFoundError where a pack is gone (then `blob` is out of date: look it up again)."""
     base = None
     if blob.base is not None:
-        base = open_blob(packs, look_up(blob.base.blob_id), look_up)
-    return OpenBlob(blob, packs.open(blob.pack), base)
+        base_blob = look_up(blob.base.blob_id)
+        if base_blob.base is not None or blob.base.offset + blob.nbytes > base_blob.nbytes:
+            raise CatalogDamaged(f"blob {base_blob.id} cannot be the base of blob {blob.id}")
+        base = opened(base_blob, packs.open(base_blob.pack), None)
+    return opened(blob, packs.open(blob.pack), base)
+
+
+class Frame(NamedTuple):
+    """Frame `number` of a blob."""
+
+    source: OpenBlob
+    number: int
+
+
+class Target(NamedTuple):
+    """Frame `number` of a blob, to be decoded into `out`, which is writable and of the frame's raw length."""
+
+    source: OpenBlob
+    number: int
+    out: memoryview
+
+    @property
+    def seed(self) -> int:
+        return self.source.blob.frame_seed(self.number)
+
+
+_Key = tuple[BlobId, int]
 
 
 class FrameCache:
-    """Least recently used frames, at most `budget_nbytes` of them."""
+    """Decodes frames, and keeps those of bases within a share of the budget."""
 
     def __init__(self, budget_nbytes: int) -> None:
-        self._budget = budget_nbytes
+        self.budget = Budget(budget_nbytes)
+        self.buffers = BufferPool()
         self._lock = threading.Lock()
-        self._frames: OrderedDict[tuple[BlobId, int], memoryview] = OrderedDict()
+        self._frames: OrderedDict[_Key, memoryview] = OrderedDict()
+        self._underway: dict[_Key, Future[memoryview]] = {}
         self._nbytes = 0
-        self._decoding: dict[tuple[BlobId, int], Future[memoryview]] = {}
-        self.buffers = BufferPool(FRAME_NBYTES)
+        self.budget.join(self)
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes
+
+    @property
+    def floor_nbytes(self) -> int:
+        return self.budget.nbytes - self.budget.nbytes // 4
+
+    def drop_one(self) -> bool:
+        """Forget the frame that was not used for the longest time, if there is one."""
+        with self._lock:
+            if not self._frames:
+                return False
+            _, oldest = self._frames.popitem(last=False)
+            self._nbytes -= buffer_nbytes(len(oldest))
+        self.buffers.keep(oldest)
+        return True
 
     def cached(self, blob_id: BlobId, index: int) -> memoryview | None:
         """Frame `index` if it is in memory; never blocks for long."""
         with self._lock:
-            frame = self._frames.get((blob_id, index))
-            if frame is not None:
-                self._frames.move_to_end((blob_id, index))
-            return frame
+            return self._find((blob_id, index))
+
+    def _find(self, key: _Key) -> memoryview | None:
+        frame = self._frames.get(key)
+        if frame is not None:
+            self._frames.move_to_end(key)
+        return frame
 
     def frame(self, source: OpenBlob, index: int) -> memoryview:
-        """Decoded bytes of frame `index`, read-only. Raises PackDamaged."""
+        """Decoded bytes of frame `index`, read-only, kept for the next who asks. Raises PackDamaged."""
         key = (source.blob.id, index)
-        with self._lock:
-            frame = self._frames.get(key)
-            if frame is not None:
-                self._frames.move_to_end(key)
+        while True:
+            with self._lock:
+                frame = self._find(key)
+                if frame is not None:
+                    return frame
+                mine: Future[memoryview] = Future()
+                underway = self._underway.setdefault(key, mine)
+            if underway is mine:
+                break
+            if (frame := _outcome(underway)) is not None:
                 return frame
-            mine: Future[memoryview] = Future()
-            underway = self._decoding.setdefault(key, mine)
-        if underway is not mine:
-            return underway.result()
         try:
             frame = self.decode(source, index)
-        except BaseException as error:
-            with self._lock:
-                del self._decoding[key]
-            mine.set_exception(error)
+        except BaseException:
+            self._give_up([key])
             raise
-        with self._lock:
-            del self._decoding[key]
-            self._frames[key] = frame
-            self._nbytes += len(frame)
-            while self._nbytes > self._budget and len(self._frames) > 1:
-                _, oldest = self._frames.popitem(last=False)
-                self._nbytes -= len(oldest)
-                self.buffers.keep(oldest)
-        mine.set_result(frame)
-        return frame
+        return self._publish(key, frame)
 
     def decode(self, source: OpenBlob, index: int) -> memoryview:
         """The same, read from the pack even if the frame is in memory; it is not kept in the cache."""
-        blob = source.blob
-        at = blob.pack_offset + int(blob.frames[:index].sum(dtype="u8"))
-        stored = source.pack.read(at, int(blob.frames[index]))
-        out = self.buffers.take(blob.frame_nbytes(index))
-        base = None
-        if source.base is not None and blob.base is not None:
-            base = self.range(source.base, blob.base.offset + index * FRAME_NBYTES, len(out))
-        try:
-            decode_frames([FrameJob(stored, out, base, blob.frame_seed(index))])
-        except FrameDamaged as error:
-            raise PackDamaged(source.pack.where, at, f"frame {index} of blob {blob.id}: {error.args[0]}") from error
+        out = self.buffers.take(source.blob.frame_nbytes(index))
+        self.decode_into([Target(source, index, out)])
         return out.toreadonly()
 
     def range(self, source: OpenBlob, offset: int, nbytes: int) -> memoryview:
@@ -116,3 +163,135 @@ class FrameCache:
             out[at : at + len(piece)] = piece
             at += len(piece)
         return out.toreadonly()
+
+    def decode_into(self, targets: Sequence[Target]) -> None:
+        """Read frames from their packs, in few reads, and decode them. Raises PackDamaged for a bad one.
+
+        Frames of bases come from memory, or are decoded on the way and kept there.
+        """
+        needed = {_key(base): base for target in targets for base in base_frames(target)}
+        frames, claimed = self._claim(needed)
+        try:
+            self.budget.make_room(len(claimed) * FRAME_NBYTES)
+            own = [self._target(needed[key]) for key in claimed]
+            frames.update((key, target.out) for key, target in zip(claimed, own, strict=True))
+            now, later = _split(targets, frames)
+            self._run([*own, *now], frames)
+        except BaseException:
+            self._give_up(claimed)
+            raise
+        for key in claimed:
+            self._publish(key, frames[key])
+        if later:
+            for key, base in needed.items():
+                if key not in frames:
+                    frames[key] = self.frame(base.source, base.number)
+            self._run(later, frames)
+
+    def _target(self, frame: Frame) -> Target:
+        return Target(*frame, self.buffers.take(frame.source.blob.frame_nbytes(frame.number)))
+
+    def _run(self, targets: Sequence[Target], frames: Mapping[_Key, memoryview]) -> None:
+        """Decode, given the frames of bases that are needed; a base's frame may come earlier in the same run."""
+        stored = [target.source.stored(target.number) for target in targets]
+        jobs = [
+            FrameJob(content, target.out, self._base_bytes(target, frames), target.seed)
+            for target, content in zip(targets, fetch(stored, self.buffers), strict=True)
+        ]
+        try:
+            decode_frames(jobs)
+        except FrameDamaged as error:
+            bad, where = targets[error.position], stored[error.position]
+            reason = f"frame {bad.number} of blob {bad.source.blob.id}: {error.args[0]}"
+            raise PackDamaged(where.pack.where, where.offset, reason) from error
+
+    def _base_bytes(self, target: Target, frames: Mapping[_Key, memoryview]) -> memoryview | None:
+        """The base's bytes for a frame: as they are where one frame of the base holds them all."""
+        bases = base_frames(target)
+        if not bases:
+            return None
+        start = _base_offset(target) % FRAME_NBYTES
+        if len(bases) == 1:
+            return frames[_key(bases[0])][start : start + len(target.out)]
+        joined = self.buffers.take(len(target.out))
+        self.buffers.keep(joined)
+        middle = FRAME_NBYTES - start
+        joined[:middle] = frames[_key(bases[0])][start:]
+        joined[middle:] = frames[_key(bases[1])][: len(joined) - middle]
+        return joined
+
+    def _claim(self, keys: Iterable[_Key]) -> tuple[dict[_Key, memoryview], list[_Key]]:
+        """Of the frames named, those in memory, and those that the caller is to decode now.
+
+        What is in neither is being decoded by another thread.
+        """
+        ready: dict[_Key, memoryview] = {}
+        claimed: list[_Key] = []
+        with self._lock:
+            for key in keys:
+                frame = self._find(key)
+                if frame is not None:
+                    ready[key] = frame
+                elif key not in self._underway:
+                    self._underway[key] = Future()
+                    claimed.append(key)
+        return ready, claimed
+
+    def _publish(self, key: _Key, frame: memoryview) -> memoryview:
+        frame = frame.toreadonly()
+        with self._lock:
+            future = self._underway.pop(key)
+            self._frames[key] = frame
+            self._nbytes += buffer_nbytes(len(frame))
+        future.set_result(frame)
+        self.budget.make_room(0)
+        return frame
+
+    def _give_up(self, keys: Iterable[_Key]) -> None:
+        """Whoever waits tries for itself, and finds out what is wrong with its own frame."""
+        for key in keys:
+            with self._lock:
+                future = self._underway.pop(key)
+            future.cancel()
+
+
+def base_frames(target: Target) -> list[Frame]:
+    """The frames of the base, one or two, that hold the base's bytes for a frame."""
+    base = target.source.base
+    if base is None:
+        return []
+    offset = _base_offset(target)
+    last = (offset + len(target.out) - 1) // FRAME_NBYTES
+    return [Frame(base, index) for index in range(offset // FRAME_NBYTES, last + 1)]
+
+
+def _base_offset(target: Target) -> int:
+    reference = target.source.blob.base
+    assert reference is not None
+    return reference.offset + target.number * FRAME_NBYTES
+
+
+def _key(frame: Frame) -> _Key:
+    return frame.source.blob.id, frame.number
+
+
+def _split(targets: Sequence[Target], frames: Mapping[_Key, memoryview]) -> tuple[list[Target], list[Target]]:
+    """What can be decoded with `frames`, whose content may come in the same run; and what cannot.
+
+    Two frames have to be joined before they can be a base, so they must be there before.
+    """
+    now: list[Target] = []
+    later: list[Target] = []
+    for target in targets:
+        bases = base_frames(target)
+        direct = not bases or (len(bases) == 1 and _key(bases[0]) in frames)
+        (now if direct else later).append(target)
+    return now, later
+
+
+def _outcome(future: Future[memoryview]) -> memoryview | None:
+    """The frame that another thread decodes, or None if it gave up."""
+    try:
+        return future.result()
+    except CancelledError:
+        return None

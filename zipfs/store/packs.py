@@ -59,6 +59,22 @@ class PackFile:
             raise PackDamaged(self.where, offset, f"ends {nbytes - len(data)} bytes too early")
         return data
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer`; raises as `read` does."""
+        filled = 0
+        try:
+            while filled < len(buffer):
+                got = os.preadv(self._fd, [buffer[filled:]], offset + filled)
+                if not got:
+                    raise PackDamaged(self.where, offset, f"ends {len(buffer) - filled} bytes too early")
+                filled += got
+        except OSError as error:
+            raise PackDamaged(self.where, offset, f"cannot be read: {error.strerror}") from error
+
+    def read_ahead(self, offset: int, nbytes: int) -> None:
+        """Have the system begin to read a range that will be asked for soon."""
+        os.posix_fadvise(self._fd, offset, nbytes, os.POSIX_FADV_WILLNEED)
+
     def forget_cached(self) -> None:
         """Have the next read come from the disk and not from the page cache."""
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,361 @@
+"""Decodes files of a store into slabs of memory, for whoever reads them, and ahead of them.
+
+A slab is a range of one file, contiguous in memory, decoded once however many readers want it. A reader takes a view of
+it, uncopied. What is asked for is decoded at once; what is likely to be asked for next is decoded by fewer threads of
+their own, within a part of the memory, and given up when the file is closed.
+
+Any thread may call. `_lock` guards everything here that changes; no file is read, nothing decoded and nobody called
+back while it is held. A slab is decoded by whoever claims it first; decoding waits for frames of bases at most
+(`store.blobs`), never for another slab.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, ParamSpec, Self, TypeVar
+
+from zipfs.errors import Damaged, ZipfsError
+from zipfs.serve.plan import Cells
+from zipfs.serve.streams import Order, Streams
+from zipfs.store.blobs import FrameCache, OpenBlob, Target
+from zipfs.store.buffers import buffer_nbytes
+from zipfs.store.rows import BlobId, Extent, InodeId
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SLAB_NBYTES: Final = 4 << 20
+_AHEAD_NBYTES: Final = 32 << 20
+"""A stream is followed no further."""
+
+_ORDERS: Final = 256
+_DEMAND_THREADS: Final = 4
+
+
+class OpenFile:
+    """A file that somebody reads, its packs open."""
+
+    def __init__(self, extents: Sequence[Extent], blobs: dict[BlobId, OpenBlob], order: Order) -> None:
+        self.cells = Cells(extents)
+        self.blobs = blobs
+        self.streams = Streams(self.cells, order)
+        self.slabs: dict[int, Slab] = {}
+        """By the number of each cell that they hold."""
+        self.users = 0
+
+
+@dataclass(eq=False, slots=True)
+class Slab:
+    """Cells [first, stop) of a file, which are its bytes [offset, offset + nbytes)."""
+
+    file: OpenFile
+    first: int
+    stop: int
+    offset: int
+    nbytes: int
+    ahead: bool
+    """Decoded before anybody asked, and not asked for yet."""
+    claimed: bool = False
+    read_nbytes: int = 0
+    content: memoryview | None = None
+    error: BaseException | None = None
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    """Called when either is there."""
+
+    def view(self) -> memoryview:
+        """The bytes, which are there; or raises what kept them from being decoded."""
+        if self.error is not None:
+            raise self.error
+        assert self.content is not None
+        return self.content
+
+    @property
+    def finished(self) -> bool:
+        return self.content is not None or self.error is not None
+
+
+class Countdown:
+    """Calls something at the last of so many steps, which may come from any threads."""
+
+    def __init__(self, steps: int, call: Callable[[], None]) -> None:
+        self._left = itertools.count(steps - 1, -1)
+        self._call = call
+
+    def step(self) -> None:
+        if next(self._left) == 0:
+            self._call()
+
+
+class Reader:
+    """The slabs of a store's files."""
+
+    def __init__(self, frames: FrameCache) -> None:
+        self._frames = frames
+        self._lock = threading.Lock()
+        self._files: dict[InodeId, OpenFile] = {}
+        self._orders: OrderedDict[int, Order] = OrderedDict()
+        self._kept: OrderedDict[Slab, None] = OrderedDict()
+        self._nbytes = 0
+        self._ahead_nbytes = 0
+        self._demand = ThreadPoolExecutor(_DEMAND_THREADS, "decode")
+        self._ahead = ThreadPoolExecutor(os.cpu_count() or 1, "ahead")
+        frames.budget.join(self)
+
+    def close(self) -> None:
+        """Ends the threads; nothing may be read any more."""
+        self._ahead.shutdown(cancel_futures=True)
+        self._demand.shutdown()
+        self._frames.budget.leave(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # The share of the memory
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes
+
+    @property
+    def floor_nbytes(self) -> int:
+        return self._frames.budget.nbytes // 4
+
+    def drop_one(self) -> bool:
+        with self._lock:
+            if not self._kept:
+                return False
+            slab, _ = self._kept.popitem(last=False)
+            self._forget(slab)
+        self._frames.buffers.keep(slab.view())
+        return True
+
+    def _forget(self, slab: Slab) -> None:
+        self._nbytes -= buffer_nbytes(slab.nbytes)
+        self._take_out(slab)
+
+    def _take_out(self, slab: Slab) -> None:
+        for number in range(slab.first, slab.stop):
+            slab.file.slabs.pop(number, None)
+        if slab.ahead:
+            slab.ahead = False
+            self._ahead_nbytes -= slab.nbytes
+
+    # Files
+
+    def open_file(self, inode_id: InodeId, extents: Sequence[Extent], blobs: dict[BlobId, OpenBlob]) -> OpenFile:
+        """The file of an inode, shared by all who have it open; to be handed to `close_file`."""
+        with self._lock:
+            file = self._files.get(inode_id)
+            if file is None:
+                layout = hash(tuple((extent.offset, extent.nbytes) for extent in extents))
+                order = self._orders.setdefault(layout, {})
+                self._orders.move_to_end(layout)
+                if len(self._orders) > _ORDERS:
+                    self._orders.popitem(last=False)
+                file = self._files[inode_id] = OpenFile(extents, blobs, order)
+            file.users += 1
+            return file
+
+    def close_file(self, inode_id: InodeId, file: OpenFile) -> None:
+        dropped: list[Slab] = []
+        with self._lock:
+            file.users -= 1
+            if file.users:
+                return
+            del self._files[inode_id]
+            for slab in set(file.slabs.values()):
+                if slab in self._kept:
+                    del self._kept[slab]
+                    self._forget(slab)
+                    dropped.append(slab)
+                elif not slab.claimed:
+                    slab.claimed = True  # nobody will ask for it
+                    self._take_out(slab)
+        for slab in dropped:
+            self._frames.buffers.keep(slab.view())
+
+    # Slabs
+
+    def find(self, file: OpenFile, offset: int, nbytes: int) -> list[Slab] | None:
+        """Slabs that hold a range, in order, if all are decoded."""
+        with self._lock:
+            slabs = list(self._present(file, offset, nbytes))
+            if any(slab is None or slab not in self._kept for slab in slabs):
+                return None
+            found = [slab for slab in slabs if slab is not None]
+            for slab in found:
+                self._note_use(slab, offset, nbytes)
+            return found
+
+    def _present(self, file: OpenFile, offset: int, nbytes: int) -> Iterator[Slab | None]:
+        number, last = file.cells.at(offset), file.cells.at(offset + nbytes - 1)
+        while number <= last:
+            slab = file.slabs.get(number)
+            yield slab
+            number = number + 1 if slab is None else slab.stop
+
+    def _note_use(self, slab: Slab, offset: int, nbytes: int) -> None:
+        if slab.ahead:
+            slab.ahead = False
+            self._ahead_nbytes -= slab.nbytes
+        slab.read_nbytes += min(slab.offset + slab.nbytes, offset + nbytes) - max(slab.offset, offset)
+        if slab in self._kept:
+            # Whoever has mapped or read it all has it in the page cache, and will not ask again.
+            self._kept.move_to_end(slab, last=slab.read_nbytes < slab.nbytes)
+
+    def claim(
+        self, file: OpenFile, offset: int, nbytes: int, at_most: int = SLAB_NBYTES
+    ) -> tuple[list[Slab], list[Slab]]:
+        """All slabs that hold a range, those that are new of `at_most` bytes; and those that nobody decodes yet."""
+        with self._lock:
+            last = file.cells.at(offset + nbytes - 1)
+            number = file.cells.at(offset)
+            slabs: list[Slab] = []
+            while number <= last:
+                slab = file.slabs.get(number) or self._make(file, number, last, at_most, ahead=False)
+                slabs.append(slab)
+                self._note_use(slab, offset, nbytes)
+                number = slab.stop
+            return slabs, [slab for slab in slabs if not slab.claimed]
+
+    def _make(self, file: OpenFile, first: int, last: int, at_most: int, *, ahead: bool) -> Slab:
+        """A slab from cell `first` on: up to cell `last`, or the next that is there already, or `at_most` bytes."""
+        offset = file.cells[first].offset
+        stop, nbytes = first, 0
+        while stop <= last and stop not in file.slabs:
+            cell = file.cells[stop]
+            if nbytes and nbytes + cell.nbytes > at_most:
+                break
+            nbytes += cell.nbytes
+            stop += 1
+        slab = Slab(file, first, stop, offset, nbytes, ahead)
+        file.slabs.update(dict.fromkeys(range(first, stop), slab))
+        if ahead:
+            self._ahead_nbytes += nbytes
+        return slab
+
+    def follow(self, file: OpenFile, offset: int, nbytes: int) -> None:
+        """Note what was asked for, and begin to decode what is likely to be next."""
+        made: list[Slab] = []
+        with self._lock:
+            limit = self._frames.budget.nbytes // 8
+            ranges = file.streams.observe(offset, nbytes, min(_AHEAD_NBYTES, limit))
+            at_most = min(SLAB_NBYTES, sum(end - begin for begin, end in ranges))
+            for begin, end in ranges:
+                number, last = file.cells.at(begin), file.cells.at(end - 1)
+                # Beyond the last range a slab may go on: they would get shorter and shorter with each request.
+                until = len(file.cells) - 1 if (begin, end) == ranges[-1] else last
+                while number <= last and self._ahead_nbytes < limit:
+                    slab = file.slabs.get(number)
+                    if slab is None:
+                        slab = self._make(file, number, until, at_most, ahead=True)
+                        made.append(slab)
+                    number = slab.stop
+        for slab in made:
+            self._ahead.submit(self.decode, slab)
+
+    def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have something done on another thread for which somebody waits."""
+        return self._demand.submit(call, *args, **kwargs)
+
+    def decode(self, slab: Slab) -> None:
+        """Decode a slab unless somebody else does or did."""
+        with self._lock:
+            if slab.claimed:
+                return
+            slab.claimed = True
+        try:
+            content = self._decode(slab)
+        except BaseException as error:
+            self._finish(slab, None, error)
+            if not isinstance(error, Exception):
+                raise
+            if not isinstance(error, ZipfsError):
+                log.exception("decoding failed")
+        else:
+            self._finish(slab, content, None)
+
+    def _finish(self, slab: Slab, content: memoryview | None, error: BaseException | None) -> None:
+        with self._lock:
+            slab.content, slab.error = content, error
+            waiting, slab.waiting = slab.waiting, []
+            if error is None and slab.file.users:
+                self._kept[slab] = None
+                self._nbytes += buffer_nbytes(slab.nbytes)
+            else:
+                self._take_out(slab)
+        for call in waiting:
+            call()
+        self._frames.budget.make_room(0)
+
+    def when_all(self, slabs: Sequence[Slab], call: Callable[[], None]) -> None:
+        """`call` once all slabs are decoded or have failed: now, or by the thread that ends the last."""
+        left = Countdown(len(slabs) + 1, call)
+        with self._lock:
+            for slab in slabs:
+                if slab.finished:
+                    left.step()
+                else:
+                    slab.waiting.append(left.step)
+        left.step()
+
+    def wait(self, slabs: Sequence[Slab]) -> None:
+        """Until all slabs are decoded or have failed."""
+        done = threading.Event()
+        self.when_all(slabs, done.set)
+        done.wait()
+
+    def _decode(self, slab: Slab) -> memoryview:
+        buffers = self._frames.buffers
+        self._frames.budget.make_room(slab.nbytes)
+        out = buffers.take(slab.nbytes)
+        targets: list[Target] = []
+        parts: list[tuple[memoryview, memoryview]] = []
+        for number in range(slab.first, slab.stop):
+            cell = slab.file.cells[number]
+            source = slab.file.blobs[cell.blob_id]
+            place = out[cell.offset - slab.offset :][: cell.nbytes]
+            frame_nbytes = source.blob.frame_nbytes(cell.index)
+            if cell.start + cell.nbytes > frame_nbytes:
+                raise Damaged(f"blob {cell.blob_id}", f"an extent goes beyond its end, in frame {cell.index}")
+            frame = self._frames.cached(cell.blob_id, cell.index)
+            if frame is None and cell.nbytes == frame_nbytes:
+                targets.append(Target(source, cell.index, place))
+                continue
+            if frame is None:
+                frame = buffers.take(frame_nbytes)
+                buffers.keep(frame)
+                targets.append(Target(source, cell.index, frame))
+            parts.append((place, frame[cell.start : cell.start + cell.nbytes]))
+        self._frames.decode_into(targets)
+        for place, part in parts:
+            place[:] = part
+        return out.toreadonly()
+
+    def join(self, slabs: Sequence[Slab], offset: int, nbytes: int) -> memoryview:
+        """A range out of the decoded slabs that hold it; copied only where there are several."""
+        parts = []
+        for slab in slabs:
+            start = max(offset - slab.offset, 0)
+            parts.append(slab.view()[start : offset + nbytes - slab.offset])
+        if len(parts) == 1:
+            return parts[0]
+        joined = self._frames.buffers.take(nbytes)
+        self._frames.buffers.keep(joined)
+        at = 0
+        for part in parts:
+            joined[at : at + len(part)] = part
+            at += len(part)
+        return joined.toreadonly()

@@ -1,0 +1,118 @@
+"""Where a file is being read, guessed from what is asked for, and what will be asked for next. Pure but for its memory.
+
+Several readers may go through one file, on one descriptor or many. Each is a stream: a position that moves on with the
+requests. Loaders go from tensor to tensor, not always in the order of the file; which one came after which is
+remembered, and files of the same layout (the fine-tunes of one model) share that memory. One thread at a time may call.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from zipfs.serve.plan import Cells
+
+_STREAMS: Final = 64
+_BEHIND_NBYTES: Final = 2 << 20
+_BEYOND_NBYTES: Final = 4 << 20
+"""The kernel splits what it reads ahead into requests that need not come in order."""
+
+_PAGE_NBYTES: Final = 4096
+_LARGE_NBYTES: Final = 128 << 10
+_GROWTH: Final = 4
+"""A stream is followed ahead by so many times what was read of it, up to the limit."""
+
+
+_STEPS: Final = 256
+
+
+@dataclass(slots=True)
+class _Stream:
+    begin: int
+    position: int
+    seen_nbytes: int
+
+
+Order = dict[int, tuple[int, int]]
+"""By where a tensor begins: how far it was read, and where its reader went from there."""
+
+
+class Streams:
+    """The streams of one file. Positions and sizes in bytes."""
+
+    def __init__(self, cells: Cells, order: Order) -> None:
+        self._cells = cells
+        self._order = order
+        self._streams: OrderedDict[int, _Stream] = OrderedDict()
+        self._next_key = 0
+        self._latest: _Stream | None = None
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def observe(self, offset: int, nbytes: int, at_most: int) -> list[tuple[int, int]]:
+        """Note a request; ranges [begin, end) that are likely next, the nearest first, at most `at_most` bytes."""
+        end = min(offset + nbytes, self._cells.nbytes)
+        if end <= offset:
+            return []
+        stream = self._find(offset) or self._begin(offset)
+        if end > stream.position:
+            self._forget_passed(stream.position, end)
+            stream.position = end
+        stream.seen_nbytes += end - offset
+        self._latest = stream
+        if stream.position - stream.begin <= _LARGE_NBYTES and not self._begins_tensor(stream.begin):
+            return []  # one small read tells nothing
+        return self._ahead(stream.position, min(at_most, _GROWTH * stream.seen_nbytes))
+
+    def _find(self, offset: int) -> _Stream | None:
+        for key in reversed(self._streams):
+            stream = self._streams[key]
+            nearest = max(stream.begin, stream.position - _BEHIND_NBYTES)
+            if nearest <= offset <= stream.position + _BEYOND_NBYTES:
+                self._streams.move_to_end(key)
+                return stream
+        return None
+
+    def _begin(self, offset: int) -> _Stream:
+        if self._latest is not None and self._begins_tensor(offset):
+            stop = self._latest.position
+            self._order[self._cells.extent_at(stop - 1).offset] = (stop, offset)
+        stream = _Stream(offset, offset, 0)
+        self._streams[self._next_key] = stream
+        self._next_key += 1
+        if len(self._streams) > _STREAMS:
+            self._streams.popitem(last=False)
+        return stream
+
+    def _begins_tensor(self, offset: int) -> bool:
+        """Whether a tensor, or something else that is stored on its own, begins in the page at `offset`."""
+        last = min(offset + _PAGE_NBYTES, self._cells.nbytes) - 1
+        return self._cells.extent_at(last).offset >= offset
+
+    def _forget_passed(self, position: int, end: int) -> None:
+        """A reader that goes on where another one had left is a reason to expect that of the next."""
+        for at in (position - 1, end - 1):
+            extent = self._cells.extent_at(max(at, 0)).offset
+            turn = self._order.get(extent)
+            if turn is not None and position <= turn[0] < end:
+                del self._order[extent]
+
+    def _ahead(self, position: int, nbytes: int) -> list[tuple[int, int]]:
+        ranges: list[tuple[int, int]] = []
+        for _ in range(_STEPS):
+            if nbytes <= 0 or position >= self._cells.nbytes:
+                break
+            extent = self._cells.extent_at(position)
+            stop, goes_on = self._order.get(extent.offset, (0, 0))
+            if position >= stop:
+                stop = goes_on = extent.offset + extent.nbytes
+            end = min(stop, position + nbytes)
+            if ranges and ranges[-1][1] == position:
+                ranges[-1] = (ranges[-1][0], end)
+            else:
+                ranges.append((position, end))
+            nbytes -= end - position
+            position = goes_on
+        return ranges

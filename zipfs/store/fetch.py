@@ -1,0 +1,65 @@
+"""Stored bytes of many frames in few reads. Any thread may call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from zipfs.store.buffers import BufferPool
+from zipfs.store.packs import PackFile
+
+_GAP_NBYTES: Final = 64 << 10
+"""What lies between two ranges is read as well if it is no longer: a read of its own would take longer."""
+
+_READ_NBYTES: Final = 8 << 20
+"""A read is never longer, or one bad range could ask for any amount of memory."""
+
+
+class Stored(NamedTuple):
+    """`nbytes` bytes of a pack from `offset` on."""
+
+    pack: PackFile
+    offset: int
+    nbytes: int
+
+
+class Read(NamedTuple):
+    """One read, and which of the ranges (by position) it is for."""
+
+    pack: PackFile
+    offset: int
+    nbytes: int
+    members: list[int]
+
+
+def plan_reads(ranges: Sequence[Stored]) -> list[Read]:
+    """Reads that cover all ranges, each range in one of them."""
+    reads: list[Read] = []
+    for position in sorted(range(len(ranges)), key=lambda at: (ranges[at].pack.name, ranges[at].offset)):
+        pack, offset, nbytes = ranges[position]
+        if reads:
+            last = reads[-1]
+            end = max(last.offset + last.nbytes, offset + nbytes)
+            if (
+                last.pack is pack
+                and offset <= last.offset + last.nbytes + _GAP_NBYTES
+                and end - last.offset <= _READ_NBYTES
+            ):
+                last.members.append(position)
+                reads[-1] = last._replace(nbytes=end - last.offset)
+                continue
+        reads.append(Read(pack, offset, nbytes, [position]))
+    return reads
+
+
+def fetch(ranges: Sequence[Stored], buffers: BufferPool) -> list[memoryview]:
+    """The bytes of each range, valid as long as they are held. Raises PackDamaged."""
+    content: list[memoryview] = [memoryview(b"")] * len(ranges)
+    for read in plan_reads(ranges):
+        buffer = buffers.take(read.nbytes)
+        buffers.keep(buffer)
+        read.pack.read_into(read.offset, buffer)
+        for position in read.members:
+            start = ranges[position].offset - read.offset
+            content[position] = buffer[start : start + ranges[position].nbytes]
+    return content
