@@ -63,8 +63,8 @@ def _timed(kind: str, items: Mapping[str, Timed], what: str) -> Iterator[str]:
     name = f"zipfs_{kind}_duration_seconds"
     yield f"# HELP {name} {what}: how long they took."
     yield f"# TYPE {name} histogram"
-    for label, item in items.items():
-        label = f'{kind}="{_escaped(label)}"'
+    for which, item in items.items():
+        label = f'{kind}="{_escaped(which)}"'
         counts = dict(item.buckets)
         total = sum(count for index, count in item.buckets if index < _SHORTEST)
         for end in _ENDS:

@@ -104,8 +104,8 @@ class Process:
 class Snapshot:
     """`started_at` and `taken_at` in seconds since 1970, `elapsed_s` on a clock that nobody sets.
 
-    `operations` are by the names that pyfuse3 gives them; `stages` are fetch, decode and push. `gauges` that count bytes
-    have names that end in `_bytes`.
+    `operations` are by the names of their handlers; `stages` are fetch, decode and push. `gauges` that count bytes have
+    names that end in `_bytes`.
     """
 
     started_at: float
