@@ -35,6 +35,7 @@ class Virtual:
         self._status = status
         self._log_path = log_path
         self._counters = counters
+        self._read_nbytes = {_PERF: 0, _METRICS: 0}
         self._perf_nbytes = 0
 
     def owns(self, number: InodeT) -> bool:
@@ -43,16 +44,21 @@ class Virtual:
     def attributes(self, number: InodeT) -> EntryAttributes:
         if number == VIRTUAL_DIRECTORY:
             return describe_virtual(number, stat.S_IFDIR | 0o555, 0, now_ns())
-        return describe_virtual(number, stat.S_IFREG | 0o444, len(self.content(number)), now_ns())
+        # Figures are as long as when they were last read: making them again for each stat would cost reads of models
+        # half a millisecond, and readers go on to the end whatever the length.
+        nbytes = self._read_nbytes[number] if number in self._read_nbytes else len(self.content(number))
+        return describe_virtual(number, stat.S_IFREG | 0o444, nbytes, now_ns())
 
     def content(self, number: InodeT) -> bytes:
         """A snapshot of a file; the log shows its last MiB."""
         if number == _STATUS:
             return self._status()
-        if number == _PERF:
-            return json.dumps(to_json(self._counters.snapshot())).encode() + b"\n"
-        if number == _METRICS:
-            return render_prometheus(self._counters.snapshot()).encode()
+        if number in self._read_nbytes:
+            snapshot = self._counters.snapshot()
+            text = render_prometheus(snapshot) if number == _METRICS else json.dumps(to_json(snapshot)) + "\n"
+            content = text.encode()
+            self._read_nbytes[number] = len(content)
+            return content
         try:
             with open(self._log_path, "rb") as file:
                 file.seek(max(0, self._log_path.stat().st_size - _LOG_TAIL_NBYTES))

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
-from zipfs.serve.snapshot import BUCKETS, Process, Snapshot, Tallied, Timed, bucket_of
+from zipfs.serve.snapshot import BUCKETS, STAGES, TALLIES, Process, Snapshot, Tallied, Timed, bucket_of
 
 _FOLD_AT: Final = 64
 """Longest a deque gets before it is folded: what one `add` in so many pays."""
@@ -165,19 +165,6 @@ class Counters:
             gauges={name: float(read()) for name, read in list(self._gauges.items())},
             process=_process(),
         )
-
-
-STAGES: Final = ("fetch", "decode", "push")
-TALLIES: Final = (
-    "hits",
-    "misses",
-    "waits",
-    "base_hits",
-    "base_misses",
-    "prefetched",
-    "prefetch_used",
-    "prefetch_wasted",
-)
 
 
 def _process() -> Process:

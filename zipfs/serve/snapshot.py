@@ -20,6 +20,17 @@ SHORTEST_S: Final = 2.0**_LOWEST_EXPONENT
 LONGEST_S: Final = 2.0**_HIGHEST_EXPONENT
 BUCKETS: Final = (_HIGHEST_EXPONENT - _LOWEST_EXPONENT) * BUCKETS_PER_OCTAVE
 FORMAT: Final = 1
+STAGES: Final = ("fetch", "decode", "push")
+TALLIES: Final = (
+    "hits",
+    "misses",
+    "waits",
+    "base_hits",
+    "base_misses",
+    "prefetched",
+    "prefetch_used",
+    "prefetch_wasted",
+)
 
 
 def bucket_of(seconds: float) -> int:
@@ -187,14 +198,15 @@ def from_json(document: Any) -> Snapshot:
         failures = {str(why): int(count) for why, count in item["failures"].items()}
         return Timed(int(item["count"]), int(item["nbytes"]), float(item["seconds"]), failures, buckets)
 
+    tallies = {name: document["tallies"][name] for name in TALLIES}
     process = document["process"]
     return Snapshot(
         float(document["started_at"]),
         float(document["taken_at"]),
         float(document["elapsed_s"]),
         {str(name): timed(item) for name, item in document["operations"].items()},
-        {str(name): timed(item) for name, item in document["stages"].items()},
-        {str(name): Tallied(int(item["count"]), int(item["nbytes"])) for name, item in document["tallies"].items()},
+        {name: timed(document["stages"][name]) for name in STAGES},
+        {name: Tallied(int(item["count"]), int(item["nbytes"])) for name, item in tallies.items()},
         {str(name): float(value) for name, value in document["gauges"].items()},
         Process(
             int(process["pid"]),
