@@ -30,8 +30,9 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.0f} B" if unit == 0 else f"{nbytes:.1f} {_UNITS[unit]}"
 
 
-def ratio(stored_nbytes: int, nbytes: int) -> str:
-    return f"{100 * stored_nbytes / nbytes:.1f}%" if nbytes else "-"
+def ratio(part: float, whole: float) -> str:
+    """`7.1%`."""
+    return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
 def shown(path: bytes | str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from zipfs.cli.figures import figures_of, lay_out
 from zipfs.cli.output import json_option, print_json, progress_bar, ratio, shown, size
 from zipfs.errors import PathError
 
@@ -55,8 +56,9 @@ def _status_of_store(path: Path) -> dict[str, Any]:
 
 @click.command("status")
 @click.argument("mount", type=click.Path(path_type=Path, readable=False))
+@click.option("--perf", is_flag=True, help="Also what it has counted since it was mounted: requests, times, cache.")
 @json_option
-def status_command(mount: Path, as_json: bool) -> None:
+def status_command(mount: Path, perf: bool, as_json: bool) -> None:
     """Show what MOUNT (or a store) holds, what it is compressing, what waits and what failed.
 
     \b
@@ -64,7 +66,12 @@ def status_command(mount: Path, as_json: bool) -> None:
       zipfs status /mnt/models
     """
     status = _status_of(mount)
+    figures = figures_of(mount) if perf else None
     if as_json:
+        if figures is not None:
+            from zipfs.serve.snapshot import to_json
+
+            status["perf"] = to_json(figures, buckets=False)
         print_json(status)
         return
     raw, packs = status["stored_raw_nbytes"], status["packs_nbytes"]
@@ -80,6 +87,10 @@ def status_command(mount: Path, as_json: bool) -> None:
         click.echo(f"unfinished  {shown(path)} (waits for its final name)")
     for failure in status["errors"]:
         click.echo(f"failed      {shown(failure['path'])}: {failure['error']} (tried {failure['attempts']} times)")
+    if figures is not None:
+        click.echo()
+        for line in lay_out(figures, as_rates=False):
+            click.echo(line)
 
 
 @click.command("wait")

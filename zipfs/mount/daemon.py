@@ -33,6 +33,7 @@ from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.sealer import Sealer
 from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
+from zipfs.serve.counters import Counters
 from zipfs.store.rows import InodeId
 from zipfs.store.store import Store, open_store
 
@@ -88,16 +89,17 @@ class _Mount:
         self._changes = Changes(store)
         self._feed = Feed(store, self._changes)
         self._mounted = True
-        self._virtual = Virtual(self._status, store.log_path)
+        self._counters = Counters()
+        self._virtual = Virtual(self._status, store.log_path, self._counters)
         self._operations: ReadingOperations
         self._sealer: Sealer | None = None
         self._supervisor: Supervisor | None = None
         if options.read_only:
-            self._operations = ReadingOperations(store, self._virtual)
+            self._operations = ReadingOperations(store, self._virtual, self._counters)
             return
         reserve = default_reserve_nbytes(store) if options.reserve_nbytes is None else options.reserve_nbytes
         spool = Spool(store, reserve)
-        self._operations = IngestOperations(store, self._changes, self._virtual, spool)
+        self._operations = IngestOperations(store, self._changes, self._virtual, self._counters, spool)
         self._sealer = Sealer(store, self._changes, spool, quiet_s=options.quiet_s, linger_s=options.linger_s)
         worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]
         self._supervisor = Supervisor(store, worker_options)

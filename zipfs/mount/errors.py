@@ -1,7 +1,10 @@
-"""The one place at which an error becomes an errno for the kernel.
+"""What every handler goes through: it is counted, and an error becomes an errno for the kernel here and nowhere else.
 
 Whatever a handler raises, the mount goes on: a `ZipfsError` brings its errno, anything else is a bug of ours, logged
 with its traceback and answered with EIO.
+
+A request counts from when its handler starts until the answer is ready: not the time that it waited for the event loop
+before, nor that of handing the answer to the kernel.
 """
 
 from __future__ import annotations
@@ -10,31 +13,59 @@ import errno
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from time import perf_counter
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
 
 from zipfs.errors import Damaged, ZipfsError
+from zipfs.serve.counters import Counters
 
 log = logging.getLogger(__name__)
 
+
+class Counting(Protocol):
+    """Whose handlers are counted."""
+
+    @property
+    def counters(self) -> Counters: ...
+
+
+S = TypeVar("S", bound=Counting)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_MOVED: Final[dict[str, Callable[[Any], int]]] = {"read": len, "write": int}
+"""Handler -> the bytes that its answer stands for; of the others, none."""
 
-def guarded(handler: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Let nothing but FUSEError out of a handler."""
+
+def guarded(handler: Callable[Concatenate[S, P], Awaitable[T]]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Count the requests that a handler answers, under its name, and let nothing but FUSEError out of it."""
+    name = handler.__name__
+    moved = _MOVED.get(name)
 
     @functools.wraps(handler)
-    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        timer = self.counters.operation(name)
+        began_s = perf_counter()
         try:
-            return await handler(*args, **kwargs)
-        except pyfuse3.FUSEError:
+            result = await handler(self, *args, **kwargs)
+        except pyfuse3.FUSEError as error:
+            timer.fail(perf_counter() - began_s, name_of(error.errno))
             raise
         except Exception as error:  # noqa: BLE001  # anything else out of a handler would end the mount
-            raise pyfuse3.FUSEError(errno_of(error, handler.__name__)) from None
+            number = errno_of(error, name)
+            timer.fail(perf_counter() - began_s, name_of(number))
+            raise pyfuse3.FUSEError(number) from None
+        timer.add(perf_counter() - began_s, 0 if moved is None else moved(result))
+        return result
 
     return wrapper
+
+
+def name_of(number: int) -> str:
+    """`ENOENT`."""
+    return errno.errorcode.get(number, str(number))
 
 
 def errno_of(error: BaseException, during: str) -> int:

@@ -64,5 +64,9 @@ class Handles:
             if isinstance(handle, FileHandle) and handle.where.inode_id == where.inode_id
         ]
 
+    def files(self) -> int:
+        """How many files are open: no directories, nothing below `.zipfs`."""
+        return sum(isinstance(found, FileHandle) for found in self._open.values())
+
     def __len__(self) -> int:
         return len(self._open)

@@ -23,6 +23,7 @@ from zipfs.mount.served_operations import ServedOperations, with_attributes
 from zipfs.mount.virtual import Virtual
 from zipfs.serve import Content, open_content
 from zipfs.serve.content import SpooledContent
+from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.rows import Inode, InodeId, Kind, State
 from zipfs.store.store import Store
@@ -37,8 +38,8 @@ _COPY_NBYTES = 4 << 20
 class IngestOperations(ServedOperations):
     """Both trees."""
 
-    def __init__(self, store: Store, changes: Changes, virtual: Virtual, spool: Spool) -> None:
-        super().__init__(store, changes, virtual)
+    def __init__(self, store: Store, changes: Changes, virtual: Virtual, counters: Counters, spool: Spool) -> None:
+        super().__init__(store, changes, virtual, counters)
         self.spool = spool
 
     def _touch(self, where: Place) -> None:

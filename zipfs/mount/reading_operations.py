@@ -24,6 +24,7 @@ from zipfs.mount.handles import FileHandle, Handles, Listing
 from zipfs.mount.numbers import VIRTUAL_DIRECTORY, Place, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
 from zipfs.serve import Reader, open_content
+from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.rows import INGEST_ROOT, ROOT, Inode
 from zipfs.store.store import Store
@@ -48,13 +49,15 @@ class ReadingOperations(pyfuse3.Operations):
 
     shows_ingest: ClassVar[bool] = False
 
-    def __init__(self, store: Store, virtual: Virtual) -> None:
+    def __init__(self, store: Store, virtual: Virtual, counters: Counters) -> None:
         super().__init__()
         self.store = store
         self.virtual = virtual
+        self.counters = counters
         self.handles = Handles()
+        counters.gauge("open_files", self.handles.files)
         self.ready = trio.Event()
-        self.reader = Reader(store.frames)
+        self.reader = Reader(store.frames, counters)
 
     def init(self) -> None:
         self.ready.set()
@@ -171,6 +174,7 @@ class ReadingOperations(pyfuse3.Operations):
     async def access(self, inode: InodeT, mode: ModeT, ctx: RequestContext) -> bool:
         return True  # the kernel checks modes itself (default_permissions)
 
+    @guarded
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         """Nothing is kept per inode that the kernel knows."""
 
@@ -235,6 +239,8 @@ class ReadingOperations(pyfuse3.Operations):
         if self.virtual.owns(inode):
             raise FUSEError(pyfuse3.ENOATTR)
         where = place(inode)
+        if name == xattrs.PERF and where.inode_id == ROOT:
+            return self.virtual.perf()
         if name.startswith(xattrs.PREFIX):
             found = xattrs.computed(self.store, self._inode(where))
         else:

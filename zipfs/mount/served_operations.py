@@ -21,6 +21,7 @@ from zipfs.mount.handles import FileHandle
 from zipfs.mount.numbers import Place, place
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
+from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import ROOT, Area, Inode, Kind, State
@@ -35,8 +36,8 @@ class ServedOperations(ReadingOperations):
 
     shows_ingest: ClassVar[bool] = True
 
-    def __init__(self, store: Store, changes: Changes, virtual: Virtual) -> None:
-        super().__init__(store, virtual)
+    def __init__(self, store: Store, changes: Changes, virtual: Virtual, counters: Counters) -> None:
+        super().__init__(store, virtual, counters)
         self.changes = changes
 
     def remember(self, gone: Inode | None) -> None:

@@ -1,9 +1,10 @@
-"""`.zipfs`: the directory that exists in a mount only. It can be entered but is not listed, so that copies of the tree
-do not take it along.
+"""What exists in a mount only: the directory `.zipfs`, which can be entered but is not listed, so that copies of the
+tree do not take it along, and the attribute `user.zipfs.perf` of the root.
 """
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,21 +13,30 @@ from pyfuse3 import EntryAttributes, InodeT
 
 from zipfs.mount.attributes import describe_virtual
 from zipfs.mount.numbers import VIRTUAL_DIRECTORY
+from zipfs.serve.counters import Counters
+from zipfs.serve.prometheus import render_prometheus
+from zipfs.serve.snapshot import to_json
 from zipfs.store.tree import now_ns
 
 NAME = b".zipfs"
 _STATUS = InodeT(VIRTUAL_DIRECTORY + 1)
 _LOG = InodeT(VIRTUAL_DIRECTORY + 2)
-FILES = {b"status.json": _STATUS, b"zipfs.log": _LOG}
+_PERF = InodeT(VIRTUAL_DIRECTORY + 3)
+_METRICS = InodeT(VIRTUAL_DIRECTORY + 4)
+FILES = {b"status.json": _STATUS, b"zipfs.log": _LOG, b"perf.json": _PERF, b"metrics": _METRICS}
 _LOG_TAIL_NBYTES = 1 << 20
+_PERF_STEP_NBYTES = 4 << 10
 
 
 class Virtual:
     """Contents are made when a file is opened. Used by the event loop."""
 
-    def __init__(self, status: Callable[[], bytes], log_path: Path) -> None:
+    def __init__(self, status: Callable[[], bytes], log_path: Path, counters: Counters) -> None:
         self._status = status
         self._log_path = log_path
+        self._counters = counters
+        self._read_nbytes = {_PERF: 0, _METRICS: 0}
+        self._perf_nbytes = 0
 
     def owns(self, number: InodeT) -> bool:
         return number >= VIRTUAL_DIRECTORY
@@ -34,15 +44,34 @@ class Virtual:
     def attributes(self, number: InodeT) -> EntryAttributes:
         if number == VIRTUAL_DIRECTORY:
             return describe_virtual(number, stat.S_IFDIR | 0o555, 0, now_ns())
-        return describe_virtual(number, stat.S_IFREG | 0o444, len(self.content(number)), now_ns())
+        # Figures are as long as when they were last read: making them again for each stat would cost reads of models
+        # half a millisecond, and readers go on to the end whatever the length.
+        nbytes = self._read_nbytes[number] if number in self._read_nbytes else len(self.content(number))
+        return describe_virtual(number, stat.S_IFREG | 0o444, nbytes, now_ns())
 
     def content(self, number: InodeT) -> bytes:
         """A snapshot of a file; the log shows its last MiB."""
         if number == _STATUS:
             return self._status()
+        if number in self._read_nbytes:
+            snapshot = self._counters.snapshot()
+            text = render_prometheus(snapshot) if number == _METRICS else json.dumps(to_json(snapshot)) + "\n"
+            content = text.encode()
+            self._read_nbytes[number] = len(content)
+            return content
         try:
             with open(self._log_path, "rb") as file:
                 file.seek(max(0, self._log_path.stat().st_size - _LOG_TAIL_NBYTES))
                 return file.read()
         except FileNotFoundError:
             return b""
+
+    def perf(self) -> bytes:
+        """`user.zipfs.perf`: the counters as JSON, without buckets.
+
+        Filled up with spaces to a length that hardly ever changes: a reader asks for the length first and for the value
+        later, when there is more to tell.
+        """
+        found = json.dumps(to_json(self._counters.snapshot(), buckets=False)).encode()
+        self._perf_nbytes = max(self._perf_nbytes, -(-len(found) // _PERF_STEP_NBYTES) * _PERF_STEP_NBYTES)
+        return found.ljust(self._perf_nbytes)

@@ -7,6 +7,8 @@ from zipfs.store.rows import Inode, InodeId, Kind, State
 from zipfs.store.store import Store
 
 PREFIX = b"user.zipfs."
+PERF = PREFIX + b"perf"
+"""Of the root only; see `Virtual.perf`."""
 _MAX_BASES = 16
 
 

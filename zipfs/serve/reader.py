@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from typing import Final, ParamSpec, Self, TypeVar
 
 from zipfs.errors import Damaged, ZipfsError
+from zipfs.serve.counters import Counters
 from zipfs.serve.plan import Cells
 from zipfs.serve.streams import Order, Streams
-from zipfs.store.blobs import FrameCache, OpenBlob, Target
+from zipfs.store.blobs import FrameCache, OpenBlob, Target, Watch
 from zipfs.store.buffers import buffer_nbytes
 from zipfs.store.rows import BlobId, Extent, InodeId
 
@@ -98,8 +99,9 @@ class Countdown:
 class Reader:
     """The slabs of a store's files."""
 
-    def __init__(self, frames: FrameCache) -> None:
+    def __init__(self, frames: FrameCache, counters: Counters | None = None) -> None:
         self._frames = frames
+        self._counters = counters or Counters()
         self._lock = threading.Lock()
         self._files: dict[InodeId, OpenFile] = {}
         self._orders: OrderedDict[int, Order] = OrderedDict()
@@ -109,6 +111,11 @@ class Reader:
         self._demand = ThreadPoolExecutor(_DEMAND_THREADS, "decode")
         self._ahead = ThreadPoolExecutor(os.cpu_count() or 1, "ahead")
         frames.budget.join(self)
+        counted = self._counters
+        frames.watch = Watch(counted.fetch.add, counted.decode.add, counted.base_hits.add, counted.base_misses.add)
+        counted.gauge("cache_bytes", lambda: frames.budget.used_nbytes)
+        counted.gauge("ahead_bytes", lambda: self._ahead_nbytes)
+        counted.gauge("streams", self._count_streams)
 
     def close(self) -> None:
         """Ends the threads; nothing may be read any more."""
@@ -121,6 +128,10 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _count_streams(self) -> int:
+        with self._lock:
+            return sum(len(file.streams) for file in self._files.values())
 
     # The share of the memory
 
@@ -151,6 +162,7 @@ class Reader:
         if slab.ahead:
             slab.ahead = False
             self._ahead_nbytes -= slab.nbytes
+            self._counters.prefetch_wasted.add(slab.nbytes)
 
     # Files
 
@@ -197,7 +209,8 @@ class Reader:
             found = [slab for slab in slabs if slab is not None]
             for slab in found:
                 self._note_use(slab, offset, nbytes)
-            return found
+        self._counters.hits.add(nbytes)
+        return found
 
     def _present(self, file: OpenFile, offset: int, nbytes: int) -> Iterator[Slab | None]:
         number, last = file.cells.at(offset), file.cells.at(offset + nbytes - 1)
@@ -210,6 +223,7 @@ class Reader:
         if slab.ahead:
             slab.ahead = False
             self._ahead_nbytes -= slab.nbytes
+            self._counters.prefetch_used.add(slab.nbytes)
         slab.read_nbytes += min(slab.offset + slab.nbytes, offset + nbytes) - max(slab.offset, offset)
         if slab in self._kept:
             # Whoever has mapped or read it all has it in the page cache, and will not ask again.
@@ -228,7 +242,9 @@ class Reader:
                 slabs.append(slab)
                 self._note_use(slab, offset, nbytes)
                 number = slab.stop
-            return slabs, [slab for slab in slabs if not slab.claimed]
+            unclaimed = [slab for slab in slabs if not slab.claimed]
+        (self._counters.misses if unclaimed else self._counters.waits).add(nbytes)
+        return slabs, unclaimed
 
     def _make(self, file: OpenFile, first: int, last: int, at_most: int, *, ahead: bool) -> Slab:
         """A slab from cell `first` on: up to cell `last`, or the next that is there already, or `at_most` bytes."""
@@ -264,6 +280,7 @@ class Reader:
                         made.append(slab)
                     number = slab.stop
         for slab in made:
+            self._counters.prefetched.add(slab.nbytes)
             self._ahead.submit(self.decode, slab)
 
     def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:

@@ -8,6 +8,7 @@ to earlier ones, and no two threads wait for each other. Any thread may call.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
@@ -80,12 +81,27 @@ class Target(NamedTuple):
 _Key = tuple[BlobId, int]
 
 
+def _ignore(*_: float) -> None:
+    return
+
+
+@dataclass(slots=True)
+class Watch:
+    """Told of what is done: seconds and bytes, or bytes. Called by any thread, and has to be quick."""
+
+    fetched: Callable[[float, int], object] = _ignore
+    decoded: Callable[[float, int], object] = _ignore
+    base_found: Callable[[int], object] = _ignore
+    base_missed: Callable[[int], object] = _ignore
+
+
 class FrameCache:
     """Decodes frames, and keeps those of bases within a share of the budget."""
 
     def __init__(self, budget_nbytes: int) -> None:
         self.budget = Budget(budget_nbytes)
         self.buffers = BufferPool()
+        self.watch = Watch()
         self._lock = threading.Lock()
         self._frames: OrderedDict[_Key, memoryview] = OrderedDict()
         self._underway: dict[_Key, Future[memoryview]] = {}
@@ -171,6 +187,8 @@ class FrameCache:
         """
         needed = {_key(base): base for target in targets for base in base_frames(target)}
         frames, claimed = self._claim(needed)
+        for key in needed:
+            (self.watch.base_missed if key in claimed else self.watch.base_found)(FRAME_NBYTES)
         try:
             self.budget.make_room(len(claimed) * FRAME_NBYTES)
             own = [self._target(needed[key]) for key in claimed]
@@ -193,10 +211,13 @@ class FrameCache:
 
     def _run(self, targets: Sequence[Target], frames: Mapping[_Key, memoryview]) -> None:
         """Decode, given the frames of bases that are needed; a base's frame may come earlier in the same run."""
+        began_s = time.perf_counter()
         stored = [target.source.stored(target.number) for target in targets]
+        contents = fetch(stored, self.buffers)
+        fetched_s = time.perf_counter()
         jobs = [
             FrameJob(content, target.out, self._base_bytes(target, frames), target.seed)
-            for target, content in zip(targets, fetch(stored, self.buffers), strict=True)
+            for target, content in zip(targets, contents, strict=True)
         ]
         try:
             decode_frames(jobs)
@@ -204,6 +225,8 @@ class FrameCache:
             bad, where = targets[error.position], stored[error.position]
             reason = f"frame {bad.number} of blob {bad.source.blob.id}: {error.args[0]}"
             raise PackDamaged(where.pack.where, where.offset, reason) from error
+        self.watch.fetched(fetched_s - began_s, sum(where.nbytes for where in stored))
+        self.watch.decoded(time.perf_counter() - fetched_s, sum(len(target.out) for target in targets))
 
     def _base_bytes(self, target: Target, frames: Mapping[_Key, memoryview]) -> memoryview | None:
         """The base's bytes for a frame: as they are where one frame of the base holds them all."""
