@@ -68,7 +68,11 @@ def serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     _raise_file_limit()
     _return_freed_memory()
     with open_store(
-        options.store, create=not options.read_only, read_only=options.read_only, cache_nbytes=options.cache_nbytes
+        options.store,
+        create=not options.read_only,
+        read_only=options.read_only,
+        # What is being decoded or sent at the moment takes the rest.
+        cache_nbytes=options.cache_nbytes - options.cache_nbytes // 8,
     ) as store:
         lock = store.lock("mount")
         if not options.read_only and not lock.try_acquire():

@@ -12,7 +12,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from zipfs.errors import CatalogDamaged, Damaged
-from zipfs.serve.reader import SLAB_NBYTES, OpenFile, Reader, Slab
+from zipfs.serve.reader import SLAB_NBYTES, Reader
+from zipfs.serve.slabs import OpenFile, Slab
 from zipfs.store.blobs import open_blob
 from zipfs.store.catalog import retrying
 from zipfs.store.files import read_at

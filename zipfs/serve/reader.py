@@ -11,20 +11,18 @@ back while it is held. A slab is decoded by whoever claims it first; decoding wa
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Final, ParamSpec, Self, TypeVar
 
 from zipfs.errors import Damaged, ZipfsError
 from zipfs.serve.counters import Counters
-from zipfs.serve.plan import Cells
-from zipfs.serve.streams import Order, Streams
+from zipfs.serve.slabs import Countdown, OpenFile, Slab
+from zipfs.serve.streams import Order
 from zipfs.store.blobs import FrameCache, OpenBlob, Target, Watch
 from zipfs.store.buffers import buffer_nbytes
 from zipfs.store.rows import BlobId, Extent, InodeId
@@ -40,60 +38,6 @@ _AHEAD_NBYTES: Final = 32 << 20
 
 _ORDERS: Final = 256
 _DEMAND_THREADS: Final = 4
-
-
-class OpenFile:
-    """A file that somebody reads, its packs open."""
-
-    def __init__(self, extents: Sequence[Extent], blobs: dict[BlobId, OpenBlob], order: Order) -> None:
-        self.cells = Cells(extents)
-        self.blobs = blobs
-        self.streams = Streams(self.cells, order)
-        self.slabs: dict[int, Slab] = {}
-        """By the number of each cell that they hold."""
-        self.users = 0
-
-
-@dataclass(eq=False, slots=True)
-class Slab:
-    """Cells [first, stop) of a file, which are its bytes [offset, offset + nbytes)."""
-
-    file: OpenFile
-    first: int
-    stop: int
-    offset: int
-    nbytes: int
-    ahead: bool
-    """Decoded before anybody asked, and not asked for yet."""
-    claimed: bool = False
-    read_nbytes: int = 0
-    content: memoryview | None = None
-    error: BaseException | None = None
-    waiting: list[Callable[[], None]] = field(default_factory=list)
-    """Called when either is there."""
-
-    def view(self) -> memoryview:
-        """The bytes, which are there; or raises what kept them from being decoded."""
-        if self.error is not None:
-            raise self.error
-        assert self.content is not None
-        return self.content
-
-    @property
-    def finished(self) -> bool:
-        return self.content is not None or self.error is not None
-
-
-class Countdown:
-    """Calls something at the last of so many steps, which may come from any threads."""
-
-    def __init__(self, steps: int, call: Callable[[], None]) -> None:
-        self._left = itertools.count(steps - 1, -1)
-        self._call = call
-
-    def step(self) -> None:
-        if next(self._left) == 0:
-            self._call()
 
 
 class Reader:

@@ -1,0 +1,69 @@
+"""What is kept of the files that somebody reads: the files, and slabs of their bytes.
+
+Plain records: `reader.Reader` changes them under its lock. Only `Countdown` takes care of itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from zipfs.serve.plan import Cells
+from zipfs.serve.streams import Order, Streams
+from zipfs.store.blobs import OpenBlob
+from zipfs.store.rows import BlobId, Extent
+
+
+class OpenFile:
+    """A file that somebody reads, its packs open."""
+
+    def __init__(self, extents: Sequence[Extent], blobs: dict[BlobId, OpenBlob], order: Order) -> None:
+        self.cells = Cells(extents)
+        self.blobs = blobs
+        self.streams = Streams(self.cells, order)
+        self.slabs: dict[int, Slab] = {}
+        """By the number of each cell that they hold."""
+        self.users = 0
+
+
+@dataclass(eq=False, slots=True)
+class Slab:
+    """Cells [first, stop) of a file, which are its bytes [offset, offset + nbytes)."""
+
+    file: OpenFile
+    first: int
+    stop: int
+    offset: int
+    nbytes: int
+    ahead: bool
+    """Decoded before anybody asked, and not asked for yet."""
+    claimed: bool = False
+    read_nbytes: int = 0
+    content: memoryview | None = None
+    error: BaseException | None = None
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    """Called when either is there."""
+
+    def view(self) -> memoryview:
+        """The bytes, which are there; or raises what kept them from being decoded."""
+        if self.error is not None:
+            raise self.error
+        assert self.content is not None
+        return self.content
+
+    @property
+    def finished(self) -> bool:
+        return self.content is not None or self.error is not None
+
+
+class Countdown:
+    """Calls something at the last of so many steps, which may come from any threads."""
+
+    def __init__(self, steps: int, call: Callable[[], None]) -> None:
+        self._left = itertools.count(steps - 1, -1)
+        self._call = call
+
+    def step(self) -> None:
+        if next(self._left) == 0:
+            self._call()
