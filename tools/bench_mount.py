@@ -111,6 +111,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return found
 
 
+def note(console: Console, text: str) -> None:
+    """A line where no bar can be drawn."""
+    if not console.is_terminal:
+        print(f"bench_mount: {text}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.fields[shown]}"))
@@ -136,6 +142,7 @@ def fill_all(console: Console, folder: Path, wanted: Sequence[Model], beside: li
 
         def say(text: str) -> None:
             status.update(text)
+            note(console, text)
 
         fill_store(folder, names, bases, say)
         fills: dict[str, Callable[[], None]] = {
@@ -159,10 +166,17 @@ def take_samples(console: Console, bench: Bench, arguments: argparse.Namespace) 
     samples: list[Sample] = []
     with progress_bar(console) as progress:
         task = progress.add_task("comparing", total=arguments.rounds, shown="")
-        bench.say = lambda text: progress.update(task, shown=text)
+
+        def say(text: str) -> None:
+            progress.update(task, shown=text)
+            note(console, text)
+
+        bench.say = say
+        bench.start_readers(arguments.rows)
         for name in list(bench.contenders):
             if name != PLAIN:
                 bench.compare(name, served_models(name, bench.siblings))
+        bench.wait_for_readers()
         try:
             for number in range(arguments.rounds):
                 progress.update(task, description=f"round {number + 1} of {arguments.rounds}", completed=number)

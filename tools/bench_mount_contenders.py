@@ -24,6 +24,7 @@ BIN = Path(sys.executable).parent
 EXTRA_BIN = TOOLS.parent / ".venv-bench" / "bin"
 START_S = 60.0
 STOP_S = 20.0
+QUIET_S = 0.3
 NOBODY = 65534
 FUSE_DEVICE = Path("/dev/fuse")
 
@@ -120,6 +121,22 @@ class Daemon(Contender):
                 self.abort()
                 raise Trouble(f"{self.name} does not answer within {START_S:.0f} s")
             time.sleep(0.02)
+        self._settle(deadline)
+
+    def _settle(self, deadline: float) -> None:
+        """Wait until what starts with the mount, such as the worker of ZipFS, has come to rest."""
+        quiet_since, before = time.monotonic(), -1.0
+        while time.monotonic() < min(quiet_since + QUIET_S, deadline):
+            if (now := self._family_cpu_s()) != before:
+                quiet_since, before = time.monotonic(), now
+            time.sleep(0.02)
+
+    def _family_cpu_s(self) -> float:
+        """Processor time of the daemon and of the children that it has."""
+        assert self.process is not None
+        pid = self.process.pid
+        children = _proc(pid, f"task/{pid}/children").split()
+        return sum(_cpu_s(found) for found in (pid, *map(int, children)))
 
     def _answers(self) -> bool:
         if points.find(str(self.point)) is None:
@@ -155,22 +172,26 @@ class Daemon(Contender):
             subprocess.run(["umount", "-l", self.point], capture_output=True, timeout=STOP_S, check=False)
 
     def cpu_s(self) -> float:
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+        return 0.0 if self.process is None else _cpu_s(self.process.pid)
 
     def peak_mib(self) -> float | None:
-        for line in self._proc("status").splitlines():
+        for line in [] if self.process is None else _proc(self.process.pid, "status").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
         return None
 
-    def _proc(self, name: str) -> str:
-        if self.process is None:
-            return ""
-        try:
-            return Path(f"/proc/{self.process.pid}/{name}").read_text()
-        except OSError:
-            return ""
+
+def _proc(pid: int, name: str) -> str:
+    """What the kernel says of a process; empty if that is gone."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except OSError:
+        return ""
+
+
+def _cpu_s(pid: int) -> float:
+    fields = _proc(pid, "stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 ZIPFS, ORDINARY, PLAIN, NOTHING, LMZ, SQUASHFS, BTRFS = (

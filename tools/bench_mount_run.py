@@ -44,7 +44,13 @@ class Reader:
         command = [*prefix, python, TOOLS / "bench_mount_reader.py", *(() if tiny is None else ("--torch", tiny))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
         self._left = b""
-        self._receive(READY_S)
+        self._is_ready = False
+
+    def wait_until_ready(self) -> None:
+        """It goes on loading its libraries after it was started."""
+        if not self._is_ready:
+            self._receive(READY_S)
+            self._is_ready = True
 
     def ask(self, request: Mapping[str, object], within_s: float) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -109,6 +115,7 @@ class Bench:
         """Cold; and again, if the case wants it and nothing is special about what was cached."""
         try:
             reader = self._reader(case.mode, contender)
+            reader.wait_until_ready()
             contender.start()
         except Trouble as error:
             yield Sample(number, case.name, contender.name, state, failure=str(error))
@@ -160,6 +167,7 @@ class Bench:
         plain = [self.folder / "models" / Path(path).parent.name / MODEL for path in paths]
         nbytes = sum(path.stat().st_size for path in plain) * (8 if mode == "same" else 1)
         try:
+            reader.wait_until_ready()
             return reader.ask({"mode": mode, "paths": paths, "seed": seed}, ANSWER_S + nbytes / SLOWEST_B_S)
         except Trouble as error:
             self.say(f"{contender.name}: {error}; aborting it")
@@ -176,6 +184,15 @@ class Bench:
             tiny = self.folder / "models" / "tiny" if with_torch else None
             self._readers[key] = Reader(contender.prefix, tiny)
         return self._readers[key]
+
+    def start_readers(self, rows: Sequence[str]) -> None:
+        """Those that take long to start, so that others can do something meanwhile."""
+        for mode in {case.mode for case in CASES if case.row in rows} & set(TORCH_MODES):
+            self._reader(mode, self.contenders[PLAIN])
+
+    def wait_for_readers(self) -> None:
+        for reader in self._readers.values():
+            reader.wait_until_ready()
 
     def compare(self, name: str, models: Sequence[str]) -> None:
         """See that a contender serves what the plain files hold. Raises Trouble."""
