@@ -102,7 +102,7 @@ def test_reserved_names(shared: Mount) -> None:
 def test_the_directory_of_the_mount_itself(shared: Mount) -> None:
     own = shared.point / ".zipfs"
     assert ".zipfs" not in os.listdir(shared.point)
-    assert sorted(os.listdir(own)) == ["status.json", "zipfs.log"]
+    assert sorted(os.listdir(own)) == ["metrics", "perf.json", "status.json", "zipfs.log"]
     status = json.loads((own / "status.json").read_bytes())
     assert status["pid"] == shared.pid
     assert set(status) >= {

@@ -18,8 +18,8 @@ SHORT_S = 1.0
 _IO_NBYTES = 1 << 20
 
 
-def describe(store: Store, where: Place, inode: Inode) -> pyfuse3.EntryAttributes:
-    """Raises CatalogDamaged."""
+def describe(store: Store, where: Place, inode: Inode, names: int) -> pyfuse3.EntryAttributes:
+    """`names`: how many names the inode has in both trees. Raises CatalogDamaged."""
     attributes = pyfuse3.EntryAttributes()
     attributes.st_ino = where.number
     attributes.generation = 0
@@ -46,12 +46,12 @@ def describe(store: Store, where: Place, inode: Inode) -> pyfuse3.EntryAttribute
     attributes.st_atime_ns = attributes.st_mtime_ns = mtime_ns
     attributes.st_ctime_ns = max(inode.ctime_ns, mtime_ns if inode.state is State.OPEN else 0)
     # 1 tells find(1) that the link count of a directory does not count its subdirectories.
-    attributes.st_nlink = 1 if inode.is_directory else max(1, _links(store, where, inode.id))
+    attributes.st_nlink = 1 if inode.is_directory or names <= 1 else _links(store, where, inode.id)
     return attributes
 
 
 def _links(store: Store, where: Place, inode_id: InodeId) -> int:
-    return store.catalog.link_count(inode_id, under_ingest=where.under_ingest)
+    return max(1, store.catalog.link_count(inode_id, under_ingest=where.under_ingest))
 
 
 def describe_virtual(number: pyfuse3.InodeT, mode: int, nbytes: int, mtime_ns: int) -> pyfuse3.EntryAttributes:

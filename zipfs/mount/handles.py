@@ -26,7 +26,7 @@ class FileHandle:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The names that a directory held when it was opened."""
+    """The names that a directory held when it was opened: who adds one for each that is read still comes to an end."""
 
     directory: InodeT
     names: list[bytes]

@@ -131,7 +131,7 @@ class IngestOperations(ServedOperations):
         inode = await self._new(parent, name, Kind.FILE, mode & ~ctx.umask, ctx)
         where = Place(inode.id, True)
         handle = self._spool_handle(where, inode, writing=True)
-        return FileInfo(fh=handle, keep_cache=True), describe(self.store, where, inode)
+        return FileInfo(fh=handle, keep_cache=True), describe(self.store, where, inode, 1)
 
     async def _make(
         self, parent: Place, name: bytes, kind: Kind, mode: int, ctx: RequestContext, target: bytes | None = None
@@ -142,7 +142,7 @@ class IngestOperations(ServedOperations):
         inode = await self._new(parent, name, kind, mode & ~umask, ctx, target)
         if inode.is_directory:
             self.changes.touch(inode.id)
-        return describe(self.store, Place(inode.id, True), inode)
+        return describe(self.store, Place(inode.id, True), inode, 1)
 
     async def _new(
         self, parent: Place, name: bytes, kind: Kind, mode: int, ctx: RequestContext, target: bytes | None = None

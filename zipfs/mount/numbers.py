@@ -12,6 +12,8 @@ from pyfuse3 import InodeT
 
 from zipfs.store.rows import INGEST_ROOT, InodeId
 
+INGEST = b"ingest"
+"""What `INGEST_ROOT` is called in the root."""
 VIRTUAL_DIRECTORY = InodeT(1 << 62)
 """`.zipfs`; its files follow."""
 

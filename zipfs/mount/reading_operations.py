@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import ClassVar
 
@@ -21,14 +21,17 @@ from zipfs.mount import xattrs
 from zipfs.mount.attributes import describe
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Handles, Listing
-from zipfs.mount.numbers import VIRTUAL_DIRECTORY, Place, place
+from zipfs.mount.numbers import INGEST, VIRTUAL_DIRECTORY, Place, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
 from zipfs.serve import Reader, open_content
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
+from zipfs.store.catalog import NAMES_AT_ONCE
 from zipfs.store.rows import INGEST_ROOT, ROOT, Inode
 from zipfs.store.store import Store
 
+_PAGE_NAMES = 4096
+"""Names of a directory that are read in one go: 2 ms, in which nothing else is answered."""
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 
 
@@ -71,7 +74,10 @@ class ReadingOperations(pyfuse3.Operations):
             raise Stale(f"inode {where.inode_id}") from error
 
     def _describe(self, where: Place) -> EntryAttributes:
-        return describe(self.store, where, self._inode(where))
+        try:
+            return describe(self.store, where, *self.store.catalog.inode_and_names(where.inode_id))
+        except NotFound as error:
+            raise Stale(f"inode {where.inode_id}") from error
 
     @guarded
     async def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
@@ -91,12 +97,15 @@ class ReadingOperations(pyfuse3.Operations):
             return self.virtual.attributes(VIRTUAL_DIRECTORY)
         if name == b".":
             return self._describe(parent)
-        if parent.inode_id == ROOT and name == b"ingest" and self.shows_ingest:
+        if parent.inode_id == ROOT and name == INGEST and self.shows_ingest:
             return self._describe(Place(INGEST_ROOT, True))
         if name == b"..":
             return self._describe(self._parent(parent))
-        entry = self.store.catalog.entry(parent.inode_id, name)
-        return None if entry is None else self._describe(parent.beside(entry.inode_id))
+        found = self.store.catalog.child(parent.inode_id, name)
+        return None if found is None else self._describe_found(parent, *found)
+
+    def _describe_found(self, parent: Place, inode: Inode, names: int) -> EntryAttributes:
+        return describe(self.store, parent.beside(inode.id), inode, names)
 
     def _parent(self, where: Place) -> Place:
         if where.inode_id in (ROOT, INGEST_ROOT):
@@ -116,7 +125,7 @@ class ReadingOperations(pyfuse3.Operations):
         except NotFound:
             # Removed or replaced while open, here or by another process: answered as for any other file system.
             for handle in self.handles.of_inode(where):
-                attributes = describe(self.store, where, handle.inode)
+                attributes = describe(self.store, where, handle.inode, 1)
                 attributes.st_size = handle.content.nbytes
                 attributes.st_nlink = 0
                 return attributes
@@ -136,26 +145,49 @@ class ReadingOperations(pyfuse3.Operations):
         where = place(inode)
         if not self._inode(where).is_directory:
             raise NotADirectory(f"inode {inode}")
-        names = [entry.name for entry, _ in self.store.catalog.children(where.inode_id)]
+        names = await self._names(where)
         if where.inode_id == ROOT and self.shows_ingest:
-            names.insert(0, b"ingest")
+            names.insert(0, INGEST)
         return self.handles.add(Listing(inode, names))
+
+    async def _names(self, where: Place) -> list[bytes]:
+        names: list[bytes] = []
+        while True:
+            more = self.store.catalog.names_after(where.inode_id, names[-1] if names else b"", _PAGE_NAMES)
+            names += more
+            if len(more) < _PAGE_NAMES:
+                return names
+            await trio.lowlevel.checkpoint()  # reads are not to wait for a directory of a million names
 
     @guarded
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        # As they are now: the kernel keeps these attributes, and the names with them. It changes nothing in the
+        # directory itself while it waits for this answer, and is told of the changes of others after it. So there must
+        # be no checkpoint from the first look to the answer.
         listing = self.handles.listing(fh)
-        for at in range(start_id, len(listing.names)):
-            name = listing.names[at]
-            # As it is now: the kernel keeps these attributes, and the name with them. It changes nothing in the
-            # directory itself while it waits for this answer, and is told of the changes of others after it.
-            try:
-                attributes = self._child(listing.directory, name)
-            except NotFound:
-                continue
-            if attributes is None:
-                continue
-            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), attributes, at + 1):
-                break
+        for start in range(start_id, len(listing.names), NAMES_AT_ONCE):
+            names = listing.names[start : start + NAMES_AT_ONCE]
+            found = self._children(listing.directory, names)
+            for next_id, name in enumerate(names, start=start + 1):
+                attributes = found(name)
+                if attributes is None:
+                    continue
+                if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), attributes, next_id):
+                    return
+
+    def _children(self, directory: InodeT, names: Sequence[bytes]) -> Callable[[bytes], EntryAttributes | None]:
+        """A look at several names of a directory at once."""
+        if directory == VIRTUAL_DIRECTORY:
+            return lambda name: self._child(directory, name)
+        parent = place(directory)
+        found = self.store.catalog.children_named(parent.inode_id, names)
+
+        def look(name: bytes) -> EntryAttributes | None:
+            if name in found:
+                return self._describe_found(parent, *found[name])
+            return self._child(directory, name) if name == INGEST else None
+
+        return look
 
     @guarded
     async def releasedir(self, fh: FileHandleT) -> None:
@@ -236,6 +268,10 @@ class ReadingOperations(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
+        if not name.startswith(b"user."):
+            # Told that a file has no label and no ACL, ls(1) asks for those of the next; told that there are none here,
+            # it does not.
+            raise FUSEError(errno.EOPNOTSUPP)
         if self.virtual.owns(inode):
             raise FUSEError(pyfuse3.ENOATTR)
         where = place(inode)

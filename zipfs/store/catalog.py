@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from zipfs.errors import CatalogDamaged, Damaged, NoSpace, NotAStore, NotFound, PathError, StoreBusy
+from zipfs.errors import CatalogDamaged, Damaged, NoSpace, NotAStore, NotFound, PathError, StoreBusy, ZipfsError
 from zipfs.store.rows import (
     Area,
     BaseRef,
@@ -29,10 +29,9 @@ from zipfs.store.rows import (
     Kind,
     PackName,
     State,
-    entry_sum,
     frame_count,
-    inode_sum,
     layout_sum,
+    row_sum,
     shape_text,
 )
 
@@ -43,9 +42,35 @@ T = TypeVar("T")
 _NO_SPACE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
 """SQLite tells a full disk as an error of whatever it was about to write."""
 
+_KINDS = {kind.value: kind for kind in Kind}
+_STATES = {state.value: state for state in State}
+_FOREIGN_ERRORS = (sqlite3.DatabaseError, TypeError, ValueError, OverflowError)
+"""What reading the database may raise; but for the first, a column that holds what the schema rules out."""
+
 INODE_COLUMNS = (
     "id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes, sha256, layout_sum, sum"
 )
+_ENTRY_COLUMNS = "parent_id, name, inode_id, area, sum"
+_JOINED_COLUMNS = ", ".join(
+    [f"entries.{column}" for column in _ENTRY_COLUMNS.split(", ")]
+    + [f"inodes.{column}" for column in INODE_COLUMNS.split(", ")]
+)
+# An index alone answers how many names an inode has in both trees; which of them are in one, the rows must tell.
+_NAMES = "(SELECT count(*) FROM entries AS names WHERE names.inode_id = inodes.id)"
+NAMES_AT_ONCE = 32
+_SELECT_INODE = f"SELECT {INODE_COLUMNS} FROM inodes WHERE id = ?"
+_SELECT_INODE_AND_NAMES = f"SELECT {INODE_COLUMNS}, {_NAMES} FROM inodes WHERE id = ?"
+_SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE parent_id = ? AND name = ?"
+_SELECT_ENTRIES_OF = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE inode_id = ?"
+_SELECT_CHILDREN = (
+    f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE parent_id = ? ORDER BY name"
+)
+_SELECT_NAMED = (
+    f"SELECT {_JOINED_COLUMNS}, {_NAMES} FROM entries JOIN inodes ON inodes.id = inode_id WHERE parent_id = ?"
+)
+_SELECT_ONE_NAMED = f"{_SELECT_NAMED} AND name = ?"
+# SQLite keeps the plan of each: one with room for more names than are asked for takes as long as if they were.
+_SELECT_SOME_NAMED = [f"{_SELECT_NAMED} AND name IN ({', '.join('?' * n)})" for n in range(NAMES_AT_ONCE + 1)]
 _SELECT_BLOBS = (
     "SELECT blobs.id, blobs.nbytes, fingerprint, dtype, shape, base_id, base_offset, packs.name, pack_offset, frames,"
     " stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id"
@@ -65,17 +90,19 @@ def translated(path: Path) -> Iterator[None]:
     """Errors of SQLite as StoreBusy, NoSpace, PathError or CatalogDamaged."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise StoreBusy(path, "another process has been changing it for a minute; try again later") from error
-        if name.startswith("SQLITE_READONLY"):
-            raise PathError(path.parent, "the store cannot be changed: no right to write to it") from error
-        if name in _NO_SPACE:
-            raise NoSpace(path.parent, str(error)) from error
-        raise CatalogDamaged(f"{path}: {error}") from error
-    except (TypeError, ValueError, OverflowError) as error:  # a column that holds what the schema rules out
-        raise CatalogDamaged(f"{path}: {error}") from error
+    except _FOREIGN_ERRORS as error:
+        raise _translation(path, error) from error
+
+
+def _translation(path: Path, error: Exception) -> ZipfsError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreBusy(path, "another process has been changing it for a minute; try again later")
+    if name.startswith("SQLITE_READONLY"):
+        return PathError(path.parent, "the store cannot be changed: no right to write to it")
+    if name in _NO_SPACE:
+        return NoSpace(path.parent, str(error))
+    return CatalogDamaged(f"{path}: {error}")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -141,13 +168,17 @@ class Catalog:
         self.db.close()
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with translated(self.path):
+        try:  # as `translated` does, but that would take longer than many a query
             return self.db.execute(sql, parameters).fetchall()
+        except _FOREIGN_ERRORS as error:
+            raise _translation(self.path, error) from error
 
     def row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
-        with translated(self.path):
+        try:
             row: tuple[Any, ...] | None = self.db.execute(sql, parameters).fetchone()
-            return row
+        except _FOREIGN_ERRORS as error:
+            raise _translation(self.path, error) from error
+        return row
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -180,10 +211,17 @@ class Catalog:
 
     def inode(self, inode_id: InodeId) -> Inode:
         """Raises NotFound, or CatalogDamaged where the row's checksum does not match."""
-        row = self.row(f"SELECT {INODE_COLUMNS} FROM inodes WHERE id = ?", (inode_id,))
+        row = self.row(_SELECT_INODE, (inode_id,))
         if row is None:
             raise NotFound(f"inode {inode_id}")
         return self._inode(row)
+
+    def inode_and_names(self, inode_id: InodeId) -> tuple[Inode, int]:
+        """An inode and how many names it has in both trees. Raises as `inode` does."""
+        row = self.row(_SELECT_INODE_AND_NAMES, (inode_id,))
+        if row is None:
+            raise NotFound(f"inode {inode_id}")
+        return self._inode(row), row[14]
 
     def inodes_in(self, state: State) -> list[Inode]:
         """Files whose content is OPEN or SEALED, oldest first."""
@@ -191,48 +229,69 @@ class Catalog:
         return [self._inode(row) for row in rows]
 
     def _inode(self, row: Sequence[Any]) -> Inode:
-        with translated(self.path):
-            inode = Inode(InodeId(row[0]), Kind(row[1]), State(row[2]), *row[3:13])
-            found = inode_sum(inode)
-        if found != row[13]:
-            raise CatalogDamaged(f"row of inode {inode.id} does not match its checksum")
-        return inode
+        """Of a row that begins with `INODE_COLUMNS`."""
+        columns = row[:13]
+        if row_sum(columns) != row[13]:
+            raise CatalogDamaged(f"row of inode {row[0]} does not match its checksum")
+        try:
+            return Inode(columns[0], _KINDS[columns[1]], _STATES[columns[2]], *columns[3:])
+        except KeyError as error:
+            raise CatalogDamaged(f"{self.path}: inode {row[0]} is of an unknown kind, {error}") from error
 
     def entry(self, parent_id: InodeId, name: bytes) -> Entry | None:
-        row = self.row("SELECT parent_id, name, inode_id, area, sum FROM entries WHERE parent_id = ? AND name = ?",
-                       (parent_id, name))  # fmt: skip
+        row = self.row(_SELECT_ENTRY, (parent_id, name))
         return None if row is None else self._entry(row)
 
     def entries_of(self, inode_id: InodeId) -> list[Entry]:
         """The names of an inode."""
-        rows = self.query("SELECT parent_id, name, inode_id, area, sum FROM entries WHERE inode_id = ?", (inode_id,))
-        return [self._entry(row) for row in rows]
+        return [self._entry(row) for row in self.query(_SELECT_ENTRIES_OF, (inode_id,))]
 
     def children(self, parent_id: InodeId) -> list[tuple[Entry, Inode]]:
         """What a directory holds, in order of name."""
-        columns = ", ".join(f"inodes.{column}" for column in INODE_COLUMNS.split(", "))
+        return [(self._entry(row), self._inode(row[5:])) for row in self.query(_SELECT_CHILDREN, (parent_id,))]
+
+    def child(self, parent_id: InodeId, name: bytes) -> tuple[Inode, int] | None:
+        """What a name of a directory leads to, and how many names that has in both trees."""
+        row = self.row(_SELECT_ONE_NAMED, (parent_id, name))
+        return None if row is None else self._named(row)
+
+    def children_named(self, parent_id: InodeId, names: Sequence[bytes]) -> dict[bytes, tuple[Inode, int]]:
+        """The same for at most `NAMES_AT_ONCE` names; one that is not there is left out."""
+        rows = self.query(_SELECT_SOME_NAMED[len(names)], (parent_id, *names))
+        return {row[1]: self._named(row) for row in rows}
+
+    def _named(self, row: Sequence[Any]) -> tuple[Inode, int]:
+        self._check_entry(row)
+        return self._inode(row[5:]), row[19]
+
+    def names_after(self, parent_id: InodeId, name: bytes, at_most: int) -> list[bytes]:
+        """Names that a directory holds, unchecked, in order; the first ones after `name`."""
         rows = self.query(
-            f"SELECT parent_id, name, inode_id, area, entries.sum, {columns} FROM entries"
-            " JOIN inodes ON inodes.id = inode_id WHERE parent_id = ? ORDER BY name",
-            (parent_id,),
+            "SELECT name FROM entries WHERE parent_id = ? AND name > ? ORDER BY name LIMIT ?",
+            (parent_id, name, at_most),
         )
-        return [(self._entry(row[:5]), self._inode(row[5:])) for row in rows]
+        with translated(self.path):
+            return [_blob_column(row[0]) for row in rows]
 
     def is_empty(self, parent_id: InodeId) -> bool:
         return self.row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
 
     def entries_in(self, area: Area) -> list[Entry]:
         """Every entry that is PENDING or an ECHO."""
-        rows = self.query("SELECT parent_id, name, inode_id, area, sum FROM entries WHERE area = ?", (int(area),))
+        rows = self.query(f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE area = ?", (int(area),))
         return [self._entry(row) for row in rows]
 
     def _entry(self, row: Sequence[Any]) -> Entry:
-        with translated(self.path):
-            entry = Entry(InodeId(row[0]), _blob_column(row[1]), InodeId(row[2]), Area(row[3]))
-            found = entry_sum(entry)
-        if found != row[4]:
-            raise CatalogDamaged(f"entry {entry.name!r} of directory {entry.parent_id} does not match its checksum")
-        return entry
+        """Of a row that begins with `_ENTRY_COLUMNS`."""
+        self._check_entry(row)
+        try:
+            return Entry(row[0], row[1], row[2], Area(row[3]))
+        except ValueError as error:
+            raise CatalogDamaged(f"{self.path}: {error}") from error
+
+    def _check_entry(self, row: Sequence[Any]) -> None:
+        if row_sum(row[:4]) != row[4] or not isinstance(row[1], bytes):
+            raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} does not match its checksum")
 
     def link_count(self, inode_id: InodeId, *, under_ingest: bool) -> int:
         rows = self.query(

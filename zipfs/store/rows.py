@@ -154,9 +154,15 @@ def shape_text(shape: Sequence[int]) -> str:
     return json.dumps(list(shape), separators=(",", ":"))
 
 
-def _sum(*columns: object) -> int:
-    """63-bit checksum (SQLite's integers are signed) of a row's columns."""
+def row_sum(columns: Sequence[object]) -> int:
+    """63-bit checksum (SQLite's integers are signed) of a row's columns, a tuple as SQLite gives it: what is stored as
+    another type than it was written with does not match either.
+    """
     return xxhash.xxh3_64_intdigest(repr(columns).encode()) >> 1
+
+
+def _sum(*columns: object) -> int:
+    return row_sum(columns)
 
 
 def inode_sum(inode: Inode) -> int:
