@@ -38,6 +38,7 @@ _AHEAD_NBYTES: Final = 32 << 20
 
 _ORDERS: Final = 256
 _DEMAND_THREADS: Final = 4
+_AHEAD_NICENESS: Final = 3
 
 
 class Reader:
@@ -53,7 +54,7 @@ class Reader:
         self._nbytes = 0
         self._ahead_nbytes = 0
         self._demand = ThreadPoolExecutor(_DEMAND_THREADS, "decode")
-        self._ahead = ThreadPoolExecutor(os.cpu_count() or 1, "ahead")
+        self._ahead = ThreadPoolExecutor(os.cpu_count() or 1, "ahead", initializer=_lower_rank)
         frames.budget.join(self)
         counted = self._counters
         frames.watch = Watch(counted.fetch.add, counted.decode.add, counted.base_hits.add, counted.base_misses.add)
@@ -136,7 +137,7 @@ class Reader:
                     del self._kept[slab]
                     self._forget(slab)
                     dropped.append(slab)
-                elif not slab.claimed:
+                elif slab.ahead and not slab.claimed:
                     slab.claimed = True  # nobody will ask for it
                     self._take_out(slab)
         for slab in dropped:
@@ -320,3 +321,8 @@ class Reader:
             joined[at : at + len(part)] = part
             at += len(part)
         return joined.toreadonly()
+
+
+def _lower_rank() -> None:
+    """Have this thread give way to those that answer a request."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _AHEAD_NICENESS)
