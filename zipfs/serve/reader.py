@@ -38,6 +38,7 @@ _AHEAD_NBYTES: Final = 32 << 20
 
 _ORDERS: Final = 256
 _DEMAND_THREADS: Final = 4
+_READ_SLABS: Final = 4
 _AHEAD_NICENESS: Final = 3
 
 
@@ -51,6 +52,8 @@ class Reader:
         self._files: dict[InodeId, OpenFile] = {}
         self._orders: OrderedDict[int, Order] = OrderedDict()
         self._kept: OrderedDict[Slab, None] = OrderedDict()
+        self._read: OrderedDict[Slab, None] = OrderedDict()
+        """Read to the end, so that it is in the page cache now; few of them, and the first to go."""
         self._nbytes = 0
         self._ahead_nbytes = 0
         self._demand = ThreadPoolExecutor(_DEMAND_THREADS, "decode")
@@ -90,16 +93,18 @@ class Reader:
 
     def drop_one(self) -> bool:
         with self._lock:
-            if not self._kept:
+            slabs = self._read or self._kept
+            if not slabs:
                 return False
-            slab, _ = self._kept.popitem(last=False)
-            self._forget(slab)
-        self._frames.buffers.keep(slab.view())
+            self._forget(next(iter(slabs)))
         return True
 
     def _forget(self, slab: Slab) -> None:
+        """Of a decoded slab, let its memory be used again."""
+        del (self._read if slab in self._read else self._kept)[slab]
         self._nbytes -= buffer_nbytes(slab.nbytes)
         self._take_out(slab)
+        self._frames.buffers.keep(slab.view())
 
     def _take_out(self, slab: Slab) -> None:
         for number in range(slab.first, slab.stop):
@@ -126,22 +131,17 @@ class Reader:
             return file
 
     def close_file(self, inode_id: InodeId, file: OpenFile) -> None:
-        dropped: list[Slab] = []
         with self._lock:
             file.users -= 1
             if file.users:
                 return
             del self._files[inode_id]
             for slab in set(file.slabs.values()):
-                if slab in self._kept:
-                    del self._kept[slab]
+                if slab.content is not None:
                     self._forget(slab)
-                    dropped.append(slab)
                 elif slab.ahead and not slab.claimed:
                     slab.claimed = True  # nobody will ask for it
                     self._take_out(slab)
-        for slab in dropped:
-            self._frames.buffers.keep(slab.view())
 
     # Slabs
 
@@ -149,9 +149,9 @@ class Reader:
         """Slabs that hold a range, in order, if all are decoded."""
         with self._lock:
             slabs = list(self._present(file, offset, nbytes))
-            if any(slab is None or slab not in self._kept for slab in slabs):
+            found = [slab for slab in slabs if slab is not None and slab.content is not None]
+            if len(found) < len(slabs):
                 return None
-            found = [slab for slab in slabs if slab is not None]
             for slab in found:
                 self._note_use(slab, offset, nbytes)
         self._counters.hits.add(nbytes)
@@ -170,9 +170,15 @@ class Reader:
             self._ahead_nbytes -= slab.nbytes
             self._counters.prefetch_used.add(slab.nbytes)
         slab.read_nbytes += min(slab.offset + slab.nbytes, offset + nbytes) - max(slab.offset, offset)
-        if slab in self._kept:
-            # Whoever has mapped or read it all has it in the page cache, and will not ask again.
-            self._kept.move_to_end(slab, last=slab.read_nbytes < slab.nbytes)
+        if slab not in self._kept:
+            return
+        if slab.read_nbytes < slab.nbytes:
+            self._kept.move_to_end(slab)
+            return
+        del self._kept[slab]
+        self._read[slab] = None
+        if len(self._read) > _READ_SLABS:
+            self._forget(next(iter(self._read)))
 
     def claim(
         self, file: OpenFile, offset: int, nbytes: int, at_most: int = SLAB_NBYTES
