@@ -23,6 +23,9 @@ _LARGE_NBYTES: Final = 128 << 10
 _GROWTH: Final = 4
 """A stream is followed ahead by so many times what was read of it, up to the limit."""
 
+_SPARSE: Final = 16
+"""Where less than one byte in so many was read, requests only lie near each other by chance: a quarter of small random
+reads in a GiB do."""
 
 _STEPS: Final = 256
 
@@ -62,8 +65,11 @@ class Streams:
             stream.position = end
         stream.seen_nbytes += end - offset
         self._latest = stream
-        if stream.position - stream.begin <= _LARGE_NBYTES and not self._begins_tensor(stream.begin):
+        passed_nbytes = stream.position - stream.begin
+        if passed_nbytes <= _LARGE_NBYTES and not self._begins_tensor(stream.begin):
             return []  # one small read tells nothing
+        if passed_nbytes > _SPARSE * stream.seen_nbytes:
+            return []
         return self._ahead(stream.position, min(at_most, _GROWTH * stream.seen_nbytes))
 
     def _find(self, offset: int) -> _Stream | None:

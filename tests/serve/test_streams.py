@@ -1,0 +1,218 @@
+"""What is decoded ahead of readers: what they ask for next, in that order, and no more than is allowed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zipfs.serve.plan import Cells
+from zipfs.serve.streams import Order, Streams
+from zipfs.store.rows import BlobId, Extent
+
+KIB = 1 << 10
+MIB = 1 << 20
+REQUEST = 128 * KIB
+AHEAD = 32 * MIB
+
+Request = tuple[int, int]
+"""offset, nbytes."""
+
+
+def layout(*sizes: int) -> Cells:
+    """A file of tensors of these sizes, each a blob."""
+    extents, offset = [], 0
+    for number, nbytes in enumerate(sizes, start=1):
+        extents.append(Extent(offset, nbytes, BlobId(number), 0))
+        offset += nbytes
+    return Cells(extents)
+
+
+def requests(begin: int, end: int, nbytes: int = REQUEST) -> Iterator[Request]:
+    """What the kernel asks for when [begin, end) is read in order."""
+    return ((offset, min(nbytes, end - offset)) for offset in range(begin, end, nbytes))
+
+
+def surprises(streams: Streams, asked: Iterable[Request], at_most: int = AHEAD) -> list[Request]:
+    """The requests that nothing was decoded for when they came."""
+    ready: list[tuple[int, int]] = []
+    found = []
+    for offset, nbytes in asked:
+        if not any(begin <= offset and offset + nbytes <= end for begin, end in ready):
+            found.append((offset, nbytes))
+        ready.extend(streams.observe(offset, nbytes, at_most))
+        ready = join(ready)
+    return found
+
+
+def join(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same bytes in as few ranges as possible."""
+    joined: list[tuple[int, int]] = []
+    for begin, end in sorted(ranges):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((begin, end))
+    return joined
+
+
+def test_reading_in_order_surprises_once() -> None:
+    cells = layout(3 * MIB, 700, 5 * MIB, 40 * MIB)
+    assert surprises(Streams(cells, {}), requests(0, cells.nbytes)) == [(0, REQUEST)]
+
+
+def test_reading_from_the_middle_of_a_tensor_surprises_until_it_is_clear_that_it_goes_on() -> None:
+    cells = layout(64 * MIB)
+    found = surprises(Streams(cells, {}), requests(20 * MIB, 60 * MIB, 32 * KIB))
+    assert found == list(requests(20 * MIB, 20 * MIB + 5 * 32 * KIB, 32 * KIB))
+
+
+def test_the_first_request_into_a_tensor_is_enough() -> None:
+    """Loaders map a file and touch one tensor after the other; the kernel reads a little around the first touch."""
+    cells = layout(1 * MIB, 30 * MIB, 30 * MIB)
+    ranges = Streams(cells, {}).observe(31 * MIB, 16 * KIB, AHEAD)
+    assert ranges == [(31 * MIB + 16 * KIB, 31 * MIB + 80 * KIB)]
+
+
+def test_the_further_a_reader_went_the_further_it_is_followed() -> None:
+    streams = Streams(layout(200 * MIB), {})
+    ahead = [sum(end - begin for begin, end in streams.observe(*asked, AHEAD)) for asked in requests(0, 100 * MIB)]
+    assert ahead == sorted(ahead)
+    assert ahead[0] == 4 * REQUEST
+    assert ahead[-1] == AHEAD
+
+
+@pytest.mark.parametrize("readers", [2, 8, 32])
+def test_several_readers_in_one_file(readers: int) -> None:
+    """As threads do that share a descriptor, each with a part of the file."""
+    part = 20 * MIB
+    cells = layout(readers * part)
+    each = [list(requests(number * part, (number + 1) * part)) for number in range(readers)]
+    chance = random.Random(readers)
+    asked = []
+    while any(each):
+        asked.append(chance.choice([mine for mine in each if mine]).pop(0))
+    streams = Streams(cells, {})
+    found = surprises(streams, asked)
+    assert len(found) <= 3 * readers
+    assert all(offset % part < 3 * REQUEST for offset, _ in found)
+
+
+def test_requests_that_come_out_of_order_are_one_reader() -> None:
+    """The kernel splits what it reads ahead, and several of its threads may hand the parts over."""
+    asked = list(requests(0, 64 * MIB))
+    chance = random.Random(1)
+    for at in range(0, len(asked), 16):
+        part = asked[at : at + 16]
+        chance.shuffle(part)
+        asked[at : at + 16] = part
+    streams = Streams(layout(64 * MIB), {})
+    found = surprises(streams, asked)
+    assert len(streams) <= 2
+    assert all(offset < 2 * MIB for offset, _ in found)
+
+
+TENSORS = 12
+
+
+def _touched(order: Sequence[int], nbytes: int) -> list[Request]:
+    """What is asked for when tensors of `nbytes` are read in an order of their own."""
+    return [asked for number in order for asked in requests(number * nbytes, (number + 1) * nbytes)]
+
+
+def test_jumps_from_tensor_to_tensor_are_learned_and_expected_in_files_of_the_same_layout() -> None:
+    """Tensors longer than what is decoded ahead, or a jump could be right for the wrong reason."""
+    size = 40 * MIB
+    cells = layout(*[size] * TENSORS)
+    order = [11, 6, 2, 9, 4, 0]
+    shared: Order = {}
+    jumps = [(number * size, REQUEST) for number in order]
+    assert surprises(Streams(cells, shared), _touched(order, size)) == jumps
+    for _ in range(3):
+        assert surprises(Streams(cells, shared), _touched(order, size)) == jumps[:1]
+
+
+def test_small_tensors_are_followed_too() -> None:
+    """Many are shorter than one request; what the kernel asks for beyond their ends says nothing of the order."""
+    sizes = [4 * MIB, 8 * KIB] * TENSORS
+    cells = layout(*sizes)
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    large = [starts[number] for number in range(0, len(sizes), 2)][::-1]
+    asked = [asked for begin in large for asked in requests(begin, begin + 4 * MIB)]
+    shared: Order = {}
+    assert len(surprises(Streams(cells, shared), asked)) == TENSORS
+    assert surprises(Streams(cells, shared), asked) == [(large[0], REQUEST)]
+
+
+def test_an_order_that_changes_is_learned_anew() -> None:
+    size = 8 * MIB
+    cells = layout(*[size] * TENSORS)
+    shared: Order = {}
+    backwards = _touched(range(TENSORS - 1, -1, -1), size)
+    assert len(surprises(Streams(cells, shared), backwards)) == TENSORS
+    forwards = list(requests(0, cells.nbytes))
+    surprises(Streams(cells, shared), forwards)
+    assert surprises(Streams(cells, shared), forwards) == forwards[:1]
+
+
+def test_a_reader_that_goes_round_in_circles_is_followed_no_further_than_allowed() -> None:
+    cells = layout(MIB, MIB)
+    shared: Order = {0: (MIB, MIB), MIB: (2 * MIB, 0)}
+    ranges = Streams(cells, shared).observe(0, MIB, AHEAD)
+    assert sum(end - begin for begin, end in ranges) == 4 * MIB
+
+
+@pytest.mark.parametrize("nbytes", [64 * MIB, 256 * MIB, 1 << 30, 8 << 30])
+def test_small_random_reads_have_next_to_nothing_decoded_ahead(nbytes: int) -> None:
+    """Whatever is decoded for them is in the way of the next: each would pay for a frame that nobody asks for."""
+    cells = layout(*[16 * MIB] * (nbytes // (16 * MIB)))
+    streams = Streams(cells, {})
+    chance = random.Random(nbytes)
+    asked = 2000
+    followed = sum(bool(streams.observe(chance.randrange(nbytes // 4096) * 4096, 4096, AHEAD)) for _ in range(asked))
+    assert followed < asked // 50
+
+
+def test_a_reader_of_every_tenth_block_is_followed() -> None:
+    streams = Streams(layout(256 * MIB), {})
+    asked = [(offset, 4 * KIB) for offset in range(0, 128 * MIB, 40 * KIB)]
+    followed = [bool(streams.observe(*one, AHEAD)) for one in asked]
+    assert all(followed[8:])
+
+
+def test_what_lies_beyond_the_end_says_nothing() -> None:
+    streams = Streams(layout(MIB), {})
+    assert streams.observe(MIB, 5, AHEAD) == []
+    assert streams.observe(5 * MIB, 5, AHEAD) == []
+    assert streams.observe(3, 0, AHEAD) == []
+    assert len(streams) == 0
+    assert streams.observe(0, 5 * MIB, AHEAD) == []
+    assert len(streams) == 1
+
+
+sizes = st.integers(1, 3) | st.integers(1, 40 * MIB)
+offsets = st.integers(0, 200 * MIB)
+lengths = st.integers(0, 600) | st.sampled_from([4096, REQUEST, MIB, 16 * MIB])
+limits = st.sampled_from([0, 1, 4096, MIB, AHEAD])
+
+
+@given(
+    st.lists(sizes, min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(0, 1), offsets, lengths, limits), max_size=100),
+)
+def test_whatever_is_asked_the_ranges_are_parts_of_the_file_and_within_the_limit(
+    sizes: list[int], asked: list[tuple[int, int, int, int]]
+) -> None:
+    """Two files of one layout, so that what one has learned leads the other."""
+    cells = layout(*sizes)
+    shared: Order = {}
+    files = [Streams(cells, shared) for _ in range(2)]
+    for number, offset, nbytes, at_most in asked:
+        ranges = files[number].observe(offset % (cells.nbytes + 2), nbytes, at_most)
+        assert sum(end - begin for begin, end in ranges) <= at_most
+        assert all(0 <= begin < end <= cells.nbytes for begin, end in ranges)
+        assert len(files[number]) <= 64
+        assert len(shared) <= len(sizes)
