@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 from zipfs.errors import CatalogDamaged, Damaged
@@ -93,28 +94,28 @@ class StoredContent:
     def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
         nbytes = max(0, min(nbytes, self.nbytes - offset))
         answer: Future[Bytes] = Future()
+        answer.set_running_or_notify_cancel()  # one that was cancelled could not be answered
         if not nbytes:
             answer.set_result(b"")
             return answer
-
-        def finish(slabs: Sequence[Slab]) -> None:
-            if _in_parts(slabs):
-                start(_SINGLE_NBYTES)
-                return
-            try:
-                answer.set_result(self._reader.join(slabs, offset, nbytes))
-            except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
-                answer.set_exception(error)
-
-        def start(at_most: int) -> None:
-            slabs, unclaimed = self._reader.claim(self._file, offset, nbytes, at_most)
-            for slab in unclaimed:
-                self._reader.run(self._reader.decode, slab)
-            self._reader.when_all(slabs, lambda: finish(slabs))
-
-        start(SLAB_NBYTES)
+        self._start(answer, offset, nbytes, SLAB_NBYTES)
         self._reader.follow(self._file, offset, nbytes)
         return answer
+
+    def _start(self, answer: Future[Bytes], offset: int, nbytes: int, at_most: int) -> None:
+        slabs, unclaimed = self._reader.claim(self._file, offset, nbytes, at_most)
+        for slab in unclaimed:
+            self._reader.run(self._reader.decode, slab)
+        self._reader.when_all(slabs, partial(self._finish, answer, offset, nbytes, slabs))
+
+    def _finish(self, answer: Future[Bytes], offset: int, nbytes: int, slabs: Sequence[Slab]) -> None:
+        try:
+            if _in_parts(slabs):
+                self._start(answer, offset, nbytes, _SINGLE_NBYTES)
+            else:
+                answer.set_result(self._reader.join(slabs, offset, nbytes))
+        except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
+            answer.set_exception(error)
 
     def close(self) -> None:
         """Lets go of the packs, if nobody else has the file open."""
