@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.mounts import REPOSITORY, run
 from tests.support.stores import model, noise, put_file, served_inode, tuned, weights
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import PackDamaged
@@ -222,3 +224,23 @@ def test_a_reader_that_is_closed_while_a_read_fails_answers_it(path: Path, gate:
         assert answer.exception(_PATIENCE_S) is not None
         closing.join(_PATIENCE_S)
         assert not closing.is_alive()
+
+
+_AS_SOMEBODY_NICE = """
+import os
+from zipfs.serve import Reader
+from zipfs.store.blobs import FrameCache
+os.nice(10)
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+with Reader(FrameCache(0)) as reader:
+    print(reader._ahead.submit(os.getpriority, os.PRIO_PROCESS, 0).result(60))
+    print(reader.run(os.getpriority, os.PRIO_PROCESS, 0).result(60))
+"""
+
+
+def test_decoding_ahead_gives_way_also_where_all_of_it_has_a_low_rank() -> None:
+    """An ordinary user may lower a rank and never raise one."""
+    assert run(sys.executable, "-c", _AS_SOMEBODY_NICE, cwd=REPOSITORY) == "13\n10\n"

@@ -40,6 +40,7 @@ _ORDERS: Final = 256
 _DEMAND_THREADS: Final = 4
 _READ_SLABS: Final = 4
 _AHEAD_NICENESS: Final = 3
+_MAX_NICENESS: Final = 19
 
 
 class Reader:
@@ -330,5 +331,6 @@ class Reader:
 
 
 def _lower_rank() -> None:
-    """Have this thread give way to those that answer a request."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _AHEAD_NICENESS)
+    """Have this thread give way to those that answer a request, whatever their rank: none may be raised."""
+    rank = os.getpriority(os.PRIO_PROCESS, 0) + _AHEAD_NICENESS
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(rank, _MAX_NICENESS))
