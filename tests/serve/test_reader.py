@@ -128,6 +128,28 @@ def test_nothing_is_left_of_a_file_that_was_read_and_closed(path: Path, how: str
         assert reader.nbytes == 0
 
 
+@pytest.mark.parametrize("how", ["read", "submit"])
+def test_nothing_is_left_of_a_read_that_failed(path: Path, gate: Gate, how: str) -> None:
+    """Errors know where they were raised, and with that all that was at hand there."""
+    with opened(path) as (store, reader):
+        gate.spoil(store, b"noise", 1, 2, 6)
+        with no_collection():
+            content = open_file(store, reader, b"noise")
+            for at in range(0, len(FILES[b"noise"]), FRAME_NBYTES // 2):
+                if how == "submit":
+                    outcome(content.submit(at, FRAME_NBYTES))
+                    continue
+                try:
+                    content.read(at, FRAME_NBYTES)
+                except PackDamaged:
+                    continue
+            assert gate.failures
+            content.close()
+            del content
+            end_threads(reader)
+            assert left() == []
+
+
 @pytest.mark.parametrize("threads", [1, 6])
 @pytest.mark.parametrize("how", ["read", "submit"])
 def test_only_reads_of_what_is_damaged_fail(path: Path, gate: Gate, threads: int, how: str) -> None:

@@ -115,7 +115,7 @@ class StoredContent:
             else:
                 answer.set_result(self._reader.join(slabs, offset, nbytes))
         except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
-            answer.set_exception(error)
+            answer.set_exception(error.with_traceback(None))  # which would refer to the slabs
 
     def close(self) -> None:
         """Lets go of the packs, if nobody else has the file open."""

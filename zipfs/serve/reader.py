@@ -248,11 +248,11 @@ class Reader:
         try:
             content = self._decode(slab)
         except BaseException as error:
-            self._finish(slab, None, error)
+            if isinstance(error, Exception) and not isinstance(error, ZipfsError):
+                log.exception("decoding failed")
+            self._finish(slab, None, _bare(error))
             if not isinstance(error, Exception):
                 raise
-            if not isinstance(error, ZipfsError):
-                log.exception("decoding failed")
         else:
             self._finish(slab, content, None)
 
@@ -334,3 +334,12 @@ def _lower_rank() -> None:
     """Have this thread give way to those that answer a request, whatever their rank: none may be raised."""
     rank = os.getpriority(os.PRIO_PROCESS, 0) + _AHEAD_NICENESS
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(rank, _MAX_NICENESS))
+
+
+def _bare(error: BaseException) -> BaseException:
+    """The error without the places where it was raised: they refer to all that was at hand there, memory included."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

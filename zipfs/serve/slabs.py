@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from zipfs.serve.plan import Cells
@@ -48,7 +49,7 @@ class Slab:
     def view(self) -> memoryview:
         """The bytes, which are there; or raises what kept them from being decoded."""
         if self.error is not None:
-            raise self.error
+            raise copy(self.error)  # each raising notes where it was, and would refer to this slab in its own error
         assert self.content is not None
         return self.content
 
