@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import REPOSITORY, run
+from tests.support.mounts import REPOSITORY, poll, run
 from tests.support.stores import model, noise, put_file, served_inode, tuned, weights
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import PackDamaged
@@ -97,6 +97,11 @@ def no_collection() -> Iterator[None]:
 
 def left() -> list[object]:
     return [thing for thing in gc.get_objects() if isinstance(thing, Slab | OpenFile)]
+
+
+def slabs() -> list[Slab]:
+    """All that somebody reads or that are being decoded."""
+    return [slab for file in gc.get_objects() if isinstance(file, OpenFile) for slab in list(file.slabs.values())]
 
 
 def end_threads(reader: Reader) -> None:
@@ -188,6 +193,17 @@ def test_only_reads_of_what_is_damaged_fail(path: Path, gate: Gate, threads: int
         content.close()
 
 
+def test_what_is_damaged_is_not_decoded_ahead_with_each_request(path: Path, gate: Gate) -> None:
+    with opened(path) as (store, reader):
+        gate.spoil(store, b"noise", 5)
+        content = open_file(store, reader, b"noise")
+        for at in range(2 * FRAME_NBYTES, 5 * FRAME_NBYTES, 65_536):
+            assert bytes(content.read(at, 65_536)) == FILES[b"noise"][at : at + 65_536]
+            poll(lambda: not any(slab.ahead and slab.content is None for slab in slabs()), what="all to be decoded")
+        assert 1 <= gate.failures <= 2
+        content.close()
+
+
 @pytest.mark.parametrize("error", [MemoryError(), OSError(5, "told to"), PackDamaged("pack", 0, "told to be")])
 def test_a_failure_that_passes_is_forgotten(path: Path, gate: Gate, error: Exception) -> None:
     gate.error = error
@@ -240,8 +256,7 @@ def test_a_reader_that_is_closed_while_a_read_fails_answers_it(path: Path, gate:
         answer = content.submit(0, 3 * FRAME_NBYTES)
         closing = threading.Thread(target=reader._demand.shutdown)
         closing.start()
-        while not reader._demand._shutdown:
-            pass
+        poll(lambda: reader._demand._shutdown)
         gate.open.set()
         assert answer.exception(_PATIENCE_S) is not None
         closing.join(_PATIENCE_S)

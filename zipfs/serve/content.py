@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from zipfs.errors import CatalogDamaged, Damaged
-from zipfs.serve.reader import SLAB_NBYTES, Reader
+from zipfs.serve.reader import Reader
 from zipfs.serve.slabs import OpenFile, Slab
 from zipfs.store.blobs import open_blob
 from zipfs.store.catalog import retrying
@@ -22,9 +22,6 @@ from zipfs.store.rows import Blob, BlobId, Inode, InodeId, State
 from zipfs.store.store import Store
 
 Bytes = bytes | memoryview
-
-_SINGLE_NBYTES = 1
-"""At most so many bytes in a slab means one cell in each."""
 
 _CHUNK_NBYTES = 8 << 20
 
@@ -68,13 +65,13 @@ class StoredContent:
     def _read(self, offset: int, nbytes: int) -> Bytes:
         if not nbytes:
             return b""
-        slabs = self._decoded(offset, nbytes, SLAB_NBYTES)
-        if _in_parts(slabs):
-            slabs = self._decoded(offset, nbytes, _SINGLE_NBYTES)
+        slabs = self._decoded(offset, nbytes)
+        while _in_parts(slabs):
+            slabs = self._decoded(offset, nbytes)
         return self._reader.join(slabs, offset, nbytes)
 
-    def _decoded(self, offset: int, nbytes: int, at_most: int) -> list[Slab]:
-        slabs, unclaimed = self._reader.claim(self._file, offset, nbytes, at_most)
+    def _decoded(self, offset: int, nbytes: int) -> list[Slab]:
+        slabs, unclaimed = self._reader.claim(self._file, offset, nbytes)
         self._reader.follow(self._file, offset, nbytes)
         for slab in unclaimed:
             self._reader.decode(slab)
@@ -98,12 +95,12 @@ class StoredContent:
         if not nbytes:
             answer.set_result(b"")
             return answer
-        self._start(answer, offset, nbytes, SLAB_NBYTES)
+        self._start(answer, offset, nbytes)
         self._reader.follow(self._file, offset, nbytes)
         return answer
 
-    def _start(self, answer: Future[Bytes], offset: int, nbytes: int, at_most: int) -> None:
-        slabs, unclaimed = self._reader.claim(self._file, offset, nbytes, at_most)
+    def _start(self, answer: Future[Bytes], offset: int, nbytes: int) -> None:
+        slabs, unclaimed = self._reader.claim(self._file, offset, nbytes)
         for slab in unclaimed:
             self._reader.run(self._reader.decode, slab)
         self._reader.when_all(slabs, partial(self._finish, answer, offset, nbytes, slabs))
@@ -111,7 +108,7 @@ class StoredContent:
     def _finish(self, answer: Future[Bytes], offset: int, nbytes: int, slabs: Sequence[Slab]) -> None:
         try:
             if _in_parts(slabs):
-                self._start(answer, offset, nbytes, _SINGLE_NBYTES)
+                self._start(answer, offset, nbytes)
             else:
                 answer.set_result(self._reader.join(slabs, offset, nbytes))
         except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
@@ -123,7 +120,7 @@ class StoredContent:
 
 
 def _in_parts(slabs: Sequence[Slab]) -> bool:
-    """Whether one has failed of which a part may be good."""
+    """Whether one has failed of which a part may be good: its cells get slabs of their own the next time."""
     return any(slab.error is not None and slab.stop - slab.first > 1 for slab in slabs)
 
 

@@ -181,16 +181,14 @@ class Reader:
         if len(self._read) > _READ_SLABS:
             self._forget(next(iter(self._read)))
 
-    def claim(
-        self, file: OpenFile, offset: int, nbytes: int, at_most: int = SLAB_NBYTES
-    ) -> tuple[list[Slab], list[Slab]]:
-        """All slabs that hold a range, those that are new of `at_most` bytes; and those that nobody decodes yet."""
+    def claim(self, file: OpenFile, offset: int, nbytes: int) -> tuple[list[Slab], list[Slab]]:
+        """All slabs that hold a range; and those of them that nobody decodes yet."""
         with self._lock:
             last = file.cells.at(offset + nbytes - 1)
             number = file.cells.at(offset)
             slabs: list[Slab] = []
             while number <= last:
-                slab = file.slabs.get(number) or self._make(file, number, last, at_most, ahead=False)
+                slab = file.slabs.get(number) or self._make(file, number, last, SLAB_NBYTES, ahead=False)
                 slabs.append(slab)
                 self._note_use(slab, offset, nbytes)
                 number = slab.stop
@@ -199,12 +197,15 @@ class Reader:
         return slabs, unclaimed
 
     def _make(self, file: OpenFile, first: int, last: int, at_most: int, *, ahead: bool) -> Slab:
-        """A slab from cell `first` on: up to cell `last`, or the next that is there already, or `at_most` bytes."""
+        """A slab from cell `first` on: up to cell `last`, or the next that is there already, or `at_most` bytes.
+
+        Cells that have failed get slabs of their own, or good ones would fail with them.
+        """
         offset = file.cells[first].offset
         stop, nbytes = first, 0
         while stop <= last and stop not in file.slabs:
             cell = file.cells[stop]
-            if nbytes and nbytes + cell.nbytes > at_most:
+            if nbytes and (nbytes + cell.nbytes > at_most or not file.apart.isdisjoint((stop - 1, stop))):
                 break
             nbytes += cell.nbytes
             stop += 1
@@ -227,10 +228,10 @@ class Reader:
                 until = len(file.cells) - 1 if (begin, end) == ranges[-1] else last
                 while number <= last and self._ahead_nbytes < limit:
                     slab = file.slabs.get(number)
-                    if slab is None:
+                    if slab is None and number not in file.apart:
                         slab = self._make(file, number, until, at_most, ahead=True)
                         made.append(slab)
-                    number = slab.stop
+                    number = number + 1 if slab is None else slab.stop
         for slab in made:
             self._counters.prefetched.add(slab.nbytes)
             self._ahead.submit(self.decode, slab)
@@ -260,6 +261,10 @@ class Reader:
         with self._lock:
             slab.content, slab.error = content, error
             waiting, slab.waiting = slab.waiting, []
+            if error is None:
+                slab.file.apart.discard(slab.first)
+            else:
+                slab.file.apart.update(range(slab.first, slab.stop))
             if error is None and slab.file.users:
                 self._kept[slab] = None
                 self._nbytes += buffer_nbytes(slab.nbytes)

@@ -25,6 +25,8 @@ class OpenFile:
         self.streams = Streams(self.cells, order)
         self.slabs: dict[int, Slab] = {}
         """By the number of each cell that they hold."""
+        self.apart: set[int] = set()
+        """Numbers of cells that failed, alone or with neighbours: each gets a slab of its own when it is wanted."""
         self.users = 0
 
 
