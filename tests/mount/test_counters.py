@@ -310,7 +310,8 @@ def test_top_is_interrupted_also_while_the_mount_hangs(mount: Mount) -> None:
         picture(process)
         os.kill(mount.pid, signal.SIGSTOP)
         try:
-            poll(lambda: len(os.listdir(f"/proc/{process.pid}/task")) > 1, what="the next question")
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            poll(children.read_text, what="the next question")
             process.send_signal(signal.SIGINT)
             assert end_of(process) == (0, "")
         finally:
