@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -78,7 +79,9 @@ def test_a_mount_that_does_not_answer_is_not_waited_for_for_ever(mount: Path, mo
     monkeypatch.setattr(figures, "_ANSWER_S", 0.05)
     with pytest.raises(PathError, match="has not answered"):
         figures.figures_of(mount)
-    os.close(os.open(pipe, os.O_WRONLY))  # and the thread that waits can end
+    with pytest.raises(OSError) as caught:
+        os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    assert caught.value.errno == errno.ENXIO  # nobody is left who waits
 
 
 @pytest.mark.parametrize("document", [None, [], {}, "x", {"format": 2}, {"format": 1}, {"format": 1, "operations": 1}])

@@ -196,6 +196,29 @@ def test_a_mount_that_is_read_only_counts_too(mount: Mount) -> None:
     assert metrics(mount)["zipfs_operation_bytes_total"].value(operation="read") >= len(b"content")
 
 
+def test_reading_is_counted_through_the_packs_the_decoder_and_the_cache(mount: Mount) -> None:
+    data = noise(24 << 20, 3)
+    (mount.ingest / "large").write_bytes(data)
+    mount.wait()
+    mount.remount()
+    with open(mount.point / "large", "rb") as file:
+        before = perf(mount)
+        assert file.read() == data
+        after = perf(mount)
+    fetched, decoded = after["stages"]["fetch"], after["stages"]["decode"]
+    assert fetched["nbytes"] >= len(data)  # it cannot be made smaller
+    assert decoded["nbytes"] == len(data)
+    assert fetched["seconds"] > 0 < decoded["seconds"]
+    tallies = after["tallies"]
+    answered = sum(tallies[name]["nbytes"] for name in ("hits", "misses", "waits"))
+    assert answered == after["operations"]["read"]["nbytes"] - before["operations"].get("read", {"nbytes": 0})["nbytes"]
+    ahead, used, wasted = (tallies[name]["nbytes"] for name in ("prefetched", "prefetch_used", "prefetch_wasted"))
+    assert used + wasted <= ahead <= len(data)
+    assert used > len(data) // 2
+    assert after["gauges"]["streams"] >= 1
+    assert after["gauges"]["cache_bytes"] > 0
+
+
 # Commands
 
 
@@ -310,7 +333,8 @@ def test_top_is_interrupted_also_while_the_mount_hangs(mount: Mount) -> None:
         picture(process)
         os.kill(mount.pid, signal.SIGSTOP)
         try:
-            poll(lambda: len(os.listdir(f"/proc/{process.pid}/task")) > 1, what="the next question")
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            poll(children.read_text, what="the next question")
             process.send_signal(signal.SIGINT)
             assert end_of(process) == (0, "")
         finally:

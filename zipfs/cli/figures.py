@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import queue
+import os
+import subprocess
 import textwrap
-import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from zipfs.serve.snapshot import Snapshot, Tallied, Timed
 
 _ANSWER_S: Final = 10.0
+_END_S: Final = 1.0
 _WIDTH: Final = 80
 _NBYTES_AT_MOST: Final = 4 << 20
-_GONE: Final = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV, errno.EIO)
+_NOT_THERE: Final = ("No such file or directory", "Not a directory")
 
 
 def figures_of(mount: Path) -> Snapshot:
@@ -28,37 +29,38 @@ def figures_of(mount: Path) -> Snapshot:
     from zipfs.serve.snapshot import from_json
 
     try:
-        return from_json(json.loads(_ask(mount, mount / ".zipfs" / "perf.json")))
-    except (FileNotFoundError, NotADirectoryError):
-        raise PathError(mount, "no ZipFS store is mounted there now, and only a mount has figures") from None
-    except OSError as error:
-        if error.errno not in _GONE:
-            raise
-        raise PathError(mount, f"the mount does not answer: {error.strerror}. Mount it again") from error
+        return from_json(json.loads(_ask(mount)))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise PathError(mount, f"its figures cannot be read ({error!r}); is it mounted by another version?") from error
 
 
-def _ask(mount: Path, file: Path) -> bytes:
-    """What a file of a mount holds. On a thread: a mount that hangs would keep ^C waiting."""
-    answer: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
-
-    def read() -> None:
-        try:
-            with open(file, "rb") as opened:
-                answer.put(opened.read(_NBYTES_AT_MOST))
-        except OSError as error:
-            answer.put(error)
-
-    threading.Thread(target=read, daemon=True).start()
+def _ask(mount: Path) -> bytes:
+    """What a mount answers. Read by another process: who reads from a mount that hangs may not even be killed."""
+    command = ["head", "-c", str(_NBYTES_AT_MOST), "--", os.fspath(mount / ".zipfs" / "perf.json")]
+    environment = {**os.environ, "LC_ALL": "C"}
+    reader = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
-        found = answer.get(timeout=_ANSWER_S)
-    except queue.Empty:
+        found, said = reader.communicate(timeout=_ANSWER_S)
+    except subprocess.TimeoutExpired:
         message = f"the mount has not answered for {_ANSWER_S:.0f} s; it is overloaded or hangs"
         raise PathError(mount, message) from None
-    if isinstance(found, OSError):
-        raise found
-    return found
+    finally:
+        reader.kill()  # does nothing where it has ended
+        with suppress(subprocess.TimeoutExpired):
+            reader.wait(_END_S)
+        for pipe in (reader.stdout, reader.stderr):
+            if pipe is not None:
+                pipe.close()
+    if reader.returncode == 0:
+        return found
+    reason = said.decode(errors="replace").strip().rpartition(": ")[2]
+    if reason in _NOT_THERE:
+        raise PathError(mount, "no ZipFS store is mounted there now, and only a mount has figures")
+    if reason == "Permission denied":
+        raise PathError(mount, "you may not look into that mount; its owner can, or whoever --allow-other lets in")
+    raise PathError(mount, f"the mount does not answer: {reason}. Mount it again")
 
 
 def lay_out(found: Snapshot, *, as_rates: bool) -> Iterator[str]:
