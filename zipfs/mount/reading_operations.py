@@ -150,7 +150,7 @@ class ReadingOperations(pyfuse3.Operations):
     async def _names(self, where: Place) -> list[bytes]:
         names: list[bytes] = []
         while True:
-            more = self.store.catalog.names_after(where.inode_id, names[-1] if names else b"", _PAGE_NAMES)
+            more = self.store.catalog.names_after(where.inode_id, names[-1] if names else None, _PAGE_NAMES)
             names += more
             if len(more) < _PAGE_NAMES:
                 return names

@@ -176,12 +176,15 @@ class Catalog(Database):
         self._check_entry(row)
         return self._inode(row[5:]), row[19]
 
-    def names_after(self, parent_id: InodeId, name: bytes, at_most: int) -> list[bytes]:
-        """Names that a directory holds, unchecked, in order; the first ones after `name`."""
-        rows = self.query(
-            "SELECT name FROM entries WHERE parent_id = ? AND name > ? ORDER BY name LIMIT ?",
-            (parent_id, name, at_most),
+    def names_after(self, parent_id: InodeId, name: bytes | None, at_most: int) -> list[bytes]:
+        """The first names of a directory after `name`, or of all, in order. Raises CatalogDamaged where one is no name;
+        else they are unchecked.
+        """
+        # What is not bytes any more comes before all that is.
+        after, parameters = (
+            ("", (parent_id, at_most)) if name is None else (" AND name > ?3", (parent_id, at_most, name))
         )
+        rows = self.query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
         with translated(self.path):
             return [_blob_column(row[0]) for row in rows]
 
