@@ -140,9 +140,9 @@ class ReadingOperations(pyfuse3.Operations):
         if inode == VIRTUAL_DIRECTORY:
             return self.handles.add(Listing(inode, list(FILES)))
         where = place(inode)
-        if not self._inode(where).is_directory:
-            raise NotADirectory(f"inode {inode}")
         names = await self._names(where)
+        if not names and not self._inode(where).is_directory:
+            raise NotADirectory(f"inode {inode}")
         if where.inode_id == ROOT and self.shows_ingest:
             names.insert(0, INGEST)
         return self.handles.add(Listing(inode, names))
