@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import trio
 
-from zipfs.ingest.seal import drop_echoes, find_pending, plan_seals, seal
+from zipfs.ingest.seal import Pending, drop_echoes, find_pending, plan_seals, seal
 from zipfs.ingest.spool import Spool
 from zipfs.mount.changes import Changes
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import InodeId
+from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +104,17 @@ class Sealer:
         self._look_s = now_s - began_s
         plan = plan_seals(pending, self._spool.writing(), self._changes.last_change_s, now_s, self._quiet_s)
         for group in plan.ready:
-            sealed = await self._changes.run(partial(seal, group=group, writing=self._spool.writing))
+            sealed = await self._changes.run(partial(self._seal_group, group))
             for item in sealed:
                 log.info("sealed %s", os.fsdecode(item.path))
             if sealed:
                 self.sealed.set()
+
+    def _seal_group(self, group: Sequence[Pending], store: Store) -> list[Pending]:
+        """On the change thread, under its lock: whatever was changed before has touched its directory by now."""
+        if group[0].directory in self._changes.unsettled:
+            return []
+        return seal(store, group, self._spool.writing)
 
     async def _drop_echoes(self) -> None:
         now_s = trio.current_time()
