@@ -140,12 +140,12 @@ def test_a_sealed_file_is_served_at_once_and_stays_when_it_is_compressed(store: 
 def test_echoes_are_dropped_with_their_directories(store: Store) -> None:
     copy_in(store, b"m/sub/file", b"1")
     seal_everything(store)
-    directories = {entry.parent_id for entry in store.catalog.entries_in(Area.ECHO)}
+    directories = store.catalog.echo_directories()
     drop_echoes(store, directories)
     assert pending_names(store) == {(b"m/sub/file", Area.ECHO)}  # not compressed yet
     compress(store)
     drop_echoes(store, directories)
-    directories = {entry.parent_id for entry in store.catalog.entries_in(Area.ECHO)} | directories
+    directories |= store.catalog.echo_directories()
     drop_echoes(store, directories)
     assert pending_names(store) == set()
     assert store.catalog.children(INGEST_ROOT) == []

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from zipfs.errors import IsADirectory, PathError
@@ -51,18 +52,32 @@ class SealPlan:
     """Seconds until the next directory may become ready; None if nothing is due by time alone."""
 
 
-def find_pending(catalog: Catalog) -> list[Pending]:
-    """Everything that is not sealed."""
-    paths: dict[InodeId, bytes] = {}
-    found = []
+def find_pending(catalog: Catalog, directories: Iterable[InodeId] | None = None) -> list[Pending]:
+    """Everything that is not sealed, or what of it these directories answer for; one that is gone has nothing left."""
     with catalog.snapshot():
-        for entry in catalog.entries_in(Area.PENDING):
-            if entry.parent_id not in paths:
-                paths[entry.parent_id] = tree.path_of(catalog, entry.parent_id)
-            prefix = paths[entry.parent_id]
-            path = prefix + b"/" + entry.name if prefix else entry.name
-            found.append(Pending(entry, catalog.inode(entry.inode_id), path))
-    return found
+        if directories is None:
+            return _with_paths(catalog, catalog.pending())
+        return _with_paths(catalog, chain.from_iterable(_answered_for(catalog, directory) for directory in directories))
+
+
+def _answered_for(catalog: Catalog, directory: InodeId) -> Iterator[tuple[Entry, Inode]]:
+    for entry in catalog.entries_of(directory):
+        if entry.area is Area.PENDING:
+            yield entry, catalog.inode(directory)
+    for entry, inode in catalog.pending(directory):
+        if not inode.is_directory:
+            yield entry, inode
+
+
+def _with_paths(catalog: Catalog, found: Iterable[tuple[Entry, Inode]]) -> list[Pending]:
+    paths: dict[InodeId, bytes] = {}
+    pending = []
+    for entry, inode in found:
+        if entry.parent_id not in paths:
+            paths[entry.parent_id] = tree.path_of(catalog, entry.parent_id)
+        prefix = paths[entry.parent_id]
+        pending.append(Pending(entry, inode, prefix + b"/" + entry.name if prefix else entry.name))
+    return pending
 
 
 def plan_seals(
@@ -196,18 +211,22 @@ def _served_directory(catalog: Catalog, path: bytes) -> Inode | None:
 
 
 def _copy_attributes_up(txn: Transaction, directory: InodeId) -> None:
-    """Give the served counterparts of a directory below `ingest/` and of its parents the attributes of these.
+    """Give the served counterparts of a directory below `ingest/` and of its parents the attributes of these, which
+    are sealed with that.
 
-    Of the parents too: a directory that was sealed first has had its mtime changed by those that came into it.
+    Of the parents too: a directory that was sealed first has had its mtime changed by those that came into it, and one
+    that was left to its own time could by then be empty, with its served counterpart removed, and bring that back.
     """
     while directory != INGEST_ROOT:
         like = txn.catalog.inode(directory)
+        entry = tree.parent_entry(txn.catalog, directory)
         served = _served_directory(txn.catalog, tree.path_of(txn.catalog, directory))
         if served is not None:
+            if entry.area is Area.PENDING:
+                txn.put_entry(replace(entry, area=Area.ECHO))
             copied = replace(served, mode=like.mode, uid=like.uid, gid=like.gid, mtime_ns=like.mtime_ns)
             if copied != served:
                 txn.put_inode(copied)
-        entry = tree.parent_entry(txn.catalog, directory)
         directory = entry.parent_id
 
 

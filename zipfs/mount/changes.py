@@ -1,7 +1,8 @@
-"""The thread of a mount that changes the catalog.
+"""The threads of a mount that change the catalog, and that look through it for long.
 
 A transaction may wait for another process and for the disk. Reads must not, so changes are made one at a time on a
-worker thread with a catalog session of its own, while the event loop goes on reading from its own.
+worker thread with a catalog session of its own, while the event loop goes on reading from its own. So is what reads
+thousands of rows, with a third.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 import trio
 
+from zipfs.store.catalog import Catalog
 from zipfs.store.rows import InodeId
 from zipfs.store.store import Store
 from zipfs.store.transaction import Transaction
@@ -23,12 +25,16 @@ class Changes:
 
     def __init__(self, store: Store) -> None:
         self._session = store.session()
+        self._looking_session = store.session()
+        self._looking = trio.Lock()
         self.lock = trio.Lock()
         """Held while a change is under way."""
         self._own: set[int] = set()
         """Sequence numbers of changes that the kernel made itself and need not be told."""
         self.last_change_s: dict[InodeId, float] = {}
         """When something last happened in a directory below `ingest/`, on the event loop's clock."""
+        self.unsettled: set[InodeId] = set()
+        """Directories below `ingest/` in which something has happened since the sealer last looked."""
         self.something_pending = trio.Event()
 
     async def make(self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, fault: str = "") -> T:
@@ -50,6 +56,11 @@ class Changes:
         async with self.lock:
             return await trio.to_thread.run_sync(work, self._session)
 
+    async def look(self, work: Callable[[Catalog], T]) -> T:
+        """Run something that reads only, beside changes: what it finds may be out of date when it returns."""
+        async with self._looking:
+            return await trio.to_thread.run_sync(work, self._looking_session.catalog)
+
     def take_own(self, seq: int) -> bool:
         """Whether a change was the kernel's own; asked once for each."""
         if seq in self._own:
@@ -60,7 +71,9 @@ class Changes:
     def touch(self, directory: InodeId) -> None:
         """Something has happened in a directory below `ingest/`."""
         self.last_change_s[directory] = trio.current_time()
+        self.unsettled.add(directory)
         self.something_pending.set()
 
     def close(self) -> None:
         self._session.close()
+        self._looking_session.close()

@@ -22,15 +22,15 @@ import pyfuse3
 import trio
 
 from zipfs.errors import StoreBusy
-from zipfs.ingest.names import is_unfinished
 from zipfs.ingest.spool import Spool, default_reserve_nbytes
-from zipfs.mount import points, status
+from zipfs.mount import points
 from zipfs.mount.changes import Changes
 from zipfs.mount.feed import Feed
 from zipfs.mount.ingest_operations import IngestOperations
 from zipfs.mount.points import MountFailed
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.sealer import Sealer
+from zipfs.mount.status import MountStatus
 from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
 from zipfs.serve.counters import Counters
@@ -94,6 +94,7 @@ class _Mount:
         self._feed = Feed(store, self._changes)
         self._mounted = True
         self._counters = Counters()
+        self._mount_status = MountStatus(store, str(options.mountpoint), ingests=not options.read_only)
         self._virtual = Virtual(self._status, store.log_path, self._counters)
         self._operations: ReadingOperations
         self._sealer: Sealer | None = None
@@ -104,7 +105,7 @@ class _Mount:
         reserve = default_reserve_nbytes(store) if options.reserve_nbytes is None else options.reserve_nbytes
         spool = Spool(store, reserve)
         self._operations = IngestOperations(store, self._changes, self._virtual, self._counters, spool)
-        self._sealer = Sealer(store, self._changes, spool, quiet_s=options.quiet_s, linger_s=options.linger_s)
+        self._sealer = Sealer(self._changes, spool, quiet_s=options.quiet_s, linger_s=options.linger_s)
         worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]
         self._supervisor = Supervisor(store, worker_options)
         _clear_spool(store)
@@ -172,28 +173,20 @@ class _Mount:
             await self._supervisor.wake()
 
     def _status(self) -> bytes:
-        sealer, supervisor = self._sealer, self._supervisor
-        files = [] if sealer is None else [item for item in sealer.current() if not item.inode.is_directory]
-        unfinished = [os.fsdecode(item.path) for item in files if is_unfinished(item.path)]
-        document = status.describe_mount(
-            self._store,
-            mountpoint=str(self._options.mountpoint),
-            worker={} if supervisor is None else supervisor.state,
-            worker_pid=None if supervisor is None else supervisor.pid,
-            pending=len(files) - len(unfinished),
-            unfinished=unfinished,
+        supervisor = self._supervisor
+        document = self._mount_status.describe(
+            {} if supervisor is None else supervisor.state, None if supervisor is None else supervisor.pid
         )
         return json.dumps(document, indent=1).encode() + b"\n"
 
 
 def _clear_spool(store: Store) -> None:
     """Spool files that no inode has: of files that were unlinked while open, when the daemon was killed."""
-    for path in (store.path / "spool").iterdir():
-        if path.name.isdecimal():
-            inode_id = InodeId(int(path.name))
-            row = store.catalog.row("SELECT state FROM inodes WHERE id = ?", (inode_id,))
-            if row is None or row[0] == "stored":
-                path.unlink(missing_ok=True)
+    names = [name for name in os.listdir(store.path / "spool") if name.isdecimal()]
+    needed = store.catalog.spooled()
+    for name in names:
+        if InodeId(int(name)) not in needed:
+            (store.path / "spool" / name).unlink(missing_ok=True)
 
 
 def _mount_reason(mountpoint: str, error: BaseException) -> str:

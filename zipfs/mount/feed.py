@@ -51,7 +51,7 @@ class Feed:
         try:
             while True:
                 await trio.sleep(_POLL_S)
-                version = self._store.catalog.query("PRAGMA data_version")[0][0]
+                version = self._store.catalog.data_version()
                 if version == self._data_version:
                     continue
                 async with self._changes.lock:

@@ -143,9 +143,9 @@ class ReadingOperations(pyfuse3.Operations):
         if inode == VIRTUAL_DIRECTORY:
             return self.handles.add(Listing(inode, list(FILES)))
         where = place(inode)
-        if not self._inode(where).is_directory:
-            raise NotADirectory(f"inode {inode}")
         names = await self._names(where)
+        if not names and not self._inode(where).is_directory:
+            raise NotADirectory(f"inode {inode}")
         if where.inode_id == ROOT and self.shows_ingest:
             names.insert(0, INGEST)
         return self.handles.add(Listing(inode, names))
@@ -153,7 +153,7 @@ class ReadingOperations(pyfuse3.Operations):
     async def _names(self, where: Place) -> list[bytes]:
         names: list[bytes] = []
         while True:
-            more = self.store.catalog.names_after(where.inode_id, names[-1] if names else b"", _PAGE_NAMES)
+            more = self.store.catalog.names_after(where.inode_id, names[-1] if names else None, _PAGE_NAMES)
             names += more
             if len(more) < _PAGE_NAMES:
                 return names

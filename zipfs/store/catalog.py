@@ -1,22 +1,21 @@
-"""The catalog: one SQLite connection, what can be asked of it, and the errors of SQLite told as ours.
+"""The catalog: what can be asked of it.
 
 The catalog is a view of the manifest log and the packs, kept in SQLite for its queries: it can be lost and made anew.
-Reading goes on while another thread or process writes (WAL). A `Catalog` is used by one thread at a time; open one per
-thread. `Transaction` in `transaction.py` is the only way to change it.
+A `Catalog` is used by one thread at a time; open one per thread. `Transaction` in `transaction.py` is the only way to
+change it.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from zipfs.errors import CatalogDamaged, Damaged, NoSpace, NotAStore, NotFound, PathError, StoreBusy, ZipfsError
+from zipfs.errors import CatalogDamaged, Damaged, NotFound
+from zipfs.store.database import Database, translated
 from zipfs.store.rows import (
     Area,
     BaseRef,
@@ -35,18 +34,10 @@ from zipfs.store.rows import (
     shape_text,
 )
 
-BUSY_TIMEOUT_S = 60.0
-
 T = TypeVar("T")
-
-_NO_SPACE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
-"""SQLite tells a full disk as an error of whatever it was about to write."""
 
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
-_FOREIGN_ERRORS = (sqlite3.DatabaseError, TypeError, ValueError, OverflowError)
-"""What reading the database may raise; but for the first, a column that holds what the schema rules out."""
-
 INODE_COLUMNS = (
     "id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes, sha256, layout_sum, sum"
 )
@@ -58,6 +49,9 @@ _JOINED_COLUMNS = ", ".join(
 # An index alone answers how many names an inode has in both trees; which of them are in one, the rows must tell.
 _NAMES = "(SELECT count(*) FROM entries AS names WHERE names.inode_id = inodes.id)"
 NAMES_AT_ONCE = 32
+# SQLite takes a partial index only for a query that repeats its condition; without, it reads the whole table.
+_IN_AREA = "area <> 0 AND area = ?1"
+_IN_SPOOL = "state IN ('open', 'sealed') AND state = ?1"
 _SELECT_INODE = f"SELECT {INODE_COLUMNS} FROM inodes WHERE id = ?"
 _SELECT_INODE_AND_NAMES = f"SELECT {INODE_COLUMNS}, {_NAMES} FROM inodes WHERE id = ?"
 _SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE parent_id = ? AND name = ?"
@@ -85,55 +79,6 @@ class Position(NamedTuple):
     seq: int
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Errors of SQLite as StoreBusy, NoSpace, PathError or CatalogDamaged."""
-    try:
-        yield
-    except _FOREIGN_ERRORS as error:
-        raise _translation(path, error) from error
-
-
-def _translation(path: Path, error: Exception) -> ZipfsError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreBusy(path, "another process has been changing it for a minute; try again later")
-    if name.startswith("SQLITE_READONLY"):
-        return PathError(path.parent, "the store cannot be changed: no right to write to it")
-    if name in _NO_SPACE:
-        return NoSpace(path.parent, str(error))
-    return CatalogDamaged(f"{path}: {error}")
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{mode}",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=256,
-    )
-    db.execute("PRAGMA foreign_keys = ON")
-    # Durability comes from the manifest log, which is written and synced first.
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA cache_size = -16384")
-    db.execute("SELECT 1 FROM position")
-    return db
-
-
-def _nothing_beside_it(error: sqlite3.Error, path: Path, *, read_only: bool) -> bool:
-    """Whether the database could not be opened because SQLite cannot make its files beside it, and it is complete
-    without them.
-    """
-    name = error.sqlite_errorname
-    if name == "SQLITE_CANTOPEN":
-        return True
-    wal = path.with_name(path.name + "-wal")
-    complete = not wal.exists() or wal.stat().st_size == 0
-    return read_only and complete and (name == "SQLITE_IOERR_SHMSIZE" or name.startswith("SQLITE_READONLY"))
-
-
 def _blob_column(value: object) -> bytes:
     """SQLite keeps the type of a value beside it; after a flipped bit it may be another one."""
     if not isinstance(value, bytes):
@@ -146,49 +91,12 @@ def _check_integers(*values: object) -> None:
         raise TypeError(f"{values} where sizes and offsets belong")
 
 
-class Catalog:
+class Catalog(Database):
     """`path` is catalog.db. Raises NotAStore where it is missing."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
-        with translated(path):
-            try:
-                self.db = _connect(path, "mode=ro" if read_only else "mode=rw")
-            except sqlite3.OperationalError as error:
-                if not path.exists():
-                    raise NotAStore(path.parent, "its catalog is missing; `zipfs rebuild` makes a new one") from error
-                if not _nothing_beside_it(error, path, read_only=read_only):
-                    raise
-                # On a disk that is read-only or full to the last byte nobody changes the database either. In a
-                # directory of another user somebody may: what is read then does not match its checksums.
-                self.db = _connect(path, "immutable=1")
+        super().__init__(path, read_only=read_only)
         self.position()
-
-    def close(self) -> None:
-        self.db.close()
-
-    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        try:  # as `translated` does, but that would take longer than many a query
-            return self.db.execute(sql, parameters).fetchall()
-        except _FOREIGN_ERRORS as error:
-            raise _translation(self.path, error) from error
-
-    def row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
-        try:
-            row: tuple[Any, ...] | None = self.db.execute(sql, parameters).fetchone()
-        except _FOREIGN_ERRORS as error:
-            raise _translation(self.path, error) from error
-        return row
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Everything read in the block is of one moment."""
-        with translated(self.path):
-            self.db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self.db.execute("ROLLBACK")
 
     def position(self) -> Position:
         row = self.row("SELECT segment, offset, seq FROM position")
@@ -225,8 +133,12 @@ class Catalog:
 
     def inodes_in(self, state: State) -> list[Inode]:
         """Files whose content is OPEN or SEALED, oldest first."""
-        rows = self.query(f"SELECT {INODE_COLUMNS} FROM inodes WHERE state = ? ORDER BY id", (state.value,))
+        rows = self.query(f"SELECT {INODE_COLUMNS} FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
         return [self._inode(row) for row in rows]
+
+    def spooled(self) -> set[InodeId]:
+        """Inodes whose content is in the spool."""
+        return {InodeId(row[0]) for row in self.query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
 
     def _inode(self, row: Sequence[Any]) -> Inode:
         """Of a row that begins with `INODE_COLUMNS`."""
@@ -264,22 +176,20 @@ class Catalog:
         self._check_entry(row)
         return self._inode(row[5:]), row[19]
 
-    def names_after(self, parent_id: InodeId, name: bytes, at_most: int) -> list[bytes]:
-        """Names that a directory holds, unchecked, in order; the first ones after `name`."""
-        rows = self.query(
-            "SELECT name FROM entries WHERE parent_id = ? AND name > ? ORDER BY name LIMIT ?",
-            (parent_id, name, at_most),
+    def names_after(self, parent_id: InodeId, name: bytes | None, at_most: int) -> list[bytes]:
+        """The first names of a directory after `name`, or of all, in order. Raises CatalogDamaged where one is no name;
+        else they are unchecked.
+        """
+        # What is not bytes any more comes before all that is.
+        after, parameters = (
+            ("", (parent_id, at_most)) if name is None else (" AND name > ?3", (parent_id, at_most, name))
         )
+        rows = self.query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
         with translated(self.path):
             return [_blob_column(row[0]) for row in rows]
 
     def is_empty(self, parent_id: InodeId) -> bool:
         return self.row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
-
-    def entries_in(self, area: Area) -> list[Entry]:
-        """Every entry that is PENDING or an ECHO."""
-        rows = self.query(f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE area = ?", (int(area),))
-        return [self._entry(row) for row in rows]
 
     def _entry(self, row: Sequence[Any]) -> Entry:
         """Of a row that begins with `_ENTRY_COLUMNS`."""
@@ -292,6 +202,31 @@ class Catalog:
     def _check_entry(self, row: Sequence[Any]) -> None:
         if row_sum(row[:4]) != row[4] or not isinstance(row[1], bytes):
             raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} does not match its checksum")
+
+    def pending(self, directory: InodeId | None = None) -> list[tuple[Entry, Inode]]:
+        """What is PENDING, anywhere or in one directory."""
+        rows = self.query(
+            f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE {_IN_AREA}"
+            + ("" if directory is None else " AND parent_id = ?2"),
+            (int(Area.PENDING),) if directory is None else (int(Area.PENDING), directory),
+        )
+        return [(self._entry(row), self._inode(row[5:])) for row in rows]
+
+    def pending_directories(self) -> set[InodeId]:
+        """Directories that are PENDING or hold what is."""
+        return self._directories_of(Area.PENDING)
+
+    def echo_directories(self) -> set[InodeId]:
+        """Directories that are an ECHO or hold one."""
+        return self._directories_of(Area.ECHO)
+
+    def _directories_of(self, area: Area) -> set[InodeId]:
+        rows = self.query(
+            f"SELECT parent_id FROM entries WHERE {_IN_AREA}"
+            f" UNION SELECT id FROM entries JOIN inodes ON id = inode_id WHERE {_IN_AREA} AND kind = 'dir'",
+            (int(area),),
+        )
+        return {InodeId(row[0]) for row in rows}
 
     def link_count(self, inode_id: InodeId, *, under_ingest: bool) -> int:
         rows = self.query(

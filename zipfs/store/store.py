@@ -24,7 +24,8 @@ import sqlite_utils
 from zipfs.errors import CatalogDamaged, NotAStore, StoreBusy, UnknownVersion
 from zipfs.store import record, tree
 from zipfs.store.blobs import FrameCache
-from zipfs.store.catalog import Catalog, translated
+from zipfs.store.catalog import Catalog
+from zipfs.store.database import translated
 from zipfs.store.files import sync_directory
 from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog

@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from zipfs.errors import CatalogDamaged, ManifestDamaged, NoSpace, ZipfsError
 from zipfs.store import faults, record
-from zipfs.store.catalog import BUSY_TIMEOUT_S, Catalog, Position, translated
+from zipfs.store.catalog import Catalog, Position
+from zipfs.store.database import BUSY_TIMEOUT_S, translated
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory
 from zipfs.store.record import Changes
