@@ -67,7 +67,10 @@ def main() -> None:
         found = panels(list(csv.DictReader(file)))
     if not found:
         sys.exit(f"bench_mount_plot: {source} has nothing to draw")
-    matplotlib = import_module("matplotlib")
+    try:
+        matplotlib = import_module("matplotlib")
+    except ModuleNotFoundError:
+        sys.exit("bench_mount_plot: matplotlib is not installed, so nothing is drawn")
     matplotlib.use("Agg")
     lines = -(-len(found) // COLUMNS)
     figure, grid = import_module("matplotlib.pyplot").subplots(

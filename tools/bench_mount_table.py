@@ -16,7 +16,7 @@ def show(value: float | None, unit: str = "") -> str:
     """Three digits that count."""
     if value is None:
         return ""
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    digits = next((digits for digits, least in enumerate((100, 10, 0.1)) if abs(value) >= least), 3)
     return f"{value:.{digits}f}{' ' if unit and unit != 'x' else ''}{unit}"
 
 
