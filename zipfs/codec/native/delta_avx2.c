@@ -23,6 +23,13 @@ ZF_INLINE ZF_TARGET_AVX2 V refill(V x, const uint8_t **words) {
     return _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), next), few);
 }
 
+/* States after their symbols, before they are refilled. */
+ZF_INLINE ZF_TARGET_AVX2 V step(V entry, V turned) {
+    const V frequency = _mm256_and_si256(_mm256_srli_epi32(entry, 16), _mm256_set1_epi32(ZD_SCALE - 1));
+    return _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(turned, ZD_PRECISION)),
+                            _mm256_and_si256(entry, _mm256_set1_epi32(0xFFFF)));
+}
+
 /* Even words of `a`, odd words from the lower halves of `b`. */
 ZF_INLINE ZF_TARGET_AVX2 V weave(V a, V b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xAA); }
 
@@ -41,16 +48,16 @@ ZF_INLINE ZF_TARGET_AVX2 void kernel(const zd_frame *frame, const uint32_t *dire
     const V last = _mm256_set1_epi16((short)(frame->contexts - 1));
     const V exponent_mask = _mm256_set1_epi16((short)frame->exponent_mask), sign = _mm256_set1_epi16((short)0x8000);
     const __m128i mantissa = _mm_cvtsi32_si128(frame->mantissa);
-    const V even = _mm256_set1_epi32(0xFFFF), slots = _mm256_set1_epi32(ZD_SCALE - 1), c15 = _mm256_set1_epi32(15);
-    const V one = _mm256_set1_epi16(1), c7 = _mm256_set1_epi16(7), c8 = _mm256_set1_epi16(8);
-    const V c38 = _mm256_set1_epi16(0x38), symbol15 = _mm256_set1_epi16(15), zero = _mm256_setzero_si256();
+    const V even = _mm256_set1_epi32(0xFFFF), slots = _mm256_set1_epi32(ZD_SCALE - 1);
+    const V one = _mm256_set1_epi16(1), c7 = _mm256_set1_epi16(7), c38 = _mm256_set1_epi16(0x38);
+    const V escaped = _mm256_set1_epi16(ZD_ESCAPE - ZD_ZERO), far = _mm256_set1_epi16(ZD_FAR - ZD_ZERO);
     for (size_t n = 0; n < count; n++) {
         const size_t start = (size_t)blocks[n] * ZD_BLOCK * 2;
         const V level = _mm256_set1_epi16((short)levels[blocks[n] / 2]);
         for (unsigned half = 0; half < 2; half++) {
             const uint8_t *from = base + start + 64 * half;
             uint8_t *to = out + start + 64 * half;
-            V b[2], shift[2], table[2], power[2], low[2], symbols[4];
+            V b[2], shift[2], table[2], power[2], low[2], quotients[4];
             for (unsigned h = 0; h < 2; h++) {
                 b[h] = _mm256_loadu_si256((const void *)(from + 32 * h));
                 V exponent = is_float ? _mm256_and_si256(_mm256_srl_epi16(b[h], mantissa), exponent_mask)
@@ -71,15 +78,12 @@ ZF_INLINE ZF_TARGET_AVX2 void kernel(const zd_frame *frame, const uint32_t *dire
                 V turned = _mm256_srlv_epi32(*state, bits);
                 V at = _mm256_or_si256(_mm256_and_si256(turned, slots), row);
                 V entry = _mm256_i32gather_epi32((const int *)direct_table, at, 4);
-                symbols[k] = _mm256_and_si256(entry, c15);
-                V product =
-                    _mm256_mullo_epi32(_mm256_srli_epi32(entry, 20), _mm256_srli_epi32(turned, ZD_PRECISION));
-                *state = refill(
-                    _mm256_add_epi32(product, _mm256_and_si256(_mm256_srli_epi32(entry, 4), slots)), &words);
+                quotients[k] = _mm256_srai_epi32(entry, 27);
+                *state = refill(step(entry, turned), &words);
             }
             for (unsigned h = 0; h < 2; h++) {
-                V symbol = weave(symbols[h], symbols[2 + h]);
-                V d = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_sub_epi16(symbol, c8), power[h]), low[h]);
+                V quotient = weave(quotients[h], quotients[2 + h]);
+                V d = _mm256_add_epi16(_mm256_mullo_epi16(quotient, power[h]), low[h]);
                 V restored;
                 if (is_float) {
                     V turn = _mm256_and_si256(b[h], sign);
@@ -90,18 +94,18 @@ ZF_INLINE ZF_TARGET_AVX2 void kernel(const zd_frame *frame, const uint32_t *dire
                     restored = _mm256_add_epi16(b[h], d);
                 }
                 _mm256_storeu_si256((void *)(to + 32 * h), restored);
-                V unusual = _mm256_or_si256(_mm256_cmpeq_epi16(symbol, zero), _mm256_cmpeq_epi16(symbol, symbol15));
+                V unusual = _mm256_or_si256(_mm256_cmpeq_epi16(quotient, escaped), _mm256_cmpeq_epi16(quotient, far));
                 unsigned special = (unsigned)_mm256_movemask_epi8(unusual) & 0x55555555;
                 if (ZF_LIKELY(!special))
                     continue;
-                uint16_t all_symbols[16], all_shifts[16], all_lows[16];
-                _mm256_storeu_si256((void *)all_symbols, symbol);
+                uint16_t quotients_here[16], all_shifts[16], all_lows[16];
+                _mm256_storeu_si256((void *)quotients_here, quotient);
                 _mm256_storeu_si256((void *)all_shifts, shift[h]);
                 _mm256_storeu_si256((void *)all_lows, low[h]);
                 do {
                     const unsigned k = (unsigned)__builtin_ctz(special) / 2;
                     uint64_t residual;
-                    if (all_symbols[k] == ZD_ESCAPE) {
+                    if (quotients_here[k] == (uint16_t)(ZD_ESCAPE - ZD_ZERO)) {
                         residual = zf_get16(cursor->escapes);
                         cursor->escapes += 2;
                     } else {
@@ -153,7 +157,8 @@ static ZF_NOINLINE ZF_TARGET_AVX2 void wide(const zd_frame *frame, const uint32_
     const V lower = _mm256_loadu_si256((const void *)attributes);
     const V upper = _mm256_loadu_si256((const void *)&attributes[8]);
     const V last = _mm256_set1_epi32((int)frame->contexts - 1), exponent_mask = _mm256_set1_epi32(frame->exponent_mask);
-    const V slots = _mm256_set1_epi32(ZD_SCALE - 1), c15 = _mm256_set1_epi32(15), c8 = _mm256_set1_epi32(8);
+    const V slots = _mm256_set1_epi32(ZD_SCALE - 1);
+    const V escaped = _mm256_set1_epi32(ZD_ESCAPE - ZD_ZERO), far = _mm256_set1_epi32(ZD_FAR - ZD_ZERO);
     const V c7 = _mm256_set1_epi32(7), c63 = _mm256_set1_epi32(63), c5 = _mm256_set1_epi32(ZD_STEP_BITS);
     const V c16 = _mm256_set1_epi32(ZD_EXTRA_BITS), c256 = _mm256_set1_epi32(256), zero = _mm256_setzero_si256();
     const V sign = _mm256_set1_epi32(is_float ? (int)0x80000000u : 0);
@@ -162,7 +167,7 @@ static ZF_NOINLINE ZF_TARGET_AVX2 void wide(const zd_frame *frame, const uint32_
         const size_t start = (size_t)blocks[n] * ZD_BLOCK * 4;
         const V level = _mm256_set1_epi32(levels[blocks[n] / 2]);
         for (unsigned group = 0; group < 8; group += 2) {
-            V b[2], attribute[2], shift[2], left[2], low[2], symbol[2];
+            V b[2], attribute[2], shift[2], left[2], low[2], quotient[2];
             for (unsigned h = 0; h < 2; h++) {
                 V *state = &x[group + h];
                 b[h] = _mm256_loadu_si256((const void *)(base + start + 32 * (group + h)));
@@ -179,11 +184,8 @@ static ZF_NOINLINE ZF_TARGET_AVX2 void wide(const zd_frame *frame, const uint32_
                 low[h] = _mm256_sub_epi32(*state, _mm256_sllv_epi32(turned, bits));
                 V at = _mm256_add_epi32(_mm256_and_si256(turned, slots), _mm256_srli_epi32(attribute[h], 16));
                 V entry = _mm256_i32gather_epi32((const int *)direct_table, at, 4);
-                symbol[h] = _mm256_and_si256(entry, c15);
-                V product =
-                    _mm256_mullo_epi32(_mm256_srli_epi32(entry, 20), _mm256_srli_epi32(turned, ZD_PRECISION));
-                *state = refill(
-                    _mm256_add_epi32(product, _mm256_and_si256(_mm256_srli_epi32(entry, 4), slots)), &words);
+                quotient[h] = _mm256_srai_epi32(entry, 27);
+                *state = refill(step(entry, turned), &words);
             }
             for (unsigned step = 0; step < frame->extra_steps; step++) {
                 const __m128i done = _mm_cvtsi32_si128((int)(ZD_STEP_BITS + ZD_EXTRA_BITS * step));
@@ -197,25 +199,26 @@ static ZF_NOINLINE ZF_TARGET_AVX2 void wide(const zd_frame *frame, const uint32_
             }
             for (unsigned h = 0; h < 2; h++) {
                 uint8_t *to = out + start + 32 * (group + h);
-                V d = _mm256_or_si256(_mm256_sllv_epi32(_mm256_sub_epi32(symbol[h], c8), shift[h]), low[h]);
+                V d = _mm256_or_si256(_mm256_sllv_epi32(quotient[h], shift[h]), low[h]);
                 V turn = _mm256_and_si256(b[h], sign), ordered = _mm256_add_epi32(_mm256_xor_si256(b[h], turn), d);
                 V fold = is_float ? _mm256_srli_epi32(_mm256_srai_epi32(ordered, 31), 1) : zero;
                 _mm256_storeu_si256((void *)to, _mm256_xor_si256(_mm256_xor_si256(ordered, fold), turn));
-                V unusual = _mm256_or_si256(_mm256_cmpeq_epi32(symbol[h], zero), _mm256_cmpeq_epi32(symbol[h], c15));
+                V unusual =
+                    _mm256_or_si256(_mm256_cmpeq_epi32(quotient[h], escaped), _mm256_cmpeq_epi32(quotient[h], far));
                 V is_direct = _mm256_cmpeq_epi32(_mm256_and_si256(attribute[h], c256), c256);
                 unusual = _mm256_or_si256(unusual, is_direct);
                 unsigned special = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(unusual));
                 if (ZF_LIKELY(!special))
                     continue;
-                uint32_t symbols[8], lows[8], all[8], bases[8];
-                _mm256_storeu_si256((void *)symbols, symbol[h]);
+                uint32_t quotients[8], lows[8], all[8], bases[8];
+                _mm256_storeu_si256((void *)quotients, quotient[h]);
                 _mm256_storeu_si256((void *)lows, low[h]);
                 _mm256_storeu_si256((void *)all, attribute[h]);
                 _mm256_storeu_si256((void *)bases, b[h]);
                 for (; special; special &= special - 1) {
                     const unsigned k = (unsigned)__builtin_ctz(special);
                     const zd_context context = {0, all[k] & 63, all[k] >> 8 & 1};
-                    zf_put32(to + 4 * k, unusual_item(frame, symbols[k], lows[k], bases[k], &context, cursor));
+                    zf_put32(to + 4 * k, unusual_item(frame, quotients[k] + ZD_ZERO, lows[k], bases[k], &context, cursor));
                 }
             }
         }
