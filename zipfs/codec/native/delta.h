@@ -82,8 +82,9 @@ typedef void zd_kernel(const zd_frame *frame, const uint32_t *direct_table, cons
 
 zd_kernel zd_decode_portable;
 #if ZF_X86
-zd_kernel zd_decode_avx2;   /* in 64 lanes 4-byte items, and 2-byte items without extra steps or direct contexts */
-zd_kernel zd_decode_avx512; /* items of 1, 2 and 4 bytes in 64 lanes */
+zd_kernel zd_decode_narrow_avx2; /* items of 1 and 2 bytes in 64 lanes */
+zd_kernel zd_decode_wide_avx2;   /* items of 4 and 8 bytes in 64 lanes */
+zd_kernel zd_decode_avx512;      /* items of 1, 2 and 4 bytes in 64 lanes */
 #endif
 
 /* One item in a context of a known kind. */

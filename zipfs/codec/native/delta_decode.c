@@ -219,8 +219,8 @@ static zd_kernel *choose_kernel(const zd_frame *frame) {
     const int isa = frame->lanes == ZD_LANES ? zf_isa() : ZF_PORTABLE;
     if (isa == ZF_AVX512 && frame->item <= 4)
         return zd_decode_avx512;
-    if (isa >= ZF_AVX2 && (frame->item == 4 || (frame->item == 2 && !frame->extra_steps && !frame->has_direct)))
-        return zd_decode_avx2;
+    if (isa >= ZF_AVX2)
+        return frame->item <= 2 ? zd_decode_narrow_avx2 : zd_decode_wide_avx2;
 #endif
     return zd_decode_portable;
 }
