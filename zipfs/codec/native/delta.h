@@ -17,6 +17,7 @@ enum {
     ZD_BUCKET = ZD_SCALE / ZD_SYMBOLS,
     ZD_STEP_BITS = 5,  /* uncoded bits that fit into the step of a symbol */
     ZD_EXTRA_BITS = 16, /* and into each step after it */
+    ZD_EXTRA_STEPS = 4, /* at most, with the 60 bits of the widest shift */
     ZD_ESCAPE = 0,     /* symbol: the residual follows as an item */
     ZD_FAR = 15,       /* symbol: the quotient follows as a byte; with a direct context, the item itself */
     ZD_ZERO = 8,       /* symbol of the quotient 0 */
@@ -81,8 +82,9 @@ typedef void zd_kernel(const zd_frame *frame, const uint32_t *direct_table, cons
 
 zd_kernel zd_decode_portable;
 #if ZF_X86
-zd_kernel zd_decode_avx2;   /* in 64 lanes 4-byte items, and 2-byte items without extra steps or direct contexts */
-zd_kernel zd_decode_avx512; /* items of 1, 2 and 4 bytes in 64 lanes */
+zd_kernel zd_decode_narrow_avx2; /* items of 1 and 2 bytes in 64 lanes */
+zd_kernel zd_decode_wide_avx2;   /* items of 4 and 8 bytes in 64 lanes */
+zd_kernel zd_decode_avx512;      /* items of 1, 2 and 4 bytes in 64 lanes */
 #endif
 
 /* One item in a context of a known kind. */
@@ -146,8 +148,13 @@ void zd_frame_init(zd_frame *frame, int layout, size_t items);
    given, slots[table][first slot of symbol + offset] is the slot of each symbol's offset. */
 void zd_build_alias(zd_frame *frame, uint16_t (*slots)[ZD_SCALE], uint16_t (*first)[ZD_SYMBOLS]);
 
-/* Entry table * ZD_SCALE + slot: frequency << 20 | offset << 4 | symbol. */
+/* Entry table * ZD_SCALE + slot. */
 void zd_build_direct(const zd_frame *frame, uint32_t *direct_table);
+
+/* An entry: bits 0-15 offset, 16-26 frequency, 27-31 the symbol less ZD_ZERO, signed. */
+ZF_INLINE uint32_t zd_entry_offset(uint32_t entry) { return entry & 0xFFFF; }
+ZF_INLINE uint32_t zd_entry_frequency(uint32_t entry) { return entry >> 16 & (ZD_SCALE - 1); }
+ZF_INLINE int32_t zd_entry_quotient(uint32_t entry) { return (int32_t)entry >> 27; }
 
 /* Frequencies that add up to ZD_SCALE, at least 1 for every symbol that occurs and at most ZD_SCALE - 1. */
 void zd_normalise(const uint32_t *count, uint16_t *frequency);

@@ -1,245 +1,176 @@
-/* The delta decoder with AVX2: 2-byte items whose steps take no extra words, and all 4-byte items. */
-#include "delta.h"
+/* The delta decoder with AVX2 for items of 1 and 2 bytes. */
+#include "delta_avx2.h"
 
 #if ZF_X86
 
-#define V __m256i
-
-/* Byte j: how many of the lanes below j take a word, if the bits of the index say which lanes do. */
 #define RANK(m, j) ((uint64_t)__builtin_popcount((m) & ((1 << (j)) - 1)) << 8 * (j))
 #define RANKS(m) (RANK(m, 0) | RANK(m, 1) | RANK(m, 2) | RANK(m, 3) | RANK(m, 4) | RANK(m, 5) | RANK(m, 6) | RANK(m, 7))
 #define RANKS4(m) RANKS(m), RANKS((m) + 1), RANKS((m) + 2), RANKS((m) + 3)
 #define RANKS16(m) RANKS4(m), RANKS4((m) + 4), RANKS4((m) + 8), RANKS4((m) + 12)
 #define RANKS64(m) RANKS16(m), RANKS16((m) + 16), RANKS16((m) + 32), RANKS16((m) + 48)
-static const uint64_t ranks[256] = {RANKS64(0), RANKS64(64), RANKS64(128), RANKS64(192)};
-
-ZF_INLINE ZF_TARGET_AVX2 V refill(V x, const uint8_t **words) {
-    const V few = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), _mm256_setzero_si256());
-    const unsigned mask = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(few));
-    const V order = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)&ranks[mask]));
-    V next = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)*words));
-    next = _mm256_permutevar8x32_epi32(next, order);
-    *words += 2 * (unsigned)_mm_popcnt_u32(mask);
-    return _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), next), few);
-}
+const uint64_t zd_ranks[256] = {RANKS64(0), RANKS64(64), RANKS64(128), RANKS64(192)};
 
 /* Even words of `a`, odd words from the lower halves of `b`. */
 ZF_INLINE ZF_TARGET_AVX2 V weave(V a, V b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xAA); }
 
-ZF_INLINE ZF_TARGET_AVX2 void kernel(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks,
+/* A bit for each of 16 words. */
+ZF_INLINE ZF_TARGET_AVX2 unsigned word_mask(V of) {
+    return (unsigned)_mm_movemask_epi8(_mm_packs_epi16(_mm256_castsi256_si128(of), _mm256_extracti128_si256(of, 1)));
+}
+
+/* Stores what 16 items decode to; those of direct contexts are `own`. */
+ZF_INLINE ZF_TARGET_AVX2 void restore_narrow(V b, V quotient, V power, V low, V own, V is_direct, uint8_t *to,
+                                             const unsigned item, const int is_float, const int may_direct) {
+    V restored = _mm256_add_epi16(_mm256_mullo_epi16(quotient, power), low);
+    if (item == 1)
+        restored = _mm256_slli_epi16(restored, 8);
+    if (is_float) {
+        const V turn = _mm256_and_si256(b, _mm256_set1_epi16((short)0x8000));
+        const V ordered = _mm256_add_epi16(_mm256_xor_si256(b, turn), restored);
+        const V fold = _mm256_srli_epi16(_mm256_srai_epi16(ordered, 15), 1);
+        restored = _mm256_xor_si256(_mm256_xor_si256(ordered, fold), turn);
+    } else {
+        restored = _mm256_add_epi16(b, restored);
+    }
+    if (may_direct)
+        restored = _mm256_blendv_epi8(restored, own, is_direct);
+    if (item == 2) {
+        _mm256_storeu_si256((void *)to, restored);
+        return;
+    }
+    const V upper = _mm256_srli_epi16(restored, 8);
+    const V packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(upper, upper), 0xD8);
+    _mm_storeu_si128((void *)to, _mm256_castsi256_si128(packed));
+}
+
+/* Items of 1 and 2 bytes, 16 words of them to a register, of which the even ones belong to one register of states and
+   the odd ones to another.  An item of 1 byte stands in the upper half of its word. */
+ZF_INLINE ZF_TARGET_AVX2 void narrow(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks,
                                      size_t count, const uint16_t *levels, const uint8_t *base, uint8_t *out,
-                                     zd_cursor *cursor, const int is_float) {
+                                     zd_cursor *cursor, const unsigned item, const int is_float, const int has_extra,
+                                     const int may_direct) {
     uint8_t attributes[16] = {0};
-    for (unsigned k = 0; k < frame->contexts; k++)
-        attributes[k] = (uint8_t)(frame->context[k].table << 3 | frame->context[k].shift);
-    const uint8_t *words = cursor->words;
+    for (unsigned k = 0; k < frame->contexts; k++) {
+        const zd_context *context = &frame->context[k];
+        attributes[k] = (uint8_t)(context->table << 4 | context->shift | context->direct << 7);
+    }
+    const uint8_t *words = cursor->words, *fars = cursor->fars, *escapes = cursor->escapes;
     V x[8];
     for (unsigned k = 0; k < 8; k++)
         x[k] = _mm256_loadu_si256((const void *)(cursor->state + 8 * k));
     const V of_context = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)attributes));
-    const V powers = _mm256_set1_epi64x(0x201008040201);
+    const V powers = _mm256_set_epi64x(0, (long long)0x8040201008040201u, 0, (long long)0x8040201008040201u);
+    const V upper_powers = _mm256_set_epi64x((long long)0x8040201008040201u, 0, (long long)0x8040201008040201u, 0);
     const V last = _mm256_set1_epi16((short)(frame->contexts - 1));
     const V exponent_mask = _mm256_set1_epi16((short)frame->exponent_mask), sign = _mm256_set1_epi16((short)0x8000);
-    const __m128i mantissa = _mm_cvtsi32_si128(frame->mantissa);
-    const V even = _mm256_set1_epi32(0xFFFF), slots = _mm256_set1_epi32(ZD_SCALE - 1), c15 = _mm256_set1_epi32(15);
-    const V one = _mm256_set1_epi16(1), c7 = _mm256_set1_epi16(7), c8 = _mm256_set1_epi16(8);
-    const V c38 = _mm256_set1_epi16(0x38), symbol15 = _mm256_set1_epi16(15), zero = _mm256_setzero_si256();
+    const __m128i mantissa = _mm_cvtsi32_si128(frame->mantissa + (item == 1 ? 8 : 0));
+    const __m128i direct_shift = _mm_cvtsi32_si128(frame->mantissa + 1);
+    const V top = _mm256_set1_epi16((short)(frame->top_exponent - ZD_ZERO));
+    const V even = _mm256_set1_epi32(0xFFFF), slots = _mm256_set1_epi32(ZD_SCALE - 1);
+    const V one = _mm256_set1_epi16(1), c15 = _mm256_set1_epi16(15), c70 = _mm256_set1_epi16(0x70);
+    const V c80 = _mm256_set1_epi16(0x80), cff = _mm256_set1_epi16(0xFF), c5 = _mm256_set1_epi16(ZD_STEP_BITS);
+    const V escape = _mm256_set1_epi16(ZD_ESCAPE - ZD_ZERO), far = _mm256_set1_epi16(ZD_FAR - ZD_ZERO);
     for (size_t n = 0; n < count; n++) {
-        const size_t start = (size_t)blocks[n] * ZD_BLOCK * 2;
+        const size_t start = (size_t)blocks[n] * ZD_BLOCK * item;
         const V level = _mm256_set1_epi16((short)levels[blocks[n] / 2]);
         for (unsigned half = 0; half < 2; half++) {
-            const uint8_t *from = base + start + 64 * half;
-            uint8_t *to = out + start + 64 * half;
-            V b[2], shift[2], table[2], power[2], low[2], symbols[4];
+            const uint8_t *from = base + start + 32 * item * half;
+            uint8_t *to = out + start + 32 * item * half;
+            V b[2], bits[2], power[2], table[2], low[2], extra[2], is_direct[2], quotients[4], extras[4];
             for (unsigned h = 0; h < 2; h++) {
-                b[h] = _mm256_loadu_si256((const void *)(from + 32 * h));
-                V exponent = is_float ? _mm256_and_si256(_mm256_srl_epi16(b[h], mantissa), exponent_mask)
-                                      : _mm256_set1_epi16(ZD_INTEGER_EXPONENT);
-                V number = _mm256_min_epi16(_mm256_subs_epu16(exponent, level), last);
-                V attribute = _mm256_shuffle_epi8(of_context, _mm256_or_si256(number, sign));
-                shift[h] = _mm256_and_si256(attribute, c7);
-                table[h] = _mm256_slli_epi16(_mm256_and_si256(attribute, c38), ZD_PRECISION - 3);
-                power[h] = _mm256_shuffle_epi8(powers, _mm256_or_si256(shift[h], sign));
+                if (item == 2)
+                    b[h] = _mm256_loadu_si256((const void *)(from + 32 * h));
+                else
+                    b[h] = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)(from + 16 * h))), 8);
+                const V exponent = is_float ? _mm256_and_si256(_mm256_srl_epi16(b[h], mantissa), exponent_mask)
+                                            : _mm256_set1_epi16(ZD_INTEGER_EXPONENT);
+                const V number = _mm256_min_epi16(_mm256_subs_epu16(exponent, level), last);
+                const V attribute = _mm256_shuffle_epi8(of_context, _mm256_or_si256(number, sign));
+                const V shift = _mm256_and_si256(attribute, c15);
+                bits[h] = has_extra ? _mm256_min_epi16(shift, c5) : shift;
+                table[h] = _mm256_slli_epi16(_mm256_and_si256(attribute, c70), ZD_PRECISION - 4);
+                power[h] = _mm256_shuffle_epi8(powers, _mm256_or_si256(bits[h], sign));
                 low[h] = _mm256_and_si256(weave(x[4 * half + h], x[4 * half + 2 + h]),
                                           _mm256_sub_epi16(power[h], one));
+                if (has_extra) {
+                    extra[h] = _mm256_sub_epi16(shift, bits[h]);
+                    power[h] = _mm256_shuffle_epi8(powers, _mm256_or_si256(shift, sign));
+                    const V upper = _mm256_or_si256(_mm256_slli_epi16(shift, 8), c80);
+                    power[h] = _mm256_or_si256(power[h], _mm256_shuffle_epi8(upper_powers, upper));
+                }
+                is_direct[h] = _mm256_cmpeq_epi16(_mm256_and_si256(attribute, c80), c80);
             }
+#pragma GCC unroll 4
             for (unsigned k = 0; k < 4; k++) {
                 const unsigned h = k & 1, odd = k >> 1;
                 V *state = &x[4 * half + k];
-                V bits = odd ? _mm256_srli_epi32(shift[h], 16) : _mm256_and_si256(shift[h], even);
-                V row = odd ? _mm256_srli_epi32(table[h], 16) : _mm256_and_si256(table[h], even);
-                V turned = _mm256_srlv_epi32(*state, bits);
-                V at = _mm256_or_si256(_mm256_and_si256(turned, slots), row);
-                V entry = _mm256_i32gather_epi32((const int *)direct_table, at, 4);
-                symbols[k] = _mm256_and_si256(entry, c15);
-                V product =
-                    _mm256_mullo_epi32(_mm256_srli_epi32(entry, 20), _mm256_srli_epi32(turned, ZD_PRECISION));
-                *state = refill(
-                    _mm256_add_epi32(product, _mm256_and_si256(_mm256_srli_epi32(entry, 4), slots)), &words);
+                const V own_bits = odd ? _mm256_srli_epi32(bits[h], 16) : _mm256_and_si256(bits[h], even);
+                const V row = odd ? _mm256_srli_epi32(table[h], 16) : _mm256_and_si256(table[h], even);
+                const V turned = _mm256_srlv_epi32(*state, own_bits);
+                const V at = _mm256_or_si256(_mm256_and_si256(turned, slots), row);
+                const V entry = _mm256_i32gather_epi32((const int *)direct_table, at, 4);
+                quotients[k] = _mm256_srai_epi32(entry, 27);
+                *state = refill(take_symbols(entry, turned), &words);
+                if (!has_extra || !h)
+                    continue;
+                for (unsigned j = k - 1; j <= k; j++) {
+                    const V more = odd ? _mm256_srli_epi32(extra[j & 1], 16) : _mm256_and_si256(extra[j & 1], even);
+                    extras[j] = take_extra(&x[4 * half + j], more, &words);
+                }
             }
             for (unsigned h = 0; h < 2; h++) {
-                V symbol = weave(symbols[h], symbols[2 + h]);
-                V d = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_sub_epi16(symbol, c8), power[h]), low[h]);
-                V restored;
-                if (is_float) {
-                    V turn = _mm256_and_si256(b[h], sign);
-                    V ordered = _mm256_add_epi16(_mm256_xor_si256(b[h], turn), d);
-                    restored = _mm256_srli_epi16(_mm256_srai_epi16(ordered, 15), 1);
-                    restored = _mm256_xor_si256(_mm256_xor_si256(ordered, restored), turn);
-                } else {
-                    restored = _mm256_add_epi16(b[h], d);
+                const V symbol = weave(quotients[h], quotients[2 + h]);
+                if (has_extra)
+                    low[h] = _mm256_or_si256(low[h],
+                                             _mm256_slli_epi16(weave(extras[h], extras[2 + h]), ZD_STEP_BITS));
+                V own = symbol;
+                if (may_direct) {
+                    own = _mm256_or_si256(_mm256_sll_epi16(_mm256_sub_epi16(top, symbol), direct_shift), low[h]);
+                    own = item == 2 ? _mm256_srli_epi16(own, 1)
+                                    : _mm256_slli_epi16(_mm256_srli_epi16(_mm256_and_si256(own, cff), 1), 8);
+                    own = _mm256_or_si256(own, _mm256_slli_epi16(low[h], 15));
                 }
-                _mm256_storeu_si256((void *)(to + 32 * h), restored);
-                V unusual = _mm256_or_si256(_mm256_cmpeq_epi16(symbol, zero), _mm256_cmpeq_epi16(symbol, symbol15));
-                unsigned special = (unsigned)_mm256_movemask_epi8(unusual) & 0x55555555;
-                if (ZF_LIKELY(!special))
+                restore_narrow(b[h], symbol, power[h], low[h], own, is_direct[h], to + 16 * item * h, item, is_float,
+                               may_direct);
+                const V is_last = _mm256_cmpeq_epi16(symbol, far), is_first = _mm256_cmpeq_epi16(symbol, escape);
+                if (ZF_LIKELY(!_mm256_movemask_epi8(_mm256_or_si256(is_first, is_last))))
                     continue;
-                uint16_t all_symbols[16], all_shifts[16], all_lows[16];
-                _mm256_storeu_si256((void *)all_symbols, symbol);
-                _mm256_storeu_si256((void *)all_shifts, shift[h]);
-                _mm256_storeu_si256((void *)all_lows, low[h]);
-                do {
-                    const unsigned k = (unsigned)__builtin_ctz(special) / 2;
-                    uint64_t residual;
-                    if (all_symbols[k] == ZD_ESCAPE) {
-                        residual = zf_get16(cursor->escapes);
-                        cursor->escapes += 2;
-                    } else {
-                        residual = ((uint64_t)(int64_t)(int8_t)*cursor->fars++ << all_shifts[k]) | all_lows[k];
-                    }
-                    zf_put16(to + 32 * h + 2 * k, (uint16_t)zd_restore(residual, zf_get16(from + 32 * h + 2 * k), 2,
-                                                                       is_float));
-                    special &= special - 1;
-                } while (special);
+                unsigned of_far = word_mask(is_last), escaped = word_mask(is_first), direct = 0;
+                if (may_direct) {
+                    direct = word_mask(is_direct[h]);
+                    escaped = (escaped & ~direct) | (of_far & direct);
+                    of_far &= ~direct;
+                }
+                const __m128i first = expand(of_far & 255, &fars), second = expand(of_far >> 8, &fars);
+                const V apart = _mm256_cvtepi8_epi16(_mm_unpacklo_epi64(first, second));
+                restore_narrow(b[h], _mm256_blendv_epi8(symbol, apart, is_last), power[h], low[h], own, is_direct[h],
+                               to + 16 * item * h, item, is_float, may_direct);
+                if (escaped)
+                    put_escapes(escaped, direct, from + 16 * item * h, to + 16 * item * h, &escapes, item, is_float);
             }
         }
     }
     for (unsigned k = 0; k < 8; k++)
         _mm256_storeu_si256((void *)(cursor->state + 8 * k), x[k]);
     cursor->words = words;
+    cursor->fars = fars;
+    cursor->escapes = escapes;
 }
 
-/* The item in a context that is direct, or whose symbol is none of the usual ones. */
-static uint32_t unusual_item(const zd_frame *frame, unsigned symbol, uint32_t low, uint32_t b,
-                             const zd_context *context, zd_cursor *cursor) {
-    uint32_t residual;
-    if (context->direct && symbol != ZD_FAR) {
-        const uint32_t turned = (frame->top_exponent - symbol) << (frame->mantissa + 1) | low;
-        return turned >> 1 | turned << 31;
-    }
-    if (context->direct || symbol == ZD_ESCAPE) {
-        residual = zf_get32(cursor->escapes);
-        cursor->escapes += 4;
-        if (context->direct)
-            return residual;
-    } else {
-        residual = (uint32_t)(int32_t)(int8_t)*cursor->fars++ << context->shift | low;
-    }
-    return (uint32_t)zd_restore(residual, b, 4, frame->exponent_mask != 0);
-}
+ZD_KERNEL_AVX2(floats_1, narrow, 1, 1, 0, 1)
+ZD_KERNEL_AVX2(integers_1, narrow, 1, 0, 0, 0)
+ZD_KERNEL_AVX2(floats_2, narrow, 2, 1, 0, 0)
+ZD_KERNEL_AVX2(extra_floats_2, narrow, 2, 1, 1, 1)
+ZD_KERNEL_AVX2(integers_2, narrow, 2, 0, 1, 0)
 
-static ZF_NOINLINE ZF_TARGET_AVX2 void wide(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks,
-                                            size_t count, const uint16_t *levels, const uint8_t *base, uint8_t *out,
-                                            zd_cursor *cursor) {
-    uint32_t attributes[ZD_CONTEXTS] = {0};
-    for (unsigned k = 0; k < frame->contexts; k++)
-        attributes[k] = frame->context[k].shift | (uint32_t)frame->context[k].direct << 8 |
-                        (uint32_t)frame->context[k].table * ZD_SCALE << 16;
-    const uint8_t *words = cursor->words;
+void zd_decode_narrow_avx2(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks, size_t count,
+                           const uint16_t *levels, const uint8_t *base, uint8_t *out, zd_cursor *cursor) {
     const int is_float = frame->exponent_mask != 0;
-    V x[8];
-    for (unsigned k = 0; k < 8; k++)
-        x[k] = _mm256_loadu_si256((const void *)(cursor->state + 8 * k));
-    const V lower = _mm256_loadu_si256((const void *)attributes);
-    const V upper = _mm256_loadu_si256((const void *)&attributes[8]);
-    const V last = _mm256_set1_epi32((int)frame->contexts - 1), exponent_mask = _mm256_set1_epi32(frame->exponent_mask);
-    const V slots = _mm256_set1_epi32(ZD_SCALE - 1), c15 = _mm256_set1_epi32(15), c8 = _mm256_set1_epi32(8);
-    const V c7 = _mm256_set1_epi32(7), c63 = _mm256_set1_epi32(63), c5 = _mm256_set1_epi32(ZD_STEP_BITS);
-    const V c16 = _mm256_set1_epi32(ZD_EXTRA_BITS), c256 = _mm256_set1_epi32(256), zero = _mm256_setzero_si256();
-    const V sign = _mm256_set1_epi32(is_float ? (int)0x80000000u : 0);
-    const __m128i mantissa = _mm_cvtsi32_si128(frame->mantissa);
-    for (size_t n = 0; n < count; n++) {
-        const size_t start = (size_t)blocks[n] * ZD_BLOCK * 4;
-        const V level = _mm256_set1_epi32(levels[blocks[n] / 2]);
-        for (unsigned group = 0; group < 8; group += 2) {
-            V b[2], attribute[2], shift[2], left[2], low[2], symbol[2];
-            for (unsigned h = 0; h < 2; h++) {
-                V *state = &x[group + h];
-                b[h] = _mm256_loadu_si256((const void *)(base + start + 32 * (group + h)));
-                V exponent = is_float ? _mm256_and_si256(_mm256_srl_epi32(b[h], mantissa), exponent_mask)
-                                      : _mm256_set1_epi32(ZD_INTEGER_EXPONENT);
-                V number = _mm256_min_epu32(_mm256_sub_epi32(_mm256_max_epu32(exponent, level), level), last);
-                attribute[h] = _mm256_blendv_epi8(_mm256_permutevar8x32_epi32(lower, number),
-                                                  _mm256_permutevar8x32_epi32(upper, number),
-                                                  _mm256_cmpgt_epi32(number, c7));
-                shift[h] = _mm256_and_si256(attribute[h], c63);
-                const V bits = _mm256_min_epu32(shift[h], c5);
-                left[h] = _mm256_sub_epi32(shift[h], bits);
-                V turned = _mm256_srlv_epi32(*state, bits);
-                low[h] = _mm256_sub_epi32(*state, _mm256_sllv_epi32(turned, bits));
-                V at = _mm256_add_epi32(_mm256_and_si256(turned, slots), _mm256_srli_epi32(attribute[h], 16));
-                V entry = _mm256_i32gather_epi32((const int *)direct_table, at, 4);
-                symbol[h] = _mm256_and_si256(entry, c15);
-                V product =
-                    _mm256_mullo_epi32(_mm256_srli_epi32(entry, 20), _mm256_srli_epi32(turned, ZD_PRECISION));
-                *state = refill(
-                    _mm256_add_epi32(product, _mm256_and_si256(_mm256_srli_epi32(entry, 4), slots)), &words);
-            }
-            for (unsigned step = 0; step < frame->extra_steps; step++) {
-                const __m128i done = _mm_cvtsi32_si128((int)(ZD_STEP_BITS + ZD_EXTRA_BITS * step));
-                for (unsigned h = 0; h < 2; h++) {
-                    const V bits = _mm256_min_epu32(left[h], c16), rest = _mm256_srlv_epi32(x[group + h], bits);
-                    const V more = _mm256_sub_epi32(x[group + h], _mm256_sllv_epi32(rest, bits));
-                    low[h] = _mm256_or_si256(low[h], _mm256_sll_epi32(more, done));
-                    left[h] = _mm256_sub_epi32(left[h], bits);
-                    x[group + h] = refill(rest, &words);
-                }
-            }
-            for (unsigned h = 0; h < 2; h++) {
-                uint8_t *to = out + start + 32 * (group + h);
-                V d = _mm256_or_si256(_mm256_sllv_epi32(_mm256_sub_epi32(symbol[h], c8), shift[h]), low[h]);
-                V turn = _mm256_and_si256(b[h], sign), ordered = _mm256_add_epi32(_mm256_xor_si256(b[h], turn), d);
-                V fold = is_float ? _mm256_srli_epi32(_mm256_srai_epi32(ordered, 31), 1) : zero;
-                _mm256_storeu_si256((void *)to, _mm256_xor_si256(_mm256_xor_si256(ordered, fold), turn));
-                V unusual = _mm256_or_si256(_mm256_cmpeq_epi32(symbol[h], zero), _mm256_cmpeq_epi32(symbol[h], c15));
-                V is_direct = _mm256_cmpeq_epi32(_mm256_and_si256(attribute[h], c256), c256);
-                unusual = _mm256_or_si256(unusual, is_direct);
-                unsigned special = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(unusual));
-                if (ZF_LIKELY(!special))
-                    continue;
-                uint32_t symbols[8], lows[8], all[8], bases[8];
-                _mm256_storeu_si256((void *)symbols, symbol[h]);
-                _mm256_storeu_si256((void *)lows, low[h]);
-                _mm256_storeu_si256((void *)all, attribute[h]);
-                _mm256_storeu_si256((void *)bases, b[h]);
-                for (; special; special &= special - 1) {
-                    const unsigned k = (unsigned)__builtin_ctz(special);
-                    const zd_context context = {0, all[k] & 63, all[k] >> 8 & 1};
-                    zf_put32(to + 4 * k, unusual_item(frame, symbols[k], lows[k], bases[k], &context, cursor));
-                }
-            }
-        }
-    }
-    for (unsigned k = 0; k < 8; k++)
-        _mm256_storeu_si256((void *)(cursor->state + 8 * k), x[k]);
-    cursor->words = words;
-}
-
-static ZF_NOINLINE ZF_TARGET_AVX2 void of_floats(const zd_frame *frame, const uint32_t *direct_table,
-                                                 const uint32_t *blocks, size_t count, const uint16_t *levels,
-                                                 const uint8_t *base, uint8_t *out, zd_cursor *cursor) {
-    kernel(frame, direct_table, blocks, count, levels, base, out, cursor, 1);
-}
-
-static ZF_NOINLINE ZF_TARGET_AVX2 void of_integers(const zd_frame *frame, const uint32_t *direct_table,
-                                                   const uint32_t *blocks, size_t count, const uint16_t *levels,
-                                                   const uint8_t *base, uint8_t *out, zd_cursor *cursor) {
-    kernel(frame, direct_table, blocks, count, levels, base, out, cursor, 0);
-}
-
-void zd_decode_avx2(const zd_frame *frame, const uint32_t *direct_table, const uint32_t *blocks, size_t count,
-                    const uint16_t *levels, const uint8_t *base, uint8_t *out, zd_cursor *cursor) {
-    zd_kernel *by = frame->item == 4 ? wide : frame->exponent_mask ? of_floats : of_integers;
+    zd_kernel *by;
+    if (frame->item == 1)
+        by = is_float ? floats_1 : integers_1;
+    else
+        by = !is_float ? integers_2 : frame->extra_steps || frame->has_direct ? extra_floats_2 : floats_2;
     by(frame, direct_table, blocks, count, levels, base, out, cursor);
 }
 

@@ -76,13 +76,13 @@ void zd_build_direct(const zd_frame *frame, uint32_t *direct_table) {
         unsigned table = entry / ZD_SYMBOLS, own = entry % ZD_SYMBOLS;
         unsigned divider = frame->alias.divider[entry] & 255, other = frame->alias.divider[entry] >> 8;
         uint32_t *slot = direct_table + (size_t)entry * ZD_BUCKET;
-        uint32_t own_part = (uint32_t)frame->frequency[table][own] << 20 | own;
-        uint32_t other_part = ((uint32_t)frame->frequency[table][other] << 20 | other) +
-                              ((uint32_t)(uint16_t)(frame->alias.offset[entry] + divider) << 4);
+        const uint32_t own_part = (own - ZD_ZERO) << 27 | (uint32_t)frame->frequency[table][own] << 16;
+        const uint32_t other_part = (other - ZD_ZERO) << 27 | (uint32_t)frame->frequency[table][other] << 16 |
+                                    (uint16_t)(frame->alias.offset[entry] + divider);
         for (unsigned j = 0; j < divider; j++)
-            slot[j] = own_part + (j << 4);
+            slot[j] = own_part + j;
         for (unsigned j = divider; j < ZD_BUCKET; j++)
-            slot[j] = other_part + ((j - divider) << 4);
+            slot[j] = other_part + (j - divider);
     }
 }
 
@@ -266,8 +266,8 @@ const char *zd_decode_symbols(const uint8_t **cursor, const uint8_t *end, uint8_
     zd_build_direct(&frame, direct_table);
     for (size_t k = 0; k < count; k++) {
         uint32_t x = state[k % LANES], entry = direct_table[x & (ZD_SCALE - 1)];
-        symbols[k] = entry & 15;
-        x = (entry >> 20) * (x >> ZD_PRECISION) + (entry >> 4 & (ZD_SCALE - 1));
+        symbols[k] = (uint8_t)(zd_entry_quotient(entry) + ZD_ZERO);
+        x = zd_entry_frequency(entry) * (x >> ZD_PRECISION) + zd_entry_offset(entry);
         if (x < ZD_LOW) {
             if (p == stop)
                 return "symbols are cut short";
