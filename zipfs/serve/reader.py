@@ -14,9 +14,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Final, ParamSpec, Self, TypeVar
 
 from zipfs.errors import Damaged, ZipfsError
@@ -41,13 +44,22 @@ _DEMAND_THREADS: Final = 4
 _READ_SLABS: Final = 4
 _AHEAD_NICENESS: Final = 3
 _MAX_NICENESS: Final = 19
+_STOP_S: Final = 5.0
+
+
+Push = Callable[[InodeId, int, memoryview], None]
+"""Gives a part of a file, from an offset on, to those who will ask for it. May wait for requests that are under way to
+be answered, and for nothing else. Raises OSError."""
 
 
 class Reader:
     """The slabs of a store's files."""
 
-    def __init__(self, frames: FrameCache, counters: Counters | None = None) -> None:
+    def __init__(self, frames: FrameCache, counters: Counters | None = None, push: Push | None = None) -> None:
         self._frames = frames
+        self._push = push
+        self._pushing = threading.Lock()
+        self._pusher = ThreadPoolExecutor(1, "push")
         self._counters = counters or Counters()
         self._lock = threading.Lock()
         self._files: dict[InodeId, OpenFile] = {}
@@ -68,9 +80,17 @@ class Reader:
 
     def close(self) -> None:
         """Ends the threads; nothing may be read any more."""
+        self.stop_pushing()
         self._ahead.shutdown(cancel_futures=True)
         self._demand.shutdown()
         self._frames.budget.leave(self)
+
+    def stop_pushing(self) -> None:
+        """On return nothing is pushed any more, unless that waits for answers that will not come."""
+        self._push = None
+        self._pusher.shutdown(wait=False, cancel_futures=True)
+        if self._pushing.acquire(timeout=_STOP_S):
+            self._pushing.release()
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +147,7 @@ class Reader:
                 self._orders.move_to_end(layout)
                 if len(self._orders) > _ORDERS:
                     self._orders.popitem(last=False)
-                file = self._files[inode_id] = OpenFile(extents, blobs, order)
+                file = self._files[inode_id] = OpenFile(inode_id, extents, blobs, order)
             file.users += 1
             return file
 
@@ -166,6 +186,7 @@ class Reader:
             number = number + 1 if slab is None else slab.stop
 
     def _note_use(self, slab: Slab, offset: int, nbytes: int) -> None:
+        slab.asked_end = max(slab.asked_end, min(offset + nbytes, slab.offset + slab.nbytes))
         if slab.ahead:
             slab.ahead = False
             self._ahead_nbytes -= slab.nbytes
@@ -220,7 +241,7 @@ class Reader:
         made: list[Slab] = []
         with self._lock:
             limit = self._frames.budget.nbytes // 8
-            ranges = file.streams.observe(offset, nbytes, min(_AHEAD_NBYTES, limit))
+            ranges = file.streams.observe(offset, nbytes, min(_AHEAD_NBYTES, limit), partial(_pushed, file))
             at_most = min(SLAB_NBYTES, sum(end - begin for begin, end in ranges))
             for begin, end in ranges:
                 number, last = file.cells.at(begin), file.cells.at(end - 1)
@@ -234,7 +255,34 @@ class Reader:
                     number = number + 1 if slab is None else slab.stop
         for slab in made:
             self._counters.prefetched.add(slab.nbytes)
-            self._ahead.submit(self.decode, slab)
+            self._ahead.submit(self._decode_ahead, slab)
+
+    def _decode_ahead(self, slab: Slab) -> None:
+        self.decode(slab)
+        if self._push is not None:
+            # Whoever waits for a part of the slab has its answer by now. A thread that pushes may wait for answers,
+            # and so must not be one that others need in order to give them.
+            with suppress(RuntimeError):  # pushing was stopped just now
+                self._pusher.submit(self._push_rest, slab)
+
+    def _push_rest(self, slab: Slab) -> None:
+        with self._pushing:
+            with self._lock:
+                begin, end = slab.pages_to_push()
+                push, content = self._push, slab.content
+                if push is None or content is None or begin >= end or not slab.file.users:
+                    return
+            began_s = time.perf_counter()
+            try:
+                push(slab.file.inode_id, begin, content[begin - slab.offset : end - slab.offset])
+            except OSError as error:
+                log.warning("what is decoded ahead is no longer given to the kernel unasked: %s", error)
+                self._push = None
+                return
+            self._counters.push.add(time.perf_counter() - began_s, end - begin)
+            with self._lock:
+                slab.pushed_nbytes = end - begin
+                slab.read_nbytes += end - begin
 
     def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have something done on another thread for which somebody waits."""
@@ -333,6 +381,13 @@ class Reader:
             joined[at : at + len(part)] = part
             at += len(part)
         return joined.toreadonly()
+
+
+def _pushed(file: OpenFile, begin: int, end: int) -> int:
+    """How much of a range was pushed, as far as it is still in memory."""
+    numbers = range(file.cells.at(begin), file.cells.at(end - 1) + 1)
+    slabs = {slab for number in numbers if (slab := file.slabs.get(number)) is not None}
+    return min(sum(slab.pushed_nbytes for slab in slabs), end - begin)
 
 
 def _lower_rank() -> None:
