@@ -55,7 +55,10 @@ def plan_reads(ranges: Sequence[Stored]) -> list[Read]:
 def fetch(ranges: Sequence[Stored], buffers: BufferPool) -> list[memoryview]:
     """The bytes of each range, valid as long as they are held. Raises PackDamaged."""
     content: list[memoryview] = [memoryview(b"")] * len(ranges)
-    for read in plan_reads(ranges):
+    reads = plan_reads(ranges)
+    for read in reads[1:]:
+        read.pack.read_ahead(read.offset, read.nbytes)  # the disk works on all of them at once
+    for read in reads:
         buffer = buffers.take(read.nbytes)
         buffers.keep(buffer)
         read.pack.read_into(read.offset, buffer)
