@@ -243,7 +243,7 @@ class Bench:
 
 def served_models(name: str, rows: Sequence[str], siblings: Sequence[str]) -> list[str]:
     """The models that are read through a contender for these rows."""
-    used = set()
+    used: set[str] = set()
     for case in CASES:
         if case.row in rows and name in (entry for entry, _ in case.entries):
             used.update(siblings if case.models == SIBLINGS else case.models)
