@@ -173,9 +173,14 @@ def take_samples(console: Console, bench: Bench, arguments: argparse.Namespace) 
 
         bench.say = say
         bench.start_readers(arguments.rows)
-        for name in list(bench.contenders):
-            if name != PLAIN:
-                bench.compare(name, served_models(name, bench.siblings))
+        for name in [name for name in bench.contenders if name != PLAIN]:
+            try:
+                bench.compare(name, served_models(name, arguments.rows, bench.siblings))
+            except Trouble as error:
+                if name == ZIPFS:
+                    raise
+                bench.contenders.pop(name).abort()
+                console.print(f"bench_mount: {name} is left out: {error}", markup=False)
         bench.wait_for_readers()
         try:
             for number in range(arguments.rounds):

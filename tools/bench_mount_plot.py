@@ -48,12 +48,12 @@ def draw(axes: Any, title: str, bars: Bars) -> None:
     for position, label in enumerate(labels):
         axes.plot(bars[label], [position] * len(bars[label]), ".", color="black", markersize=3, alpha=0.5)
         axes.annotate(
-            f"{medians[position]:.2f}", (medians[position], position), (4, 6), textcoords="offset points", fontsize=7
+            f"{medians[position]:.2f}", (medians[position], position), (4, -3), textcoords="offset points", fontsize=7
         )
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
     axes.set_title(title, fontsize=9, loc="left")
     axes.set_xlim(left=0)
-    axes.set_ylim(-0.6, max(len(labels), 5) - 0.4)
+    axes.set_ylim(min(len(labels) - 5, 0) - 0.6, len(labels) - 0.4)
     axes.margins(x=0.15)
     axes.tick_params(axis="x", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)

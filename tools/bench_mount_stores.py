@@ -110,6 +110,14 @@ def drop_caches() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
+def count_drops() -> int:
+    """How often anybody has dropped the page cache since the machine was started."""
+    for line in Path("/proc/vmstat").read_text().splitlines():
+        if line.startswith("drop_pagecache "):
+            return int(line.split()[1])
+    return 0
+
+
 def warm(paths: Sequence[Path]) -> None:
     """Have the kernel cache these files."""
     buffer = bytearray(1 << 20)
