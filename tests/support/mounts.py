@@ -121,10 +121,11 @@ class Mount:
         return self
 
     def try_start(self, *more: object) -> subprocess.CompletedProcess[str]:
-        self._guard()
+        self.guard()
         return zipfs("mount", self.store, self.point, *self.options, *more, prefix=self.prefix)
 
-    def _guard(self) -> None:
+    def guard(self) -> None:
+        """Let it live for so much longer."""
         self._unguard()
         self._watchdog = threading.Timer(_LIFE_S, self.abort)
         self._watchdog.daemon = True
