@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tests.support.stores import contents, problems, put_file, served_inode, tensor_file
 from zipfs.codec import Cast, item_nbytes
+from zipfs.lineage.resketch import make_landmarks, make_sketches
 from zipfs.store.repair import rebuild
 from zipfs.store.store import Store, open_store
 
@@ -125,6 +126,55 @@ def test_rows_that_were_changed_a_little_take_what_the_change_takes(shelf: Shelf
     change.put(file_of(BASE))
     per_byte = change.put(file_of(tuned(BASE, 6))) / len(BASE)
     assert shelf.put(file_of(raw)) < 1.05 * (len(raw) - new_nbytes) * per_byte + new_nbytes * ALONE + OVERHEAD
+    shelf.check()
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_rows_of_a_tensor_that_has_a_base_are_shared_too(shelf: Shelf, kind: str) -> None:
+    raw, new_nbytes = EQUAL[kind]
+    moved = tuned(BASE, 5)
+    raw = raw.replace(BASE, moved) if BASE in raw else cut_like(raw, moved)
+    for content in (BASE, OTHER, moved):
+        shelf.put(file_of(content))
+    assert shelf.put(file_of(raw)) < new_nbytes * ALONE + OVERHEAD
+    shelf.check()
+
+
+def cut_like(raw: bytes, other: bytes) -> bytes:
+    """`raw`, which is made of rows of BASE and others, with the same rows of `other` instead of those of BASE."""
+    rows = {BASE[at : at + ROW]: other[at : at + ROW] for at in range(0, len(BASE), ROW)}
+    return b"".join(rows.get(raw[at : at + ROW], raw[at : at + ROW]) for at in range(0, len(raw), ROW))
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_a_tensor_that_was_put_together_is_shared_when_it_comes_again(shelf: Shelf, kind: str) -> None:
+    raw, _ = EQUAL[kind]
+    for content in (BASE, OTHER):
+        shelf.put(file_of(content))
+    shelf.put(file_of(tuned(raw, 5)))
+    again = tensor_file({"other name": ("BF16", [len(raw) // ROW, WIDTH], tuned(raw, 5))})
+    assert shelf.put(again) < OVERHEAD
+    shelf.check()
+
+
+def test_experts_that_were_copied_from_one_are_stored_once(shelf: Shelf) -> None:
+    assert shelf.put(file_of(BASE * 4)) < len(BASE) * ALONE + OVERHEAD
+    assert shelf.put(file_of(BASE)) < OVERHEAD
+    apart = tuned(OTHER, 1) + tuned(OTHER, 2) + tuned(OTHER, 3)
+    assert shelf.put(file_of(apart)) < 1.9 * len(OTHER) * ALONE
+    shelf.check()
+
+
+def test_what_is_found_is_found_after_a_rebuild_too(shelf: Shelf) -> None:
+    shelf.put(file_of(BASE))
+    shelf.put(file_of(tuned(BASE, 1)))
+    shelf.check()
+    shelf.store = open_store(shelf.root / "store")
+    make_sketches(shelf.store, lambda what, done, total: None)
+    make_landmarks(shelf.store, lambda what, done, total: None)
+    assert shelf.put(file_of(BASE[700 * ROW : 1900 * ROW])) < OVERHEAD
+    assert shelf.put(file_of(tuned(BASE, 1)[700 * ROW : 1900 * ROW])) < OVERHEAD
+    assert shelf.put(file_of(cast(BASE, "BF16", "F32"), "F32")) < OVERHEAD
     shelf.check()
 
 

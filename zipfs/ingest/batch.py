@@ -20,7 +20,7 @@ import xxhash
 from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
-from zipfs.ingest.parts import Part, parts_of
+from zipfs.ingest.parts import Part, parts_of, parts_of_repetition
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.relations import Relations
 from zipfs.ingest.source import Source, SourceError, StoredFile
@@ -79,9 +79,8 @@ class Batch:
         self._new: dict[BlobId, _New] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
         self._by_kind: dict[tuple[str, tuple[int, ...]], list[tuple[int, bytes]]] = defaultdict(list)
-        self._relations = Relations(store, self._base)
+        self.relations = Relations(store, self._base)
         self.sketches: dict[BlobId, bytes] = {}
-        self.landmarks: dict[BlobId, Landmarks] = {}
         self.files: list[tuple[Source, StoredFile]] = []
 
     @property
@@ -103,8 +102,7 @@ class Batch:
         for blob_id in list(self._new)[count:]:
             blob = self._new.pop(blob_id).open.blob
             self.sketches.pop(blob_id, None)
-            self.landmarks.pop(blob_id, None)
-            self._relations.forget(blob_id)
+            self.relations.forget(blob_id)
             self._by_fingerprint[blob.fingerprint, blob.nbytes].remove(blob_id)
             kind = blob.dtype, blob.shape
             self._by_kind[kind] = [candidate for candidate in self._by_kind[kind] if candidate[0] != blob_id]
@@ -169,17 +167,26 @@ class Batch:
 
     # Encoding
 
-    def _put(self, source: Source, span: Span, look: _Look) -> list[Extent]:
-        """Store a span that is not stored as a whole: in one blob, or in parts of which others have each a relative."""
+    def _put(
+        self, source: Source, span: Span, look: _Look, *, members: bool = True, repeats: bool = True
+    ) -> list[Extent]:
+        """Store a span that is not stored as a whole: in one blob, or in parts that have a relative each.
+
+        With `members` parts may be shared that seem to be equal to some of what has a base itself; with `repeats` the
+        relative of a part may be another one.
+        """
         base, mine, predicted_bits = self._choose_base(source, span)
         relatives: list[Relative] = []
         if look.landmarks is not None:
             alone_bits = predict_alone(mine, span.dtype)
             if predicted_bits > _GOOD * alone_bits:
-                found = self._relations.find(look.landmarks, source, span, alone_bits)
+                found = self.relations.find(look.landmarks, source, span, alone_bits, members=members)
                 saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
                 if saved_bits / look.landmarks.items > (alone_bits - predicted_bits) + MARGIN * alone_bits:
                     relatives = found
+                elif repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
+                    looks = [(part, self._look(source, part)) for part in parts]
+                    return [extent for of in looks for extent in self._put(source, *of, repeats=False)]
         if not relatives:
             return [self._whole(self._write_new(source, span, look, base, mine), span)]
         extents: list[Extent] = []
@@ -191,9 +198,12 @@ class Batch:
         return Extent(span.offset, span.nbytes, blob.id, 0)
 
     def _put_part(self, source: Source, span: Span, part: Part, look: _Look, mine: bytes) -> list[Extent]:
-        if part.base is not None and part.equal and self._is_range(source, part.span, part.base):
-            self._progress.advanced(part.span.nbytes)
-            return [Extent(part.span.offset, part.span.nbytes, part.base.blob_id, part.base.view.offset)]
+        if part.base is not None and part.equal:
+            if self._is_range(source, part.span, part.base):
+                self._progress.advanced(part.span.nbytes)
+                return [Extent(part.span.offset, part.span.nbytes, part.base.blob_id, part.base.view.offset)]
+            if self._base(part.base.blob_id).base is not None:
+                return self._put(source, part.span, self._look(source, part.span), members=False)
         if part.span.nbytes < span.nbytes:
             look = self._look(source, part.span)
             same = self._find_same(source, part.span, look.fingerprint)
@@ -253,9 +263,8 @@ class Batch:
         if base is None and mine:
             self._by_kind[span.dtype, span.shape].append((blob_id, mine))
             self.sketches[blob_id] = mine
-        if base is None and look.landmarks is not None:
-            self._relations.add(blob_id, span.dtype, look.landmarks)
-            self.landmarks[blob_id] = look.landmarks
+        if look.landmarks is not None:
+            self.relations.add(blob, look.landmarks)
         return blob
 
     def _base_bytes(self, base: OpenBlob, view: View, offset: int, nbytes: int) -> memoryview | None:

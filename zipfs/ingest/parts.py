@@ -25,8 +25,7 @@ class Part:
 def parts_of(span: Span, relatives: Sequence[Relative]) -> list[Part]:
     """Parts that tile a span: one for each relative, of which there is at least one, and what lies between them.
 
-    A few items behind a part join it, because a part has its price; they are coded against zeros. What is left at the
-    end of the items, if the span does not hold whole ones, belongs to the last part.
+    A few items behind a part join it, because a part has its price; they are coded against zeros.
     """
     item = item_nbytes(span.dtype)
     items = span.nbytes // item
@@ -36,17 +35,27 @@ def parts_of(span: Span, relatives: Sequence[Relative]) -> list[Part]:
         if at < relative.start:
             parts.append(_part(span, at, relative.start, None))
         stop = relatives[number + 1].start if number + 1 < len(relatives) else items
-        if (stop - relative.stop) * item >= least_range_nbytes(span.nbytes):
+        if relative.is_member or (stop - relative.stop) * item >= least_range_nbytes(span.nbytes):
             stop = relative.stop
         parts.append(_part(span, relative.start, stop, relative))
         at = stop
     if at < items:
         parts.append(_part(span, at, items, None))
-    last = parts[-1]
-    odd = span.offset + span.nbytes - (last.span.offset + last.span.nbytes)
+    odd = span.nbytes - items * item
     if odd:
-        parts[-1] = Part(replace(last.span, nbytes=last.span.nbytes + odd), last.base, equal=False)
+        parts.append(Part(Span(span.offset + span.nbytes - odd, odd, "", (), span.name), None, equal=False))
     return parts
+
+
+def parts_of_repetition(span: Span, items: int) -> tuple[Span, ...]:
+    """What comes again after `items` items, and the rest; nothing if that is not worth it, or the whole is no more."""
+    nbytes = items * item_nbytes(span.dtype)
+    if not least_range_nbytes(span.nbytes) <= nbytes < span.nbytes:
+        return ()
+    total = span.nbytes // item_nbytes(span.dtype)
+    first = Span(span.offset, nbytes, span.dtype, _shape(span.shape, 0, items), span.name)
+    rest_shape = _shape(span.shape, items, total)
+    return first, Span(span.offset + nbytes, span.nbytes - nbytes, span.dtype, rest_shape, span.name)
 
 
 def _part(span: Span, start: int, stop: int, relative: Relative | None) -> Part:
@@ -60,7 +69,7 @@ def _part(span: Span, start: int, stop: int, relative: Relative | None) -> Part:
         return Part(of, None, equal=False)
     width = item if relative.cast is None else relative.cast.source_nbytes
     view = View((start + relative.distance) * width, (relative.stop - start) * width, relative.cast)
-    equal = relative.bits == 0 and relative.cast is None and stop == relative.stop
+    equal = relative.equal and relative.cast is None and stop == relative.stop
     return Part(of, BaseRef(BlobId(relative.blob_id), view), equal)
 
 

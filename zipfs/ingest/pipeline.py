@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from zipfs.errors import Damaged, NoSpace, StoreBusy, ZipfsError
 from zipfs.ingest.batch import Batch
 from zipfs.ingest.progress import Progress
-from zipfs.ingest.relations import anchors_of
 from zipfs.ingest.source import Source, SourceError
 from zipfs.ingest.spool import free_nbytes
 from zipfs.store import faults
@@ -165,8 +164,7 @@ class Pipeline:
                 txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
                 for blob_id, sketch in batch.sketches.items():
                     txn.put_sketch(blob_id, sketch)
-                for blob_id, landmarks in batch.landmarks.items():
-                    txn.put_landmarks(blob_id, landmarks.encode(), anchors_of(landmarks))
+                batch.relations.keep(txn)
             for source, stored in batch.files:
                 source.commit(txn, stored)
         for source, _ in batch.files:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -16,14 +16,17 @@ from zipfs.codec import item_nbytes
 from zipfs.errors import Damaged
 from zipfs.formats import Span
 from zipfs.ingest.source import Source
-from zipfs.lineage.landmarks import ANCHORS, Landmarks, parse_landmarks
+from zipfs.lineage.landmarks import Landmarks, parse_landmarks
 from zipfs.lineage.relatives import Candidate, Relative, find_relatives, settle
 from zipfs.store.blobs import OpenBlob
-from zipfs.store.rows import BlobId
+from zipfs.store.rows import Blob, BlobId
 from zipfs.store.store import Store
+from zipfs.store.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
+_LEAST_LOOKED_UP = 16
+_NBYTES_PER_LOOK_UP = 2048
 _LOOKED_UP = 128
 _LOOKED_UP_PER_MIB = 16
 _LOOKED_UP_MAX = 2048
@@ -31,65 +34,95 @@ _LOOKED_UP_MAX = 2048
 _CANDIDATES = 16
 _CANDIDATES_MAX = 256
 _NEW_PER_ANCHOR = 16
+_MEMBERS = 64
 _AGREEING = 0.75
 
 
 class Relations:
     """The search for relatives, for one batch."""
 
-    def __init__(self, store: Store, open_base: Callable[[BlobId], OpenBlob]) -> None:
+    def __init__(self, store: Store, open_blob: Callable[[BlobId], OpenBlob]) -> None:
         self._store = store
-        self._open = open_base
+        self._open = open_blob
         self._new: dict[BlobId, Candidate] = {}
+        self._members: dict[BlobId, list[BlobId]] = defaultdict(list)
         self._anchors: dict[int, list[BlobId]] = defaultdict(list)
+        self._landmarks: dict[BlobId, bytes] = {}
 
-    def add(self, blob_id: BlobId, dtype: str, landmarks: Landmarks) -> None:
-        """Have a new blob that is coded alone be found."""
-        kept = parse_landmarks(landmarks.encode())
+    def add(self, blob: Blob, landmarks: Landmarks) -> None:
+        """Have a new blob be found."""
+        stored = landmarks.encode()
+        kept = parse_landmarks(stored)
         if kept is None:
             return
-        self._new[blob_id] = Candidate(blob_id, dtype, kept)
-        for anchor in anchors_of(kept):
+        self._landmarks[blob.id] = stored
+        self._new[blob.id] = Candidate(blob.id, blob.dtype, kept, is_member=blob.base is not None)
+        if blob.base is not None:
+            self._members[blob.base.blob_id].append(blob.id)
+            return
+        for anchor in kept.anchors:
             if len(self._anchors[anchor]) < _NEW_PER_ANCHOR:
-                self._anchors[anchor].append(blob_id)
+                self._anchors[anchor].append(blob.id)
 
     def forget(self, blob_id: BlobId) -> None:
         self._new.pop(blob_id, None)
+        self._landmarks.pop(blob_id, None)
 
-    def find(self, mine: Landmarks, source: Source, span: Span, alone_bits: float) -> list[Relative]:
-        """Ranges of a tensor that resemble others, apart from each other and in order. Raises SourceError."""
-        found = find_relatives(mine, span.dtype, alone_bits, self._candidates(mine, span.nbytes))
+    def keep(self, txn: Transaction) -> None:
+        """Write down what new blobs are found by, in the transaction that registers them."""
+        for blob_id, stored in self._landmarks.items():
+            txn.put_landmarks(blob_id, stored)
+            candidate = self._new[blob_id]
+            if not candidate.is_member:
+                txn.put_anchors(blob_id, candidate.landmarks.anchors)
+
+    def find(self, mine: Landmarks, source: Source, span: Span, alone_bits: float, *, members: bool) -> list[Relative]:
+        """Ranges of a tensor that resemble others, apart from each other and in order; with `members` also ranges that
+        seem to be equal to some of what has a base itself. Raises SourceError.
+        """
+        candidates = self._candidates(mine, span.nbytes)
+        found = find_relatives(mine, span.dtype, alone_bits, candidates)
+        if members and not all(relative.equal for relative in found):
+            candidates += self._members_of({BlobId(relative.blob_id) for relative in found})
+            found = find_relatives(mine, span.dtype, alone_bits, candidates)
         if len(found) == 1 and (found[0].start, found[0].stop, found[0].distance) == (0, mine.items, 0):
             return found
-        row_items = math.prod(span.shape[1:]) if len(span.shape) > 1 else 1
         try:
-            opened = {relative.blob_id: self._open(BlobId(relative.blob_id)) for relative in found}
-
-            def items_of(blob_id: int) -> int:
-                blob = opened[blob_id].blob
-                return blob.nbytes // item_nbytes(blob.dtype)
-
-            def agrees(relative: Relative, start: int, stop: int) -> bool:
-                return self._agrees(source, span, opened[relative.blob_id], relative, start, stop)
-
-            return settle(found, mine.items, max(1, row_items), items_of, agrees)
+            return self._settled(found, mine, source, span)
         except Damaged as error:
             log.error("%s; relatives of %s are not looked for", error, source.shown)
             return []
 
+    def _settled(self, found: list[Relative], mine: Landmarks, source: Source, span: Span) -> list[Relative]:
+        opened = {relative.blob_id: self._open(BlobId(relative.blob_id)) for relative in found}
+
+        def items_of(blob_id: int) -> int:
+            blob = opened[blob_id].blob
+            return blob.nbytes // item_nbytes(blob.dtype)
+
+        def agrees(relative: Relative, start: int, stop: int) -> bool:
+            return self._agrees(source, span, opened[relative.blob_id], relative, start, stop)
+
+        row_items = math.prod(span.shape[1:]) if len(span.shape) > 1 else 1
+        return settle(found, mine.items, max(1, row_items), items_of, agrees)
+
     def _candidates(self, mine: Landmarks, nbytes: int) -> list[Candidate]:
+        """Tensors that are coded alone and have most landmarks in common."""
         mib = nbytes >> 20
-        hashes = mine.hashes[: min(_LOOKED_UP + _LOOKED_UP_PER_MIB * mib, _LOOKED_UP_MAX)].view(np.int64).tolist()
+        looked_up = min(nbytes // _NBYTES_PER_LOOK_UP + _LEAST_LOOKED_UP, _LOOKED_UP) + _LOOKED_UP_PER_MIB * mib
+        hashes = mine.hashes[: min(looked_up, _LOOKED_UP_MAX)].view(np.int64).tolist()
         at_most = min(_CANDIDATES + mib, _CANDIDATES_MAX)
         counted = Counter(blob_id for anchor in hashes for blob_id in self._anchors.get(anchor, ()))
         new = (self._new.get(blob_id) for blob_id, _ in counted.most_common(at_most))
-        candidates = [candidate for candidate in new if candidate is not None]
         catalog = self._store.catalog
-        for blob_id, dtype, stored in catalog.landmarks(catalog.anchored(hashes, at_most)):
-            landmarks = parse_landmarks(stored)
-            if landmarks is not None:
-                candidates.append(Candidate(blob_id, dtype, landmarks))
-        return candidates
+        stored = catalog.landmarks(catalog.anchored(hashes, at_most))
+        return [*filter(None, new), *_parsed(stored, is_member=False)]
+
+    def _members_of(self, base_ids: set[BlobId]) -> list[Candidate]:
+        """The newest tensors that are coded against some bases."""
+        new = (self._new.get(blob_id) for base_id in base_ids for blob_id in self._members[base_id][-_MEMBERS:])
+        stored = self._store.catalog.landmarks_of_members(sorted(base_ids), _MEMBERS)
+        return [*filter(None, new), *_parsed(stored, is_member=True)]
 
     def _agrees(self, source: Source, span: Span, base: OpenBlob, relative: Relative, start: int, stop: int) -> bool:
         width, base_width = item_nbytes(span.dtype), item_nbytes(base.blob.dtype)
@@ -98,7 +131,7 @@ class Relations:
             self._store.frames.range(base, (start + relative.distance) * base_width, (stop - start) * base_width),
             np.uint8,
         )
-        if relative.bits == 0:
+        if relative.equal:
             if relative.cast is not None:
                 cast = np.empty(mine.size, np.uint8)
                 relative.cast.apply(theirs.data, cast.data)
@@ -108,7 +141,8 @@ class Relations:
         return bool(np.count_nonzero(signs) >= _AGREEING * signs.size)
 
 
-def anchors_of(landmarks: Landmarks) -> list[int]:
-    """The hashes, as SQLite's signed integers, by which a blob is looked up."""
-    hashes: list[int] = landmarks.hashes[:ANCHORS].view(np.int64).tolist()
-    return hashes
+def _parsed(rows: Iterable[tuple[BlobId, str, bytes]], *, is_member: bool) -> Iterator[Candidate]:
+    for blob_id, dtype, stored in rows:
+        landmarks = parse_landmarks(stored)
+        if landmarks is not None:
+            yield Candidate(blob_id, dtype, landmarks, is_member)

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 LANDMARKS_MAX_NBYTES: Final = 4096
-ANCHORS: Final = 32
-"""How many landmarks of a tensor others are looked up by."""
+_NBYTES_PER_LANDMARK: Final = 1024
+_LEAST_KEPT: Final = 16
+_NBYTES_PER_ANCHOR: Final = 8192
+_LEAST_ANCHORS: Final = 4
+_MAX_ANCHORS: Final = 32
+"""Enough for a slice of a sixteenth to have two, of which one may not survive."""
+_LEAST_REPEATED: Final = 0.2
 RUN_ITEMS: Final = 4
 LEAST_ITEMS: Final = 2048
 """Smaller tensors have none: what they could gain is not worth the search."""
@@ -60,9 +65,27 @@ class Landmarks:
     places: NDArray[np.int64]
     runs: NDArray[np.uint8]
 
+    @property
+    def anchors(self) -> list[int]:
+        """The hashes, as signed integers of 64 bits, by which others look the tensor up."""
+        count = min(_MAX_ANCHORS, max(_LEAST_ANCHORS, self.items * self.item_nbytes // _NBYTES_PER_ANCHOR))
+        hashes: list[int] = self.hashes[:count].view(np.int64).tolist()
+        return hashes
+
+    def repetition(self) -> int:
+        """Items after which a good part of the tensor comes again, as often as it may; 0 if none does."""
+        same = np.flatnonzero(self.hashes[1:] == self.hashes[:-1])
+        if same.size < _LEAST_REPEATED * self.hashes.size:
+            return 0
+        # Of equal hashes places are in ascending order, because sorting was stable.
+        distances, counts = np.unique(self.places[same + 1] - self.places[same], return_counts=True)
+        best = int(np.argmax(counts))
+        return int(distances[best]) if counts[best] >= _LEAST_REPEATED * self.hashes.size else 0
+
     def encode(self) -> bytes:
-        """What is kept of them in a store: as many of the lowest hashes as LANDMARKS_MAX_NBYTES hold, once each."""
+        """What is kept of them in a store, at most LANDMARKS_MAX_NBYTES: those of the lowest hashes, once each."""
         fits = (LANDMARKS_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
+        fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // _NBYTES_PER_LANDMARK))
         hashes, first = np.unique(self.hashes, return_index=True)
         first = first[self.places[first] // self.stride < 1 << 32]
         ceiling = self.ceiling if first.size <= fits else int(hashes[fits - 1])

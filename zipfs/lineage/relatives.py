@@ -36,18 +36,20 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A tensor that may be a base, of safetensors type `dtype`."""
+    """A tensor that may be a base, of safetensors type `dtype`; or only shared where it is equal, if it has a base."""
 
     blob_id: int
     dtype: str
     landmarks: Landmarks
+    is_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Relative:
     """Items [start, stop) of a tensor resemble those of blob `blob_id` that lie `distance` further on, if cast so.
 
-    `bits` is the predicted size of an item coded against them, 0 if all that was compared is equal to the bit.
+    `bits` is the predicted size of an item coded against them; they are `equal` if all items that were compared are,
+    cast or not.  A member has a base itself: then nothing can be coded against it, only shared with it.
     """
 
     start: int
@@ -56,6 +58,8 @@ class Relative:
     distance: int
     cast: Cast | None
     bits: float
+    equal: bool
+    is_member: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class _Group:
     distance: int
     mine: NDArray[np.intp]
     bits: float
+    equal: bool
 
 
 class _Ranked:
@@ -153,8 +158,12 @@ def _groups(mine: Landmarks, dtype: str, alone_bits: float, candidates: Sequence
         cast, possible = _cast(dtype, candidate.dtype)
         if not possible or not theirs.hashes.size or theirs.item_nbytes != item_nbytes(candidate.dtype):
             continue
+        if candidate.is_member and cast is not None:
+            continue
         at = np.minimum(np.searchsorted(theirs.hashes, mine.hashes), theirs.hashes.size - 1)
         hits = np.flatnonzero(theirs.hashes[at] == mine.hashes)
+        if candidate.is_member:
+            hits = hits[(theirs.runs[at[hits]] == mine.runs[hits]).all(axis=1)]
         distances = theirs.places[at[hits]] - mine.places[hits]
         order = np.argsort(distances, kind="stable")
         values, first, counts = np.unique(distances[order], return_index=True, return_counts=True)
@@ -165,19 +174,22 @@ def _groups(mine: Landmarks, dtype: str, alone_bits: float, candidates: Sequence
     votes.sort(key=lambda vote: -vote[3].size)
     groups = []
     for candidate, cast, distance, of_mine, of_theirs in votes[:_MAX_RANGES]:
-        bits = _bits(mine.runs[of_mine], candidate.landmarks.runs[of_theirs], dtype, cast)
+        runs = mine.runs[of_mine]
+        bases = _as_ours(candidate.landmarks.runs[of_theirs], cast).reshape(runs.shape)
+        equal = np.array_equal(runs, bases)
+        items = -1, item_nbytes(dtype)
+        bits = 0.0 if equal else predict_residual(runs.reshape(items), bases.reshape(items), dtype)
         if bits < alone_bits:
-            groups.append(_Group(candidate, cast, distance, of_mine, bits))
+            groups.append(_Group(candidate, cast, distance, of_mine, bits, equal))
     return groups
 
 
-def _bits(mine: NDArray[np.uint8], theirs: NDArray[np.uint8], dtype: str, cast: Cast | None) -> float:
-    items, bases = mine.reshape(-1, item_nbytes(dtype)), np.ascontiguousarray(theirs)
-    if cast is not None:
-        out = np.empty(mine.size, np.uint8)
-        cast.apply(bases.data, out.data)
-        bases = out
-    return predict_residual(items, bases.reshape(items.shape), dtype)
+def _as_ours(theirs: NDArray[np.uint8], cast: Cast | None) -> NDArray[np.uint8]:
+    if cast is None:
+        return theirs
+    out = np.empty(theirs.size // cast.source_nbytes * cast.target_nbytes, np.uint8)
+    cast.apply(np.ascontiguousarray(theirs).data, out.data)
+    return out
 
 
 def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> Relative | None:
@@ -200,7 +212,10 @@ def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> 
         start = int(mine.places[listed[max(0, first - int(0.5 / share))]])
     if (hits.size - 1 - last) * share > _PLAUSIBLE_MISSES:
         stop = int(mine.places[listed[min(hits.size - 1, last + 1 + int(0.5 / share))]])
-    return Relative(start, stop, group.candidate.blob_id, group.distance, group.cast, group.bits)
+    candidate = group.candidate
+    return Relative(
+        start, stop, candidate.blob_id, group.distance, group.cast, group.bits, group.equal, candidate.is_member
+    )
 
 
 def _densest(hits: NDArray[np.bool_]) -> tuple[int, int]:
@@ -224,7 +239,7 @@ def _without(free: Sequence[tuple[int, int]], start: int, stop: int) -> list[tup
 
 
 Agrees = Callable[[Relative, int, int], bool]
-"""Whether items [start, stop) of a tensor have the signs of those of the base; where `bits` is 0, are equal."""
+"""Whether items [start, stop) of a tensor have the signs of those of the base, or equal them if the relative does."""
 
 
 def settle(
@@ -261,7 +276,7 @@ def _edge(inside: int, end: int, relative: Relative, row_items: int, agrees: Agr
 
     if agree(bad):
         return end
-    while bad - good > (1 if relative.bits == 0 else _PROBE_ITEMS // 8):
+    while bad - good > (1 if relative.equal else _PROBE_ITEMS // 8):
         half = (good + bad) // 2
         if agree(half):
             good = half
@@ -270,4 +285,4 @@ def _edge(inside: int, end: int, relative: Relative, row_items: int, agrees: Agr
     edge = inside + step * good
     row_end = round(edge / row_items) * row_items
     within = min(inside, end) <= row_end <= max(inside, end)
-    return row_end if relative.bits and within and abs(row_end - edge) <= _PROBE_ITEMS else edge
+    return row_end if not relative.equal and within and abs(row_end - edge) <= _PROBE_ITEMS else edge

@@ -382,6 +382,15 @@ class Catalog:
             (json.dumps(blob_ids),),
         )
 
+    def landmarks_of_members(self, base_ids: Sequence[BlobId], at_most: int) -> list[tuple[BlobId, str, bytes]]:
+        """The same of the newest blobs that are coded against each of some others."""
+        return self.query(
+            "SELECT blob_id, dtype, landmarks FROM json_each(?) CROSS JOIN blobs ON blobs.id IN"
+            " (SELECT id FROM blobs WHERE base_id = value ORDER BY id DESC LIMIT ?)"
+            " JOIN landmarks ON blob_id = blobs.id",
+            (json.dumps(base_ids), at_most),
+        )
+
     def _select_blobs(self) -> str:
         if not self._has_views:  # another process may have migrated the catalog meanwhile
             self._has_views = any(row[1] == "base_cast" for row in self.query("PRAGMA table_info(blobs)"))

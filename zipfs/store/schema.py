@@ -141,14 +141,14 @@ ALTER TABLE blobs ADD COLUMN base_cast TEXT NOT NULL DEFAULT '';      -- '' or '
 """
 
 LANDMARKS = """
--- Places by which ranges of one tensor are found in another, of blobs that are coded alone. Can be made anew.
+-- Places by which ranges of one tensor are found in another. Can be made anew from the blobs.
 CREATE TABLE landmarks (
     blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
     landmarks BLOB NOT NULL
 );
 
--- The lowest hashes of each: who has them may be a relative. Rows of blobs that are gone mean nothing, because ids are
--- never given again; a collection deletes them.
+-- The lowest hashes of those that are coded alone: who has them may be a relative. Rows of blobs that are gone mean
+-- nothing, because ids are never given again; a collection deletes them.
 CREATE TABLE anchors (
     hash INTEGER NOT NULL,
     blob_id INTEGER NOT NULL,

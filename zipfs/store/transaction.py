@@ -198,9 +198,12 @@ class Transaction:
     def put_sketch(self, blob_id: BlobId, sketch: bytes) -> None:
         self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
 
-    def put_landmarks(self, blob_id: BlobId, landmarks: bytes, anchors: Sequence[int]) -> None:
-        """Keep what a blob is recognised by. A hash that _ANCHOR_BLOBS blobs have already tells nothing more."""
+    def put_landmarks(self, blob_id: BlobId, landmarks: bytes) -> None:
+        """Keep what ranges of a blob are recognised by."""
         self._execute("INSERT OR REPLACE INTO landmarks (blob_id, landmarks) VALUES (?, ?)", (blob_id, landmarks))
+
+    def put_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
+        """Have a blob that is coded alone be found. A hash that _ANCHOR_BLOBS blobs have already tells nothing more."""
         for anchor in anchors:
             self._execute(
                 "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
