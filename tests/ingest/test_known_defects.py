@@ -272,7 +272,7 @@ def test_a_pack_that_does_not_hold_what_was_meant_is_never_committed(
 
 
 CHANGES = ("grow", "shrink", "rewrite", "delete")
-MOMENTS = ("_fingerprint", "_write_new", "sync")
+MOMENTS = ("_look", "_write_new", "sync")
 """Methods of a batch after which the file changes: while it is read, while it is encoded, before it is compared."""
 
 

@@ -25,7 +25,7 @@ from tests.support.stores import (
 )
 from zipfs.errors import AlreadyExists, PathError
 from zipfs.ingest.queue import seal_everything
-from zipfs.lineage.resketch import make_sketches
+from zipfs.lineage.resketch import make_landmarks, make_sketches
 from zipfs.serve import Content, Reader, open_content
 from zipfs.store import tree
 from zipfs.store.repair import rebuild
@@ -134,6 +134,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert rebuild(self.root / "store").lost == []
         self.store = open_store(self.root / "store")
         make_sketches(self.store, lambda what, done, total: None)
+        make_landmarks(self.store, lambda what, done, total: None)
 
     @rule()
     def refuse(self) -> None:

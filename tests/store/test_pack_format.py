@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.stores import noise
-from zipfs.codec import FRAME_NBYTES, encode_frame
+from zipfs.codec import FLOATS, FRAME_NBYTES, Cast, encode_frame
 from zipfs.errors import PackDamaged, UnknownVersion
 from zipfs.store import packformat
 from zipfs.store.packformat import PackedBlob
@@ -38,15 +38,24 @@ from zipfs.store.rows import (
     inode_sum,
     layout_sum,
 )
+from zipfs.store.view import View
 
 NAME = PackName(bytes(range(16)))
+
+
+def views() -> st.SearchStrategy[View]:
+    casts = st.none() | st.permutations(FLOATS).map(lambda names: Cast(*names[:2]))
+    return st.builds(
+        lambda offset, nbytes, cast: View(offset * 8, nbytes * 8, cast),
+        st.integers(0, 2**50), st.integers(1, 2**50), casts,
+    )  # fmt: skip
 
 
 @st.composite
 def packed_blobs(draw: st.DrawFn) -> PackedBlob:
     nbytes = draw(st.integers(1, 5 * FRAME_NBYTES))
     frames = draw(st.lists(st.integers(0, 2**32 - 1), min_size=frame_count(nbytes), max_size=frame_count(nbytes)))
-    base = draw(st.none() | st.builds(BaseRef, st.integers(1, 2**62).map(BlobId), st.integers(0, 2**62)))
+    base = draw(st.none() | st.builds(BaseRef, st.integers(1, 2**62).map(BlobId), views()))
     blob = Blob(
         BlobId(draw(st.integers(1, 2**62))),
         nbytes,
@@ -72,7 +81,7 @@ def test_an_index_lists_what_it_was_made_of(blobs: list[PackedBlob]) -> None:
     end = max([packformat.HEADER.size, *(p.blob.pack_offset + p.blob.stored_nbytes for p in blobs)])
     trailer = packformat.trailer(NAME, end, index)
     offset, length, index_sum = packformat.locate_index(
-        trailer, NAME, end + len(index) + packformat.TRAILER.size, "pack"
+        trailer, packformat.header(NAME), end + len(index) + packformat.TRAILER.size, "pack"
     )
     assert (offset, length) == (end, len(index))
     found = packformat.decode_index(index, index_sum, NAME, offset, "pack")
@@ -142,7 +151,11 @@ GOOD: dict[str, Any] = {
     [
         {"id": None}, {"id": "x"}, {"nbytes": 0}, {"nbytes": -1}, {"nbytes": FRAME_NBYTES + 1}, {"xxh3_128": "00"},
         {"xxh3_128": "zz"}, {"xxh3_128": 3}, {"shape": None}, {"shape": ["x"]}, {"base": 3}, {"base": [1]},
-        {"base": []}, {"offset": 0}, {"offset": -5}, {"offset": 10**9}, {"offset": "x"}, {"frames": []},
+        {"base": []}, {"base": [1, 0, 10]}, {"base": [1, 0, 10, "", 0]}, {"base": [1, -1]}, {"base": [1, -1, 10, ""]},
+        {"base": [1, 0, 0, ""]}, {"base": [1, 0, -10, ""]}, {"base": [1, 0, None, ""]}, {"base": [1, 0, 10, "F32"]},
+        {"base": [1, 0, 10, 3]}, {"base": [1, 0, 10, "F32>F32"]}, {"base": [1, 0, 10, "I64>F32"]},
+        {"base": [1, 2, 8, "F32>BF16"]}, {"base": [1, 0, 10, "F32>BF16"]},
+        {"offset": 0}, {"offset": -5}, {"offset": 10**9}, {"offset": "x"}, {"frames": []},
         {"frames": [1, 2]}, {"frames": [-1]}, {"frames": [2**32]}, {"frames": [10**9]}, {"frames": "x"},
         {"frames": None}, {"stored_sum": "x"},
     ],

@@ -15,10 +15,11 @@ from zipfs.store.store import FORMAT, open_store
 
 
 @pytest.fixture(params=sorted(SAMPLES.glob("format-*.zip")), ids=lambda path: path.name)
-def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def sample(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, int]:
+    """A store and the version of its format."""
     with zipfile.ZipFile(request.param) as archive:
         archive.extractall(tmp_path)
-    return tmp_path / "store"
+    return tmp_path / "store", int(request.param.stem.removeprefix("format-"))
 
 
 def test_there_is_a_sample_of_the_present_format() -> None:
@@ -26,13 +27,14 @@ def test_there_is_a_sample_of_the_present_format() -> None:
 
 
 @pytest.mark.parametrize("catalog", ["as it was", "rebuilt"])
-def test_every_file_of_a_sample_is_read_back(sample: Path, catalog: str) -> None:
+def test_every_file_of_a_sample_is_read_back(sample: tuple[Path, int], catalog: str) -> None:
+    path, version = sample
     if catalog == "rebuilt":
-        for part in sample.glob("catalog.db*"):
+        for part in path.glob("catalog.db*"):
             part.unlink()
-        assert rebuild(sample).lost == []
-    with Library(sample) as library:
-        for path, content in files().items():
-            assert library.read(path) == content
-    with open_store(sample) as store:
+        assert rebuild(path).lost == []
+    with Library(path) as library:
+        for name, content in files(version).items():
+            assert library.read(name) == content
+    with open_store(path) as store:
         assert list(check(store, read_data=True)) == []

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support.stores import Listener, noise, tensor_file, tuned, weights
+from tests.support.stores import Listener, model, noise, tensor_file, tuned, weights
 from zipfs.ingest.importing import find, put_directories
 from zipfs.ingest.pipeline import Pipeline
-from zipfs.store.store import open_store
+from zipfs.store.store import FORMAT, open_store
 
 SAMPLES = Path(__file__).resolve().parents[1] / "store" / "samples"
 _ITEMS = 3000
@@ -35,8 +35,27 @@ def _cast(dtype: str, seed: int) -> bytes:
             return np.clip(values * 300 + 128, 0, 255).astype("u1").tobytes()
 
 
-def files() -> dict[str, bytes]:
-    """Path -> content: every codec and every way of storing something, as deterministic bytes."""
+def files(version: int) -> dict[str, bytes]:
+    """Path -> content: every codec and every way of storing something in a format, as deterministic bytes."""
+    return _files_1() if version == 1 else _files_1() | _files_2()
+
+
+def _files_2() -> dict[str, bytes]:
+    """Views: casts, ranges, what is longer than its base, and parts of tensors that others hold."""
+    base, new = weights(40_000, 5), weights(4000, 6)
+    wide = (np.frombuffer(base, "<u2").astype("<u4") << 16) + np.arange(40_000, dtype="<u4") % 999
+    return {
+        "views/1-base.safetensors": model(base),
+        "views/2-master.safetensors": tensor_file({"w": ("F32", [40_000], wide.tobytes())}),
+        "views/3-slice.safetensors": model(tuned(base[16_000:64_000])),
+        "views/4-longer.safetensors": model(tuned(base) + new[:1000]),
+        "views/5-grown.safetensors": model(base + new),
+        "views/6-other.safetensors": tensor_file({"w": ("F32", [40_000], (wide ^ 0x8000_0001).tobytes())}),
+        "views/7-fused.safetensors": model(tuned(base) + base[:40_000]),
+    }
+
+
+def _files_1() -> dict[str, bytes]:
     base = weights(_ITEMS)
     others = {
         dtype: (dtype, [_ITEMS], _cast(dtype, 7)) for dtype in ("F16", "F32", "F64", "I64", "BOOL", "F8_E4M3", "U8")
@@ -57,12 +76,14 @@ def files() -> dict[str, bytes]:
 
 def main() -> None:
     version = int(sys.argv[1])
+    if version != FORMAT:
+        sys.exit(f"this ZipFS writes format {FORMAT}")
     target = SAMPLES / f"format-{version}.zip"
     if target.exists():
         sys.exit(f"{target} exists; samples are never made anew")
     work = Path(tempfile.mkdtemp())
     try:
-        for path, content in files().items():
+        for path, content in files(version).items():
             (work / "in" / path).parent.mkdir(parents=True, exist_ok=True)
             (work / "in" / path).write_bytes(content)
         with open_store(work / "store", create=True) as store:

@@ -147,7 +147,7 @@ def _fsck(store: Path, *, mend: bool, read_data: bool) -> tuple[list[Any], list[
 
 
 def _rebuild(store: Path) -> str:
-    from zipfs.lineage.resketch import make_sketches
+    from zipfs.lineage.resketch import make_landmarks, make_sketches
     from zipfs.store.repair import rebuild
     from zipfs.store.store import open_store
 
@@ -155,6 +155,7 @@ def _rebuild(store: Path) -> str:
         done = rebuild(store, report)
         with open_store(store) as opened:
             make_sketches(opened, report)
+            make_landmarks(opened, report)
     for message in done.lost:
         click.echo(f"zipfs: lost: {message}", err=True)
     return f"catalog made anew from {done.packs} packs: {done.files} files, {done.blobs} blobs, {len(done.lost)} losses"

@@ -1,5 +1,6 @@
 """Bytes of one tensor to frames and back.  Pure; imports nothing of ours but the errors."""
 
+from zipfs.codec.cast import FLOATS, Cast
 from zipfs.codec.decode import FrameJob, decode_frames
 from zipfs.codec.dtypes import item_nbytes
 from zipfs.codec.frame import (
@@ -11,8 +12,10 @@ from zipfs.codec.frame import (
 )
 
 __all__ = [
+    "FLOATS",
     "FRAME_NBYTES",
     "HEADER_NBYTES",
+    "Cast",
     "FrameHeader",
     "FrameJob",
     "decode_frames",

@@ -17,17 +17,23 @@ from typing import TypeVar
 import numpy as np
 import xxhash
 
-from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
+from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
+from zipfs.ingest.parts import Part, parts_of, parts_of_repetition
 from zipfs.ingest.progress import Progress
+from zipfs.ingest.relations import Relations
 from zipfs.ingest.source import Source, SourceError, StoredFile
-from zipfs.lineage import choose_base, sketch
+from zipfs.lineage import choose_base, predict_alone, sketch
+from zipfs.lineage.choose import MARGIN
+from zipfs.lineage.landmarks import Landmarks, Scan
+from zipfs.lineage.relatives import Relative
 from zipfs.store.blobs import OpenBlob, open_blob, opened
 from zipfs.store.catalog import retrying
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
 from zipfs.store.store import Store
+from zipfs.store.view import View
 
 T = TypeVar("T")
 
@@ -39,8 +45,18 @@ _LEAST_WITH_BASE_NBYTES = 256
 """What smaller tensors could gain, their frame's header takes."""
 _CANDIDATES_AT_LEAST = 256
 _NBYTES_PER_CANDIDATE = 1024
+_GOOD = 0.5
+"""A base of the same shape by which a tensor becomes so much smaller is taken without a search for others."""
 _INLINE_NBYTES = 64 << 10
 """Below this a hop to another thread costs more than the coding."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one pass over a span tells of it."""
+
+    fingerprint: bytes
+    landmarks: Landmarks | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +79,7 @@ class Batch:
         self._new: dict[BlobId, _New] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
         self._by_kind: dict[tuple[str, tuple[int, ...]], list[tuple[int, bytes]]] = defaultdict(list)
+        self.relations = Relations(store, self._base)
         self.sketches: dict[BlobId, bytes] = {}
         self.files: list[tuple[Source, StoredFile]] = []
 
@@ -85,6 +102,7 @@ class Batch:
         for blob_id in list(self._new)[count:]:
             blob = self._new.pop(blob_id).open.blob
             self.sketches.pop(blob_id, None)
+            self.relations.forget(blob_id)
             self._by_fingerprint[blob.fingerprint, blob.nbytes].remove(blob_id)
             kind = blob.dtype, blob.shape
             self._by_kind[kind] = [candidate for candidate in self._by_kind[kind] if candidate[0] != blob_id]
@@ -94,30 +112,31 @@ class Batch:
     def _add(self, source: Source) -> None:
         layout = lay_out(source.name, source.read, source.nbytes)
         sha256 = hashlib.sha256()
-        extents = []
-        stored_nbytes = 0
+        extents: list[Extent] = []
+        first_new = len(self._new)
         for span in layout.spans:
-            fingerprint = self._fingerprint(source, span, sha256)
-            blob_id = self._find_same(source, span, fingerprint)
+            look = self._look(source, span, sha256)
+            blob_id = self._find_same(source, span, look.fingerprint)
             if blob_id is None:
-                blob = self._write_new(source, span, fingerprint)
-                blob_id = blob.id
-                stored_nbytes += blob.stored_nbytes
+                extents += self._put(source, span, look)
             else:
                 self._progress.advanced(span.nbytes)
-            extents.append(Extent(span.offset, span.nbytes, blob_id, 0))
+                extents.append(Extent(span.offset, span.nbytes, blob_id, 0))
         source.check_unchanged()
+        stored_nbytes = sum(new.open.blob.stored_nbytes for new in list(self._new.values())[first_new:])
         self.files.append((source, StoredFile(source.nbytes, tuple(extents), sha256.digest(), stored_nbytes)))
 
-    def _fingerprint(self, source: Source, span: Span, sha256: hashlib._Hash) -> bytes:
-        """XXH3-128 of the span; the file's SHA-256 is fed in the same pass."""
-        fingerprint = xxhash.xxh3_128()
+    def _look(self, source: Source, span: Span, sha256: hashlib._Hash | None = None) -> _Look:
+        """Fingerprint and landmarks of a span; the file's SHA-256 is fed in the same pass."""
+        fingerprint, scan = xxhash.xxh3_128(), Scan(span.nbytes, span.dtype, span.shape)
         for at in range(0, span.nbytes, FRAME_NBYTES):
             data = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
             fingerprint.update(data)
-            sha256.update(data)
-            self._progress.advanced(len(data))
-        return fingerprint.digest()
+            scan.feed(at, data)
+            if sha256 is not None:
+                sha256.update(data)
+                self._progress.advanced(len(data))
+        return _Look(fingerprint.digest(), scan.landmarks())
 
     # Deduplication
 
@@ -148,8 +167,71 @@ class Batch:
 
     # Encoding
 
-    def _write_new(self, source: Source, span: Span, fingerprint: bytes) -> Blob:
-        base, mine = self._choose_base(source, span)
+    def _put(
+        self, source: Source, span: Span, look: _Look, *, members: bool = True, repeats: bool = True
+    ) -> list[Extent]:
+        """Store a span that is not stored as a whole: in one blob, or in parts that have a relative each.
+
+        With `members` parts may be shared that seem to be equal to some of what has a base itself; with `repeats` the
+        relative of a part may be another one.
+        """
+        base, mine, predicted_bits = self._choose_base(source, span)
+        relatives: list[Relative] = []
+        if look.landmarks is not None:
+            alone_bits = predict_alone(mine, span.dtype)
+            if predicted_bits > _GOOD * alone_bits:
+                found = self.relations.find(look.landmarks, source, span, alone_bits, members=members)
+                saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
+                if saved_bits / look.landmarks.items > (alone_bits - predicted_bits) + MARGIN * alone_bits:
+                    relatives = found
+                elif repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
+                    looks = [(part, self._look(source, part)) for part in parts]
+                    return [extent for of in looks for extent in self._put(source, *of, repeats=False)]
+        if not relatives:
+            return [self._whole(self._write_new(source, span, look, base, mine), span)]
+        extents: list[Extent] = []
+        for part in parts_of(span, relatives):
+            extents += self._put_part(source, span, part, look, mine)
+        return extents
+
+    def _whole(self, blob: Blob, span: Span) -> Extent:
+        return Extent(span.offset, span.nbytes, blob.id, 0)
+
+    def _put_part(self, source: Source, span: Span, part: Part, look: _Look, mine: bytes) -> list[Extent]:
+        if part.base is not None and part.equal:
+            if self._is_range(source, part.span, part.base):
+                self._progress.advanced(part.span.nbytes)
+                return [Extent(part.span.offset, part.span.nbytes, part.base.blob_id, part.base.view.offset)]
+            if self._base(part.base.blob_id).base is not None:
+                return self._put(source, part.span, self._look(source, part.span), members=False)
+        if part.span.nbytes < span.nbytes:
+            look = self._look(source, part.span)
+            same = self._find_same(source, part.span, look.fingerprint)
+            if same is not None:
+                self._progress.advanced(part.span.nbytes)
+                return [Extent(part.span.offset, part.span.nbytes, same, 0)]
+            if part.base is None:
+                base, mine, _ = self._choose_base(source, part.span)
+                return [self._whole(self._write_new(source, part.span, look, base, mine), part.span)]
+        return [self._whole(self._write_new(source, part.span, look, part.base, mine), part.span)]
+
+    def _is_range(self, source: Source, span: Span, base: BaseRef) -> bool:
+        """Whether a span has the very bytes of a part of a blob."""
+        stored = self._base(base.blob_id)
+
+        def same(index: int) -> bool:
+            at = index * FRAME_NBYTES
+            raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
+            return same_bytes(self._store.frames.range(stored, base.view.offset + at, len(raw)), raw)
+
+        return all(self._in_order(same, frame_count(span.nbytes), span.nbytes))
+
+    def _base(self, blob_id: BlobId) -> OpenBlob:
+        new = self._new.get(blob_id)
+        return self._open(self._store.catalog.blob(blob_id)) if new is None else new.open
+
+    def _write_new(self, source: Source, span: Span, look: _Look, reference: BaseRef | None, mine: bytes) -> Blob:
+        base = None if reference is None else self._base(reference.blob_id)
         if self._writer is None:
             self._writer = PackWriter(self._store.packs)
         writer = self._writer
@@ -158,7 +240,9 @@ class Batch:
         def encode(index: int) -> bytes:
             at = index * FRAME_NBYTES
             raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
-            against = None if base is None else self._base_bytes(base, at, len(raw))
+            against = None
+            if base is not None and reference is not None:
+                against = self._base_bytes(base, reference.view, at, len(raw))
             return encode_frame(raw, span.dtype, against, frame_seed(blob_id, index))
 
         writer.begin_blob()
@@ -172,27 +256,28 @@ class Batch:
             writer.drop_blob()
             raise
         if not base_helped:
-            base = None
-        reference = None if base is None else BaseRef(base.blob.id)
-        blob = writer.end_blob(blob_id, span.nbytes, fingerprint, span.dtype, span.shape, reference)
+            base = reference = None
+        blob = writer.end_blob(blob_id, span.nbytes, look.fingerprint, span.dtype, span.shape, reference)
         self._new[blob_id] = _New(opened(blob, writer.file, base), source, span.offset)
-        self._by_fingerprint[fingerprint, span.nbytes].append(blob_id)
+        self._by_fingerprint[look.fingerprint, span.nbytes].append(blob_id)
         if base is None and mine:
             self._by_kind[span.dtype, span.shape].append((blob_id, mine))
             self.sketches[blob_id] = mine
+        if look.landmarks is not None:
+            self.relations.add(blob, look.landmarks)
         return blob
 
-    def _base_bytes(self, base: OpenBlob, offset: int, nbytes: int) -> memoryview | None:
+    def _base_bytes(self, base: OpenBlob, view: View, offset: int, nbytes: int) -> memoryview | None:
         try:
-            return self._store.frames.range(base, offset, nbytes)
+            return self._store.frames.view(base, view, offset, nbytes)
         except Damaged as error:
             log.error("%s; the frame is coded alone instead", error)
             return None
 
-    def _choose_base(self, source: Source, span: Span) -> tuple[OpenBlob | None, bytes]:
-        """The best base for a tensor and the tensor's sketch; nothing of either for plain bytes."""
+    def _choose_base(self, source: Source, span: Span) -> tuple[BaseRef | None, bytes, float]:
+        """The best base of the same shape, the sketch, and predicted bits an item; plain bytes have no sketch."""
         if not span.dtype or span.nbytes < _LEAST_WITH_BASE_NBYTES:
-            return None, b""
+            return None, b"", 0.0
         mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
         # The search costs in proportion to what it may gain, or thousands of small tensors would take for ever.
         at_most = max(_CANDIDATES_AT_LEAST, span.nbytes // _NBYTES_PER_CANDIDATE)
@@ -200,15 +285,14 @@ class Batch:
         candidates = self._by_kind[span.dtype, span.shape][-at_most:] + stored
         choice = choose_base(mine, span.nbytes, span.dtype, candidates)
         if choice is None:
-            return None, mine
-        blob_id = BlobId(choice.blob_id)
-        if blob_id in self._new:
-            return self._new[blob_id].open, mine
+            return None, mine, predict_alone(mine, span.dtype)
+        reference = BaseRef(BlobId(choice.blob_id), View(0, span.nbytes))
         try:
-            return self._open(self._store.catalog.blob(blob_id)), mine
+            self._base(reference.blob_id)
         except Damaged as error:
             log.error("%s; the tensor is coded alone instead", error)
-            return None, mine
+            return None, mine, predict_alone(mine, span.dtype)
+        return reference, mine, choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes
 
     # Verification
 

@@ -164,6 +164,7 @@ class Pipeline:
                 txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
                 for blob_id, sketch in batch.sketches.items():
                     txn.put_sketch(blob_id, sketch)
+                batch.relations.keep(txn)
             for source, stored in batch.files:
                 source.commit(txn, stored)
         for source, _ in batch.files:

@@ -114,6 +114,13 @@ def predict_against(mine: bytes, candidates: Sequence[bytes], dtype: str) -> Bit
     return bits
 
 
+def predict_residual(items: NDArray[np.uint8], bases: NDArray[np.uint8], dtype: str) -> float:
+    """Predicted bits per item of `items` against `bases`, both uint8 of (items, item size), headers left out."""
+    if dtype == "F32" and not items[:, :2].any():
+        items, bases, dtype = items[:, 2:], bases[:, 2:], "BF16"  # the codec codes the upper halves only
+    return float(_residual_bits(_words(items), _words(bases)[None], 8 * items.shape[1], dtype)[0])
+
+
 def _fits(mine: Samples, other: Samples | None) -> bool:
     return other is not None and (other.tensor_nbytes, other.item_nbytes) == (mine.tensor_nbytes, mine.item_nbytes)
 

@@ -1,13 +1,15 @@
-"""Sketches made anew from what is stored, for blobs that a rebuilt catalog knows without one. Used by one thread."""
+"""Sketches and landmarks made anew from what is stored, for blobs of a rebuilt catalog. Used by one thread."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
+from zipfs.lineage.landmarks import LEAST_ITEMS, Landmarks, Scan
 from zipfs.lineage.sketch import sketch
 from zipfs.store.blobs import OpenBlob, open_blob
-from zipfs.store.rows import BlobId
+from zipfs.store.rows import BlobId, frame_count
 from zipfs.store.store import Store
 
 _COMMIT_EVERY = 256
@@ -31,6 +33,42 @@ def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
             _put(store, made)
     _put(store, made)
     return len(rows)
+
+
+def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int:
+    """Find the landmarks of every tensor that has none; returns how many were looked at. Damaged ones are passed over.
+
+    Reads and decodes them from end to end.
+    """
+    rows = store.catalog.query(
+        "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= ? AND id NOT IN (SELECT blob_id FROM landmarks)",
+        (LEAST_ITEMS,),
+    )
+    for start in range(0, len(rows), _COMMIT_EVERY):
+        found: list[tuple[BlobId, Landmarks]] = []
+        for done, (blob_id,) in enumerate(rows[start : start + _COMMIT_EVERY]):
+            try:
+                opened = open_blob(store.packs, store.catalog.blob(blob_id), store.catalog.blob)
+                landmarks = _landmarks(store, opened)
+            except (Damaged, FileNotFoundError):
+                landmarks = None
+            if landmarks is not None:
+                found.append((blob_id, landmarks))
+            report("looking for landmarks", start + done + 1, len(rows))
+        with store.transaction() as txn:
+            for blob_id, landmarks in found:
+                txn.put_landmarks(blob_id, landmarks.encode())
+                if store.catalog.blob(blob_id).base is None:
+                    txn.put_anchors(blob_id, landmarks.anchors)
+    return len(rows)
+
+
+def _landmarks(store: Store, opened: OpenBlob) -> Landmarks | None:
+    blob = opened.blob
+    scan = Scan(blob.nbytes, blob.dtype, blob.shape)
+    for index in range(frame_count(blob.nbytes)):
+        scan.feed(index * FRAME_NBYTES, store.frames.decode(opened, index))
+    return scan.landmarks()
 
 
 def _sketch(store: Store, opened: OpenBlob) -> bytes:

@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zipfs.codec import FRAME_NBYTES, FrameJob, decode_frames
-from zipfs.errors import CatalogDamaged, FrameDamaged, PackDamaged
+from zipfs.errors import FrameDamaged, PackDamaged
 from zipfs.store.budget import Budget
 from zipfs.store.buffers import BufferPool, buffer_nbytes
 from zipfs.store.fetch import Stored, fetch
 from zipfs.store.packs import PackDirectory, PackFile
 from zipfs.store.rows import Blob, BlobId
+from zipfs.store.view import View, check_view, pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,14 @@ def opened(blob: Blob, pack: PackFile, base: OpenBlob | None) -> OpenBlob:
 
 
 def open_blob(packs: PackDirectory, blob: Blob, look_up: Callable[[BlobId], Blob]) -> OpenBlob:
-    """Raises FileNotFoundError where a pack is gone (then `blob` is out of date: look it up again)."""
+    """Raises FileNotFoundError where a pack is gone (then `blob` is out of date: look it up again), and CatalogDamaged
+    for a base that cannot be one.
+    """
     base = None
     if blob.base is not None:
-        base_blob = look_up(blob.base.blob_id)
-        if base_blob.base is not None or blob.base.offset + blob.nbytes > base_blob.nbytes:
-            raise CatalogDamaged(f"blob {base_blob.id} cannot be the base of blob {blob.id}")
-        base = opened(base_blob, packs.open(base_blob.pack), None)
+        of = look_up(blob.base.blob_id)
+        check_view(blob.id, blob.base.view, of.id, of.nbytes, base_has_base=of.base is not None)
+        base = opened(of, packs.open(of.pack), None)
     return opened(blob, packs.open(blob.pack), base)
 
 
@@ -164,6 +166,16 @@ class FrameCache:
         self.decode_into([Target(source, index, out)])
         return out.toreadonly()
 
+    def view(self, base: OpenBlob, view: View, start: int, nbytes: int) -> memoryview:
+        """Bytes [start, start + nbytes) of a view of `base`; copied only where they are cast or end early."""
+        offset, needed = view.needed(start, nbytes)
+        if view.is_range(needed, nbytes):
+            return self.range(base, offset, nbytes)
+        out = self.buffers.take(nbytes)
+        self.buffers.keep(out)
+        view.fill((self.frame(base, piece.frame)[piece.cut] for piece in pieces(offset, needed)), out)
+        return out.toreadonly()
+
     def range(self, source: OpenBlob, offset: int, nbytes: int) -> memoryview:
         """Bytes [offset, offset + nbytes) of a blob, cut off at its end; copied only across a border of frames."""
         nbytes = max(0, min(nbytes, source.blob.nbytes - offset))
@@ -229,18 +241,17 @@ class FrameCache:
         self.watch.decoded(time.perf_counter() - fetched_s, sum(len(target.out) for target in targets))
 
     def _base_bytes(self, target: Target, frames: Mapping[_Key, memoryview]) -> memoryview | None:
-        """The base's bytes for a frame: as they are where one frame of the base holds them all."""
-        bases = base_frames(target)
-        if not bases:
+        """What a frame is coded against: the base's bytes as they are where one frame of the base holds them all."""
+        base, reference = target.source.base, target.source.blob.base
+        if base is None or reference is None:
             return None
-        start = _base_offset(target) % FRAME_NBYTES
-        if len(bases) == 1:
-            return frames[_key(bases[0])][start : start + len(target.out)]
+        offset, needed = _needed(target, reference.view)
+        parts = [frames[base.blob.id, piece.frame][piece.cut] for piece in pieces(offset, needed)]
+        if len(parts) == 1 and reference.view.is_range(needed, len(target.out)):
+            return parts[0]
         joined = self.buffers.take(len(target.out))
         self.buffers.keep(joined)
-        middle = FRAME_NBYTES - start
-        joined[:middle] = frames[_key(bases[0])][start:]
-        joined[middle:] = frames[_key(bases[1])][: len(joined) - middle]
+        reference.view.fill(parts, joined)
         return joined
 
     def _claim(self, keys: Iterable[_Key]) -> tuple[dict[_Key, memoryview], list[_Key]]:
@@ -279,19 +290,15 @@ class FrameCache:
 
 
 def base_frames(target: Target) -> list[Frame]:
-    """The frames of the base, one or two, that hold the base's bytes for a frame."""
-    base = target.source.base
-    if base is None:
+    """The frames of the base that hold what a frame is coded against: one or two, more only where they are cast."""
+    base, reference = target.source.base, target.source.blob.base
+    if base is None or reference is None:
         return []
-    offset = _base_offset(target)
-    last = (offset + len(target.out) - 1) // FRAME_NBYTES
-    return [Frame(base, index) for index in range(offset // FRAME_NBYTES, last + 1)]
+    return [Frame(base, piece.frame) for piece in pieces(*_needed(target, reference.view))]
 
 
-def _base_offset(target: Target) -> int:
-    reference = target.source.blob.base
-    assert reference is not None
-    return reference.offset + target.number * FRAME_NBYTES
+def _needed(target: Target, view: View) -> tuple[int, int]:
+    return view.needed(target.number * FRAME_NBYTES, len(target.out))
 
 
 def _key(frame: Frame) -> _Key:
@@ -301,13 +308,16 @@ def _key(frame: Frame) -> _Key:
 def _split(targets: Sequence[Target], frames: Mapping[_Key, memoryview]) -> tuple[list[Target], list[Target]]:
     """What can be decoded with `frames`, whose content may come in the same run; and what cannot.
 
-    Two frames have to be joined before they can be a base, so they must be there before.
+    What is joined or cast before it can be a base must be there before.
     """
     now: list[Target] = []
     later: list[Target] = []
     for target in targets:
-        bases = base_frames(target)
+        bases, reference = base_frames(target), target.source.blob.base
         direct = not bases or (len(bases) == 1 and _key(bases[0]) in frames)
+        if reference is not None and bases:
+            _, needed = _needed(target, reference.view)
+            direct = direct and reference.view.is_range(needed, len(target.out))
         (now if direct else later).append(target)
     return now, later
 

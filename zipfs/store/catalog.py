@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from zipfs.codec import Cast
 from zipfs.errors import CatalogDamaged, Damaged, NotFound
 from zipfs.store.database import Database, translated
 from zipfs.store.rows import (
@@ -33,6 +34,7 @@ from zipfs.store.rows import (
     row_sum,
     shape_text,
 )
+from zipfs.store.view import View
 
 T = TypeVar("T")
 
@@ -66,9 +68,12 @@ _SELECT_ONE_NAMED = f"{_SELECT_NAMED} AND name = ?"
 # SQLite keeps the plan of each: one with room for more names than are asked for takes as long as if they were.
 _SELECT_SOME_NAMED = [f"{_SELECT_NAMED} AND name IN ({', '.join('?' * n)})" for n in range(NAMES_AT_ONCE + 1)]
 _SELECT_BLOBS = (
-    "SELECT blobs.id, blobs.nbytes, fingerprint, dtype, shape, base_id, base_offset, packs.name, pack_offset, frames,"
-    " stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id"
+    "SELECT blobs.id, blobs.nbytes, fingerprint, dtype, shape, base_id, base_offset, {view}, packs.name, pack_offset,"
+    " frames, stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id"
 )
+_VIEW_COLUMNS = "base_nbytes, base_cast"
+_VIEW_BEFORE_VIEWS = "blobs.nbytes, ''"
+"""The same of a catalog that was opened read-only and lacks the migration `0002-views`."""
 
 
 class Position(NamedTuple):
@@ -86,6 +91,11 @@ def _blob_column(value: object) -> bytes:
     return value
 
 
+def _view(offset: int, nbytes: int, cast: str) -> View:
+    _check_integers(offset, nbytes)
+    return View(offset, nbytes, Cast.from_text(cast) if cast else None)
+
+
 def _check_integers(*values: object) -> None:
     if any(not isinstance(value, int) or value < 0 for value in values):
         raise TypeError(f"{values} where sizes and offsets belong")
@@ -97,6 +107,7 @@ class Catalog(Database):
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         super().__init__(path, read_only=read_only)
         self.position()
+        self._has_views = False
 
     def position(self) -> Position:
         row = self.row("SELECT segment, offset, seq FROM position")
@@ -258,7 +269,7 @@ class Catalog(Database):
     # Blobs
 
     def blob(self, blob_id: BlobId) -> Blob:
-        row = self.row(f"{_SELECT_BLOBS} WHERE blobs.id = ?", (blob_id,))
+        row = self.row(f"{self._select_blobs()} WHERE blobs.id = ?", (blob_id,))
         if row is None:
             raise CatalogDamaged(f"blob {blob_id} is missing")
         return self._blob(row)
@@ -267,7 +278,7 @@ class Catalog(Database):
         """The blobs of a file and their bases, by id."""
         rows = self.query(
             f"WITH own AS (SELECT DISTINCT blob_id FROM extents WHERE inode_id = ?1)"
-            f" {_SELECT_BLOBS} WHERE blobs.id IN"
+            f" {self._select_blobs()} WHERE blobs.id IN"
             " (SELECT blob_id FROM own UNION SELECT base_id FROM blobs WHERE id IN own AND base_id IS NOT NULL)",
             (inode.id,),
         )
@@ -276,7 +287,7 @@ class Catalog(Database):
 
     def blobs_by_fingerprint(self, fingerprint: bytes, nbytes: int) -> list[Blob]:
         rows = self.query(
-            f"{_SELECT_BLOBS} WHERE fingerprint = ? AND blobs.nbytes = ?",
+            f"{self._select_blobs()} WHERE fingerprint = ? AND blobs.nbytes = ?",
             (fingerprint, nbytes),
         )
         return [self._blob(row) for row in rows]
@@ -289,17 +300,48 @@ class Catalog(Database):
             (dtype, shape_text(shape), at_most),
         )
 
+    def anchored(self, hashes: Sequence[int], at_most: int) -> list[BlobId]:
+        """The blobs that have most of these hashes as anchors, at most `at_most` of them."""
+        rows = self.query(
+            "SELECT blob_id FROM json_each(?) CROSS JOIN anchors ON hash = value"
+            " GROUP BY blob_id ORDER BY count(*) DESC, blob_id DESC LIMIT ?",
+            (json.dumps(hashes), at_most),
+        )
+        return [BlobId(row[0]) for row in rows]
+
+    def landmarks(self, blob_ids: Sequence[BlobId]) -> list[tuple[BlobId, str, bytes]]:
+        """(blob id, dtype, landmarks) of those of the blobs that are coded alone."""
+        return self.query(
+            "SELECT blob_id, dtype, landmarks FROM json_each(?) CROSS JOIN landmarks ON blob_id = value"
+            " JOIN blobs ON blobs.id = blob_id WHERE base_id IS NULL",
+            (json.dumps(blob_ids),),
+        )
+
+    def landmarks_of_members(self, base_ids: Sequence[BlobId], at_most: int) -> list[tuple[BlobId, str, bytes]]:
+        """The same of the newest blobs that are coded against each of some others."""
+        return self.query(
+            "SELECT blob_id, dtype, landmarks FROM json_each(?) CROSS JOIN blobs ON blobs.id IN"
+            " (SELECT id FROM blobs WHERE base_id = value ORDER BY id DESC LIMIT ?)"
+            " JOIN landmarks ON blob_id = blobs.id",
+            (json.dumps(base_ids), at_most),
+        )
+
+    def _select_blobs(self) -> str:
+        if not self._has_views:  # another process may have migrated the catalog meanwhile
+            self._has_views = any(row[1] == "base_cast" for row in self.query("PRAGMA table_info(blobs)"))
+        return _SELECT_BLOBS.format(view=_VIEW_COLUMNS if self._has_views else _VIEW_BEFORE_VIEWS)
+
     def _blob(self, row: Sequence[Any]) -> Blob:
-        blob_id, nbytes, fingerprint, dtype, shape, base_id, base_offset, pack, pack_offset, frames, stored = row
+        blob_id, nbytes, fingerprint, dtype, shape, base_id, *view, pack, pack_offset, frames, stored = row
         with translated(self.path):
-            _check_integers(blob_id, nbytes, base_offset, pack_offset)
+            _check_integers(blob_id, nbytes, pack_offset)
             blob = Blob(
                 BlobId(blob_id),
                 nbytes,
                 fingerprint,
                 dtype,
                 tuple(json.loads(shape)),
-                None if base_id is None else BaseRef(BlobId(base_id), base_offset),
+                None if base_id is None else BaseRef(BlobId(base_id), _view(*view)),
                 PackName(_blob_column(pack)),
                 pack_offset,
                 np.frombuffer(frames, "<u4"),

@@ -22,6 +22,7 @@ from zipfs.store.packs import PackFile
 from zipfs.store.record import Changes
 from zipfs.store.rows import INGEST_ROOT, ROOT, Blob, BlobId, Entry, Inode, InodeId, PackName, State, frame_count
 from zipfs.store.store import Store
+from zipfs.store.view import check_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,11 @@ def _check_tree(catalog: Catalog) -> Iterator[Problem]:
         if isinstance(blob, Problem):
             yield blob
         elif blob.base is not None:
-            base = catalog.blob(blob.base.blob_id)
-            if base.base is not None:
-                yield Problem("catalog", where, f"blob {blob.id} has base {base.id}, which has a base itself")
+            try:
+                base = catalog.blob(blob.base.blob_id)
+                check_view(blob.id, blob.base.view, base.id, base.nbytes, base_has_base=base.base is not None)
+            except CatalogDamaged as error:
+                yield Problem("catalog", where, str(error), users_of_blob(catalog, blob.id))
 
 
 def _blobs(catalog: Catalog) -> Iterator[Blob | Problem]:

@@ -213,6 +213,7 @@ def _delete_unlisted(store: Store, collected: Collected) -> None:
 def _attribute(store: Store) -> None:
     """Count the bytes of each blob for one of the files that still hold it, so that `du` adds up."""
     with store.transaction() as txn:
+        txn.drop_stale_anchors()
         owned: dict[int, int] = dict(
             txn.catalog.query(
                 "SELECT owner, sum(stored_nbytes) FROM"

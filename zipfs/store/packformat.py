@@ -16,12 +16,15 @@ import numpy as np
 import xxhash
 import zstandard
 
+from zipfs.codec import Cast
 from zipfs.errors import PackDamaged, UnknownVersion
 from zipfs.store.rows import BaseRef, Blob, BlobId, PackName, frame_count
+from zipfs.store.view import View
 
 MAGIC: Final = b"ZFSPACK1"
 END_MAGIC: Final = b"ZFSPEND1"
-VERSION: Final = 1
+VERSION: Final = 2
+"""That of packs that are written. Packs of version 1, whose bases are whole, are read too."""
 HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, name
 TRAILER: Final = struct.Struct("<QQQQ8s")  # index offset, index length, index checksum, checksum of the rest, magic
 MAX_INDEX_NBYTES: Final = 1 << 30
@@ -36,8 +39,8 @@ class PackedBlob:
     stored_sum: int
 
 
-def header(name: PackName) -> bytes:
-    return HEADER.pack(MAGIC, VERSION, 0, name)
+def header(name: PackName, version: int = VERSION) -> bytes:
+    return HEADER.pack(MAGIC, version, 0, name)
 
 
 def encode_index(blobs: Sequence[PackedBlob]) -> bytes:
@@ -48,7 +51,7 @@ def encode_index(blobs: Sequence[PackedBlob]) -> bytes:
             "xxh3_128": packed.blob.fingerprint.hex(),
             "dtype": packed.blob.dtype,
             "shape": list(packed.blob.shape),
-            "base": None if packed.blob.base is None else [int(packed.blob.base.blob_id), packed.blob.base.offset],
+            "base": None if packed.blob.base is None else _base_json(packed.blob.base),
             "offset": packed.blob.pack_offset,
             "frames": packed.blob.frames.tolist(),
             "stored_sum": packed.stored_sum,
@@ -58,39 +61,48 @@ def encode_index(blobs: Sequence[PackedBlob]) -> bytes:
     return zstandard.compress(json.dumps({"blobs": rows}, separators=(",", ":")).encode(), 9)
 
 
+def _base_json(base: BaseRef) -> list[object]:
+    view = base.view
+    return [int(base.blob_id), view.offset, view.nbytes, "" if view.cast is None else str(view.cast)]
+
+
 def trailer(name: PackName, index_offset: int, index: bytes) -> bytes:
     index_sum = xxhash.xxh3_64_intdigest(index)
     return TRAILER.pack(
-        index_offset, len(index), index_sum, _rest_sum(name, index_offset, len(index), index_sum), END_MAGIC
+        index_offset, len(index), index_sum, _rest_sum(header(name), index_offset, len(index), index_sum), END_MAGIC
     )
 
 
-def _rest_sum(name: PackName, *fields: int) -> int:
-    return xxhash.xxh3_64_intdigest(header(name) + struct.pack("<QQQ", *fields))
+def _rest_sum(head: bytes, *fields: int) -> int:
+    return xxhash.xxh3_64_intdigest(head + struct.pack("<QQQ", *fields))
 
 
-def check_header(data: bytes, name: PackName, where: str) -> None:
-    """Raises PackDamaged or UnknownVersion unless `data` is the header of pack `name`."""
+def check_header(data: bytes, name: PackName, where: str) -> int:
+    """The version of pack `name`, whose header is `data`. Raises PackDamaged or UnknownVersion if it is not."""
     if len(data) != HEADER.size:
         raise PackDamaged(where, 0, "shorter than a header")
     magic, version, reserved, found = HEADER.unpack(data)
     if magic != MAGIC or reserved != 0:
         raise PackDamaged(where, 0, "does not begin like a pack")
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise UnknownVersion(f"pack {where}", version, VERSION)
     if found != name:
         raise PackDamaged(where, 0, f"names itself {found.hex()}")
+    return int(version)
 
 
-def locate_index(data: bytes, name: PackName, nbytes: int, where: str) -> tuple[int, int, int]:
-    """(offset, length, checksum) of the index from a trailer; raises PackDamaged."""
+def locate_index(data: bytes, head: bytes, nbytes: int, where: str) -> tuple[int, int, int]:
+    """(offset, length, checksum) of the index from the trailer of a pack of `nbytes` bytes with the header `head`.
+
+    Raises PackDamaged.
+    """
     at = nbytes - TRAILER.size
     if len(data) != TRAILER.size or at < HEADER.size:
         raise PackDamaged(where, max(at, 0), "too short to hold a trailer")
     offset, length, index_sum, rest_sum, magic = TRAILER.unpack(data)
     if magic != END_MAGIC:
         raise PackDamaged(where, at, "does not end like a pack")
-    if rest_sum != _rest_sum(name, offset, length, index_sum):
+    if rest_sum != _rest_sum(head, offset, length, index_sum):
         raise PackDamaged(where, at, "checksum of header and trailer does not match")
     if length > MAX_INDEX_NBYTES or offset < HEADER.size or offset + length != at:
         raise PackDamaged(where, at, "trailer points outside of the pack")
@@ -131,7 +143,7 @@ def _packed_blob(row: Any, name: PackName) -> PackedBlob:
         fingerprint=bytes.fromhex(row["xxh3_128"]),
         dtype=str(row["dtype"]),
         shape=tuple(int(size) for size in row["shape"]),
-        base=None if base is None else BaseRef(BlobId(int(base[0])), int(base[1])),
+        base=None if base is None else _base(base, int(row["nbytes"])),
         pack=name,
         pack_offset=int(row["offset"]),
         frames=np.array(row["frames"], np.uint32),
@@ -139,3 +151,11 @@ def _packed_blob(row: Any, name: PackName) -> PackedBlob:
     if blob.nbytes <= 0 or len(blob.fingerprint) != 16 or len(blob.frames) != frame_count(blob.nbytes):
         raise ValueError(f"impossible blob {blob.id}")
     return PackedBlob(blob, int(row["stored_sum"]))
+
+
+def _base(base: Any, nbytes: int) -> BaseRef:
+    """The base of a blob of `nbytes` bytes. Version 1 says blob and offset only: that view is as long as the blob."""
+    if len(base) == 2:
+        return BaseRef(BlobId(int(base[0])), View(int(base[1]), nbytes))
+    blob_id, offset, length, cast = base
+    return BaseRef(BlobId(int(blob_id)), View(int(offset), int(length), Cast.from_text(cast) if cast else None))

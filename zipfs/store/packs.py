@@ -81,11 +81,12 @@ class PackFile:
 
     def index(self) -> list[PackedBlob]:
         """What the pack holds; raises PackDamaged."""
-        packformat.check_header(self.read(0, packformat.HEADER.size), self.name, self.where)
+        head = self.read(0, packformat.HEADER.size)
+        packformat.check_header(head, self.name, self.where)
         nbytes = self.nbytes
         at = max(0, nbytes - packformat.TRAILER.size)
         trailer = self.read(at, nbytes - at)
-        offset, length, index_sum = packformat.locate_index(trailer, self.name, nbytes, self.where)
+        offset, length, index_sum = packformat.locate_index(trailer, head, nbytes, self.where)
         return packformat.decode_index(self.read(offset, length), index_sum, self.name, offset, self.where)
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import xxhash
 
 from zipfs.codec import FRAME_NBYTES
+from zipfs.store.view import View
 
 InodeId = NewType("InodeId", int)
 BlobId = NewType("BlobId", int)
@@ -106,10 +107,10 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class BaseRef:
-    """The base of a blob: bytes of blob `blob_id` from `offset` on."""
+    """What a blob is coded against: a view of blob `blob_id`."""
 
     blob_id: BlobId
-    offset: int = 0
+    view: View
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,42 @@ def _first(db: sqlite_utils.Database) -> None:
         db.execute(statement)
 
 
+VIEWS = """
+-- A base is a view of a blob: base_nbytes bytes of it from base_offset on, cast to another type if base_cast says so.
+ALTER TABLE blobs ADD COLUMN base_nbytes INTEGER CHECK ((base_nbytes > 0) = (base_id IS NOT NULL));
+ALTER TABLE blobs ADD COLUMN base_cast TEXT NOT NULL DEFAULT '';      -- '' or 'F32>BF16': from what to what
+"""
+
+LANDMARKS = """
+-- Places by which ranges of one tensor are found in another. Can be made anew from the blobs.
+CREATE TABLE landmarks (
+    blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
+    landmarks BLOB NOT NULL
+);
+
+-- The lowest hashes of those that are coded alone: who has them may be a relative. Rows of blobs that are gone mean
+-- nothing, because ids are never given again; a collection deletes them.
+CREATE TABLE anchors (
+    hash INTEGER NOT NULL,
+    blob_id INTEGER NOT NULL,
+    PRIMARY KEY (hash, blob_id)
+) WITHOUT ROWID;
+"""
+
+
+@MIGRATIONS(name="0002-views")
+def _views(db: sqlite_utils.Database) -> None:
+    for statement in _statements(VIEWS):
+        db.execute(statement)
+    for statement in _statements(LANDMARKS):
+        db.execute(statement)
+    db.execute("UPDATE blobs SET base_nbytes = nbytes WHERE base_id IS NOT NULL")
+
+
+KNOWN = ("0001-first", "0002-views")
+"""Names of the migrations, oldest first."""
+
+
 def _statements(script: str) -> list[str]:
     """Single statements of a script: `executescript` would commit the transaction that a migration runs in."""
     statements: list[str] = []

@@ -32,10 +32,10 @@ from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory
 from zipfs.store.record import Changes
 from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
-from zipfs.store.schema import MIGRATIONS
+from zipfs.store.schema import KNOWN, MIGRATIONS
 from zipfs.store.transaction import Transaction, redo, transaction
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MARKER: Final = "ZIPFS"
 _DIRECTORIES: Final = ("manifests", "packs", "spool", "locks", "log")
 _DEFAULT_CACHE_NBYTES: Final = 64 << 20
@@ -155,6 +155,10 @@ def create_store(path: Path) -> None:
     create_catalog(path / "catalog.db", store_id)
     with Store(path, store_id, read_only=False, cache_nbytes=0, use=FileLock(path / "locks" / "use")) as store:
         store.recover()
+    _write_marker(path, store_id)
+
+
+def _write_marker(path: Path, store_id: bytes) -> None:
     part = path / f"{MARKER}.part"
     with open(part, "w") as file:
         json.dump({"format": FORMAT, "id": store_id.hex()}, file)
@@ -204,7 +208,7 @@ def open_store(
         raise StoreBusy(path, "its catalog is being rebuilt; try again when that is done")
     try:
         if not read_only:
-            _migrate(path / "catalog.db")
+            _migrate(path, store_id)
         store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use)
         if store.catalog.row("SELECT store_id FROM position") != (store_id,):
             raise CatalogDamaged(f"{store.catalog.path} belongs to another store")
@@ -217,13 +221,16 @@ def open_store(
     return store
 
 
-def _migrate(path: Path) -> None:
-    if not path.exists():
-        raise NotAStore(path.parent, "its catalog is missing; `zipfs rebuild` makes a new one")
-    with translated(path):
-        db = sqlite_utils.Database(sqlite3.connect(path, timeout=60))
+def _migrate(path: Path, store_id: bytes) -> None:
+    catalog = path / "catalog.db"
+    if not catalog.exists():
+        raise NotAStore(path, "its catalog is missing; `zipfs rebuild` makes a new one")
+    with translated(catalog):
+        db = sqlite_utils.Database(sqlite3.connect(catalog, timeout=60))
         try:
             if MIGRATIONS.pending(db):
+                # First: an older ZipFS would make a catalog of its own and take packs that it cannot read for damaged.
+                _write_marker(path, store_id)
                 MIGRATIONS.apply(db)
         finally:
             db.close()
@@ -234,6 +241,6 @@ def _refuse_unknown(catalog: Catalog) -> None:
     applied = catalog.query(
         "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY 1", (MIGRATIONS.name,)
     )
-    unknown = [str(name) for (name,) in applied if name != "0001-first"]
+    unknown = [str(name) for (name,) in applied if name not in KNOWN]
     if unknown:
-        raise UnknownVersion(f"catalog {catalog.path}", ", ".join(unknown), "0001-first")
+        raise UnknownVersion(f"catalog {catalog.path}", ", ".join(unknown), KNOWN[-1])

@@ -38,6 +38,7 @@ from zipfs.store.rows import (
 log = logging.getLogger(__name__)
 
 _CHECKPOINT_WAIT_MS = 500
+_ANCHOR_BLOBS = 16
 
 
 class Transaction:
@@ -149,9 +150,11 @@ class Transaction:
         # Blobs that are coded alone go first: the others may name them as their base.
         for blob in sorted(blobs, key=lambda blob: blob.base is not None):
             last = max(last, blob.id)
+            view = None if blob.base is None else blob.base.view
             written = self.catalog.query(
-                "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, pack_id, pack_offset,"
-                " stored_nbytes, frames) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, base_nbytes,"
+                " base_cast, pack_id, pack_offset, stored_nbytes, frames)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
                 " pack_id = excluded.pack_id, pack_offset = excluded.pack_offset"
                 " WHERE nbytes = excluded.nbytes AND fingerprint = excluded.fingerprint RETURNING id",
                 (
@@ -161,7 +164,9 @@ class Transaction:
                     blob.dtype,
                     shape_text(blob.shape),
                     None if blob.base is None else blob.base.blob_id,
-                    0 if blob.base is None else blob.base.offset,
+                    0 if view is None else view.offset,
+                    None if view is None else view.nbytes,
+                    "" if view is None or view.cast is None else str(view.cast),
                     row[0],
                     blob.pack_offset,
                     blob.stored_nbytes,
@@ -193,6 +198,23 @@ class Transaction:
 
     def put_sketch(self, blob_id: BlobId, sketch: bytes) -> None:
         self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
+
+    def put_landmarks(self, blob_id: BlobId, landmarks: bytes) -> None:
+        """Keep what ranges of a blob are recognised by."""
+        self._execute("INSERT OR REPLACE INTO landmarks (blob_id, landmarks) VALUES (?, ?)", (blob_id, landmarks))
+
+    def put_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
+        """Have a blob that is coded alone be found. A hash that _ANCHOR_BLOBS blobs have already tells nothing more."""
+        for anchor in anchors:
+            self._execute(
+                "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
+                " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
+                (anchor, blob_id, _ANCHOR_BLOBS),
+            )
+
+    def drop_stale_anchors(self) -> None:
+        """Forget hashes of blobs that are gone."""
+        self._execute("DELETE FROM anchors WHERE blob_id NOT IN (SELECT blob_id FROM landmarks)")
 
     # The log
 

@@ -3,8 +3,10 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "cast.h"
 #include "common.h"
 #include "dispatch.h"
+#include "landmarks.h"
 
 static int parse_isa(const char *name) {
     if (name == NULL)
@@ -168,6 +170,71 @@ static PyObject *solo_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
     return result;
 }
 
+static PyObject *cast(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"items", "layout", "out", "out_layout", "isa", NULL};
+    Py_buffer items, out;
+    int from, to;
+    const char *isa_name = NULL;
+    PyObject *result = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*iw*i|z", keywords, &items, &from, &out, &to, &isa_name))
+        return NULL;
+    int isa = parse_isa(isa_name);
+    if (isa >= 0 && parse_layout(from) && parse_layout(to)) {
+        size_t item_nbytes = zf_layouts[from].nbytes, count = (size_t)items.len / item_nbytes;
+        if (count * item_nbytes != (size_t)items.len || count * zf_layouts[to].nbytes != (size_t)out.len) {
+            PyErr_SetString(PyExc_ValueError, "both sides must hold the same number of whole items");
+        } else {
+            int known;
+            Py_BEGIN_ALLOW_THREADS
+            zf_dispatch_override(isa);
+            known = zf_cast(items.buf, count, from, to, out.buf);
+            zf_dispatch_override(-1);
+            Py_END_ALLOW_THREADS
+            if (known)
+                result = Py_NewRef(Py_None);
+            else
+                PyErr_Format(PyExc_ValueError, "no cast from layout %d to %d", from, to);
+        }
+    }
+    PyBuffer_Release(&items);
+    PyBuffer_Release(&out);
+    return result;
+}
+
+static PyObject *landmarks(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"items", "item_nbytes", "stride", "threshold", "hashes", "places", NULL};
+    Py_buffer items, hashes, places;
+    int item_nbytes;
+    Py_ssize_t stride;
+    unsigned long long threshold;
+    PyObject *result = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*inKw*w*", keywords, &items, &item_nbytes, &stride, &threshold,
+                                     &hashes, &places))
+        return NULL;
+    if (item_nbytes != 1 && item_nbytes != 2 && item_nbytes != 4 && item_nbytes != 8)
+        PyErr_Format(PyExc_ValueError, "no items have %d bytes", item_nbytes);
+    else if (stride != 1 && stride != 2 && stride != 4 && stride != 8)
+        PyErr_Format(PyExc_ValueError, "stride %zd", stride);
+    else if (items.len / item_nbytes > UINT32_MAX)
+        PyErr_SetString(PyExc_ValueError, "too many items at once");
+    else if ((uintptr_t)hashes.buf % 8 || (uintptr_t)places.buf % 4)
+        PyErr_SetString(PyExc_ValueError, "hashes and places must be aligned");
+    else {
+        size_t capacity = (size_t)hashes.len / 8, kept;
+        if (capacity > (size_t)places.len / 4)
+            capacity = (size_t)places.len / 4;
+        Py_BEGIN_ALLOW_THREADS
+        kept = zf_landmarks(items.buf, (size_t)(items.len / item_nbytes), item_nbytes, (size_t)stride, threshold,
+                            hashes.buf, places.buf, capacity);
+        Py_END_ALLOW_THREADS
+        result = PyLong_FromSize_t(kept);
+    }
+    PyBuffer_Release(&items);
+    PyBuffer_Release(&hashes);
+    PyBuffer_Release(&places);
+    return result;
+}
+
 static PyObject *isa(PyObject *self, PyObject *unused) {
     return PyUnicode_FromString(zf_isa_name(zf_dispatch_chosen()));
 }
@@ -189,6 +256,8 @@ static PyMethodDef methods[] = {
     {"delta_encode", (PyCFunction)(void (*)(void))delta_encode, METH_VARARGS | METH_KEYWORDS, NULL},
     {"solo_encode", (PyCFunction)(void (*)(void))solo_encode, METH_VARARGS | METH_KEYWORDS, NULL},
     {"decode_run", (PyCFunction)(void (*)(void))decode_run, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"cast", (PyCFunction)(void (*)(void))cast, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"landmarks", (PyCFunction)(void (*)(void))landmarks, METH_VARARGS | METH_KEYWORDS, NULL},
     {"isa", isa, METH_NOARGS, NULL},
     {"isas", isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,0 +1,126 @@
+"""Casts round as IEEE 754 says, to the last bit, by every instruction set."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from zipfs.codec import FLOATS, Cast, _native, item_nbytes
+from zipfs.codec.dtypes import float_fields, layout_code
+
+Words = NDArray[np.uint32]
+
+ISAS = _native.isas()
+PAIRS = [(source, target) for source in FLOATS for target in FLOATS if source != target]
+
+
+def _cast(words: Words, source: str, target: str, isa: _native.Isa | None = None) -> Words:
+    items = words.astype(f"<u{item_nbytes(source)}").view(np.uint8)
+    out = np.full(words.size * item_nbytes(target), 0xA5, np.uint8)
+    _native.cast(items, layout_code(source), out, layout_code(target), isa)
+    return out.view(f"<u{item_nbytes(target)}").astype(np.uint32)
+
+
+def _every(dtype: str) -> Words:
+    """Every item of a type; of F32 some of every exponent and all that are half way between items of the others."""
+    if dtype != "F32":
+        return np.arange(1 << 8 * item_nbytes(dtype), dtype=np.uint32)
+    tops = np.arange(1 << 16, dtype=np.uint32)[:, None] << np.uint32(16)
+    lows = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF, 0x1000, 0x0FFF, 0x1001, 0x2000, 0x3000], np.uint32)
+    return (tops | lows).ravel()
+
+
+def _special(words: Words, dtype: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which items are NaN, and which are infinite."""
+    exponent_bits, mantissa_bits = float_fields(dtype)
+    magnitude = words & np.uint32((1 << (exponent_bits + mantissa_bits)) - 1)
+    if dtype == "F8_E4M3":
+        return magnitude == 0x7F, np.zeros(words.size, np.bool_)
+    infinity = ((1 << exponent_bits) - 1) << mantissa_bits
+    return magnitude > infinity, magnitude == infinity
+
+
+def _value(word: int, dtype: str) -> Fraction:
+    """The magnitude of an item that is a number."""
+    exponent_bits, mantissa_bits = float_fields(dtype)
+    exponent, mantissa = word >> mantissa_bits & ((1 << exponent_bits) - 1), word & ((1 << mantissa_bits) - 1)
+    bias = (1 << (exponent_bits - 1)) - 1
+    if not exponent:
+        return Fraction(mantissa) * Fraction(2) ** (1 - bias - mantissa_bits)
+    return (Fraction(mantissa) + (1 << mantissa_bits)) * Fraction(2) ** (exponent - bias - mantissa_bits)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_all_instruction_sets_give_the_same(source: str, target: str) -> None:
+    words = _every(source)
+    first, *others = (_cast(words, source, target, isa) for isa in ISAS)
+    for other in others:
+        assert np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("target", [name for name in FLOATS if name != "F32"])
+def test_what_was_widened_is_narrowed_to_itself(target: str) -> None:
+    words = _every(target)
+    nan, _ = _special(words, target)
+    again = _cast(_cast(words, target, "F32"), "F32", target)
+    assert np.array_equal(again[~nan], words[~nan])
+    assert _special(again, target)[0][nan].all()
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_signs_and_nans_stay(source: str, target: str) -> None:
+    words = _every(source)
+    cast = _cast(words, source, target)
+    assert np.array_equal(words >> (8 * item_nbytes(source) - 1), cast >> (8 * item_nbytes(target) - 1))
+    assert _special(cast, target)[0][_special(words, source)[0]].all()
+
+
+@pytest.mark.parametrize("target", ["F16", "F32"])
+def test_numpy_agrees(target: str) -> None:
+    """NumPy knows F16 and F32; NaNs differ in bits that nobody needs."""
+    source = "F32" if target == "F16" else "F16"
+    words = _every(source)
+    values = words.astype(f"<u{item_nbytes(source)}").view(f"<f{item_nbytes(source)}")
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        expected = values.astype(f"<f{item_nbytes(target)}").view(f"<u{item_nbytes(target)}")
+    numbers = ~np.isnan(values)
+    assert np.array_equal(_cast(words, source, target)[numbers], expected[numbers])
+
+
+@settings(deadline=None, max_examples=300)
+@given(word=st.integers(0, 0x7F7F_FFFF), target=st.sampled_from([name for name in FLOATS if name != "F32"]))
+def test_the_nearest_item_is_taken_and_of_two_the_even_one(word: int, target: str) -> None:
+    cast = int(_cast(np.array([word], np.uint32), "F32", target)[0])
+    nan, infinite = _special(np.array([cast], np.uint32), target)
+    exact = _value(word, "F32")
+    # What comes after the largest number is as far away as if there were one more exponent.
+    distance = abs(_value(cast, target) - exact)
+    for other in (cast - 1, cast + 1):
+        if other < 0 or (other > cast and (nan[0] or infinite[0])):
+            continue
+        further = abs(_value(other, target) - exact)
+        assert distance < further or (distance == further and cast % 2 == 0)
+
+
+def test_only_floats_that_differ_are_cast() -> None:
+    for source, target in [("BF16", "BF16"), ("F64", "F32"), ("I8", "F32"), ("F32", "C64"), ("", ""), ("F32", "")]:
+        with pytest.raises(ValueError, match="no cast"):
+            Cast(source, target)
+    for text in ["", ">", "F32", "F32>", "F32>F32", "BF16>F32>F16", "F32 > BF16", "f32>bf16"]:
+        with pytest.raises(ValueError, match="no cast"):
+            Cast.from_text(text)
+    for source, target in PAIRS:
+        cast = Cast(source, target)
+        assert Cast.from_text(str(cast)) == cast
+
+
+@pytest.mark.parametrize(("nbytes", "out_nbytes"), [(3, 6), (4, 4), (4, 6), (4, 12), (0, 4), (4, 0)])
+def test_buffers_that_do_not_fit_are_refused(nbytes: int, out_nbytes: int) -> None:
+    with pytest.raises(ValueError, match="whole items"):
+        Cast("BF16", "F32").apply(bytes(nbytes), bytearray(out_nbytes))
+    Cast("BF16", "F32").apply(b"", bytearray())

@@ -1,0 +1,207 @@
+"""Tensors that share a range with others, cut, grown, fused or cast, are found and stored in few bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.support.stores import contents, problems, put_file, served_inode, tensor_file
+from zipfs.codec import Cast, item_nbytes
+from zipfs.lineage.resketch import make_landmarks, make_sketches
+from zipfs.store.repair import rebuild
+from zipfs.store.store import Store, open_store
+
+Bytes = NDArray[np.uint8]
+
+WIDTH = 256
+ROW = 2 * WIDTH
+
+
+def matrix(rows: int, seed: int) -> bytes:
+    """BF16 rows as a model has them."""
+    values = np.random.default_rng(seed).normal(0, 0.05, rows * WIDTH).astype("<f4")
+    return (values.view("<u4") >> 16).astype("<u2").tobytes()
+
+
+def tuned(raw: bytes, seed: int, change: float = 2e-4) -> bytes:
+    """BF16 items after a little training."""
+    values = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+    moved = values + np.random.default_rng(seed).normal(0, change, values.size).astype("<f4")
+    return cast(moved.tobytes(), "F32", "BF16")
+
+
+def cast(raw: bytes, source: str, target: str) -> bytes:
+    out = bytearray(len(raw) // item_nbytes(source) * item_nbytes(target))
+    Cast(source, target).apply(raw, out)
+    return bytes(out)
+
+
+def master(raw: bytes, seed: int) -> bytes:
+    """F32 items that `raw`, BF16, was rounded from."""
+    low = np.random.default_rng(seed).integers(-0x7FFF, 0x7FFF, len(raw) // 2)
+    return ((np.frombuffer(raw, "<u2").astype("<i8") << 16) + low).astype("<u4").tobytes()
+
+
+def file_of(raw: bytes, dtype: str = "BF16", width: int = WIDTH) -> bytes:
+    return tensor_file({"w": (dtype, [len(raw) // item_nbytes(dtype) // width, width], raw)})
+
+
+class Shelf:
+    """A store that files are put in one by one."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store: Store = open_store(root / "store", create=True)
+        self.files: dict[bytes, bytes] = {}
+
+    def put(self, content: bytes) -> int:
+        """Store a file; how many bytes that took."""
+        name = b"f%d" % len(self.files)
+        assert put_file(self.store, self.root / "scratch", name, content).failures == []
+        self.files[name] = content
+        return served_inode(self.store, name).stored_nbytes
+
+    def check(self) -> None:
+        assert problems(self.store) == []
+        assert contents(self.root / "store") == self.files
+        self.store.close()
+        assert rebuild(self.root / "store").lost == []
+        assert contents(self.root / "store") == self.files
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+BASE = matrix(2400, 1)
+OTHER = matrix(2400, 2)
+NEW_ROWS = matrix(40, 3)
+ALONE = 10.8 / 8 / 2
+"""Stored bytes for each byte of a BF16 matrix that has no relative."""
+OVERHEAD = 1200
+"""Header, tables and what else files have."""
+
+
+def test_a_matrix_without_relatives_is_coded_alone(shelf: Shelf) -> None:
+    shelf.put(file_of(OTHER))
+    assert 0.95 * ALONE < shelf.put(file_of(BASE)) / len(BASE) < ALONE
+    shelf.check()
+
+
+EQUAL: dict[str, tuple[bytes, int]] = {
+    "slice": (BASE[700 * ROW : 1900 * ROW], 0),
+    "first rows": (BASE[: 1000 * ROW], 0),
+    "last rows": (BASE[1000 * ROW :], 0),
+    "rows added at the end": (BASE + NEW_ROWS, len(NEW_ROWS)),
+    "rows added in front": (NEW_ROWS + BASE, len(NEW_ROWS)),
+    "rows added inside": (BASE[: 1111 * ROW] + NEW_ROWS + BASE[1111 * ROW :], len(NEW_ROWS)),
+    "rows removed inside": (BASE[: 1111 * ROW] + BASE[1300 * ROW :], 0),
+    "the two halves swapped": (BASE[1200 * ROW :] + BASE[: 1200 * ROW], 0),
+    "fused with another": (BASE + OTHER, 0),
+    "fused with a part of another": (OTHER[300 * ROW : 1500 * ROW] + BASE, 0),
+    "upcycled to four experts": (BASE * 4, 0),
+}
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_rows_that_are_stored_already_are_shared(shelf: Shelf, kind: str) -> None:
+    raw, new_nbytes = EQUAL[kind]
+    shelf.put(file_of(BASE))
+    shelf.put(file_of(OTHER))
+    assert shelf.put(file_of(raw)) < new_nbytes * ALONE + OVERHEAD
+    shelf.check()
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_rows_that_were_changed_a_little_take_what_the_change_takes(shelf: Shelf, kind: str) -> None:
+    raw, new_nbytes = EQUAL[kind]
+    shelf.put(file_of(BASE))
+    shelf.put(file_of(OTHER))
+    raw = tuned(raw, 5)
+    change = Shelf(shelf.root / "other")
+    change.put(file_of(BASE))
+    per_byte = change.put(file_of(tuned(BASE, 6))) / len(BASE)
+    assert shelf.put(file_of(raw)) < 1.05 * (len(raw) - new_nbytes) * per_byte + new_nbytes * ALONE + OVERHEAD
+    shelf.check()
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_rows_of_a_tensor_that_has_a_base_are_shared_too(shelf: Shelf, kind: str) -> None:
+    raw, new_nbytes = EQUAL[kind]
+    moved = tuned(BASE, 5)
+    raw = raw.replace(BASE, moved) if BASE in raw else cut_like(raw, moved)
+    for content in (BASE, OTHER, moved):
+        shelf.put(file_of(content))
+    assert shelf.put(file_of(raw)) < new_nbytes * ALONE + OVERHEAD
+    shelf.check()
+
+
+def cut_like(raw: bytes, other: bytes) -> bytes:
+    """`raw`, which is made of rows of BASE and others, with the same rows of `other` instead of those of BASE."""
+    rows = {BASE[at : at + ROW]: other[at : at + ROW] for at in range(0, len(BASE), ROW)}
+    return b"".join(rows.get(raw[at : at + ROW], raw[at : at + ROW]) for at in range(0, len(raw), ROW))
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_a_tensor_that_was_put_together_is_shared_when_it_comes_again(shelf: Shelf, kind: str) -> None:
+    raw, _ = EQUAL[kind]
+    for content in (BASE, OTHER):
+        shelf.put(file_of(content))
+    shelf.put(file_of(tuned(raw, 5)))
+    again = tensor_file({"other name": ("BF16", [len(raw) // ROW, WIDTH], tuned(raw, 5))})
+    assert shelf.put(again) < OVERHEAD
+    shelf.check()
+
+
+def test_experts_that_were_copied_from_one_are_stored_once(shelf: Shelf) -> None:
+    assert shelf.put(file_of(BASE * 4)) < len(BASE) * ALONE + OVERHEAD
+    assert shelf.put(file_of(BASE)) < OVERHEAD
+    apart = tuned(OTHER, 1) + tuned(OTHER, 2) + tuned(OTHER, 3)
+    assert shelf.put(file_of(apart)) < 1.9 * len(OTHER) * ALONE
+    shelf.check()
+
+
+def test_what_is_found_is_found_after_a_rebuild_too(shelf: Shelf) -> None:
+    shelf.put(file_of(BASE))
+    shelf.put(file_of(tuned(BASE, 1)))
+    shelf.check()
+    shelf.store = open_store(shelf.root / "store")
+    make_sketches(shelf.store, lambda what, done, total: None)
+    make_landmarks(shelf.store, lambda what, done, total: None)
+    assert shelf.put(file_of(BASE[700 * ROW : 1900 * ROW])) < OVERHEAD
+    assert shelf.put(file_of(tuned(BASE, 1)[700 * ROW : 1900 * ROW])) < OVERHEAD
+    assert shelf.put(file_of(cast(BASE, "BF16", "F32"), "F32")) < OVERHEAD
+    shelf.check()
+
+
+CASTS: dict[str, tuple[bytes, str, bytes, str, float]] = {
+    "BF16, then its F32 master": (BASE, "BF16", master(BASE, 4), "F32", 16.2),
+    "F32 master, then its BF16": (master(BASE, 4), "F32", BASE, "BF16", 0.1),
+    "BF16, then kept as F32": (BASE, "BF16", cast(BASE, "BF16", "F32"), "F32", 0.1),
+    "kept as F32, then BF16": (cast(BASE, "BF16", "F32"), "F32", BASE, "BF16", 0.1),
+    "BF16, then tuned and kept as F32": (BASE, "BF16", cast(tuned(BASE, 7), "BF16", "F32"), "F32", 3.2),
+    "BF16, then kept as F16": (BASE, "BF16", cast(BASE, "BF16", "F16"), "F16", 0.1),
+    "F16, then rounded to BF16": (cast(master(BASE, 4), "F32", "F16"), "F16", BASE, "BF16", 0.5),
+    "BF16, then the F16 of the master": (BASE, "BF16", cast(master(BASE, 4), "F32", "F16"), "F16", 3.5),
+    "F32, then F16": (master(BASE, 4), "F32", cast(master(BASE, 4), "F32", "F16"), "F16", 0.1),
+    "F16, then F32": (cast(master(BASE, 4), "F32", "F16"), "F16", master(BASE, 4), "F32", 13.5),
+    "BF16, then E4M3": (BASE, "BF16", cast(BASE, "BF16", "F8_E4M3"), "F8_E4M3", 0.1),
+    "E4M3, then BF16": (cast(BASE, "BF16", "F8_E4M3"), "F8_E4M3", BASE, "BF16", 8.0),
+}
+"""First tensor and its type, second and its type, bits an item that the second one may take."""
+
+
+@pytest.mark.parametrize("kind", CASTS)
+@pytest.mark.parametrize("cut", ["whole", "slice"])
+def test_the_same_weights_of_another_type_are_found(shelf: Shelf, kind: str, cut: str) -> None:
+    first, first_type, second, second_type, bits = CASTS[kind]
+    if cut == "slice":
+        second = second[len(second) // 4 : len(second) // 4 * 3]
+    shelf.put(file_of(first, first_type))
+    items = len(second) // item_nbytes(second_type)
+    assert shelf.put(file_of(second, second_type)) < items * bits / 8 + OVERHEAD
+    shelf.check()

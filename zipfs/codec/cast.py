@@ -1,0 +1,54 @@
+"""Owns casts: which float types become which others, item by item, to the last bit (see README.md).
+
+Pure; any thread may call.  The GIL is released meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from zipfs.codec import _native
+from zipfs.codec.contract import view_bytes
+from zipfs.codec.dtypes import item_nbytes, layout_code
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+FLOATS: Final = ("BF16", "F16", "F32", "F8_E4M3", "F8_E5M2")
+"""safetensors names of the types that are cast into each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Items of type `source` as items of type `target`, two of FLOATS.  Raises ValueError for any other pair."""
+
+    source: str
+    target: str
+
+    def __post_init__(self) -> None:
+        if self.source not in FLOATS or self.target not in FLOATS or self.source == self.target:
+            raise ValueError(f"no cast from {self.source!r} to {self.target!r}")
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The cast that `str` made `text` of.  Raises ValueError."""
+        source, _, target = text.partition(">")
+        return cls(source, target)
+
+    def __str__(self) -> str:
+        return f"{self.source}>{self.target}"
+
+    @property
+    def source_nbytes(self) -> int:
+        """Bytes of an item before."""
+        return item_nbytes(self.source)
+
+    @property
+    def target_nbytes(self) -> int:
+        """Bytes of an item after."""
+        return item_nbytes(self.target)
+
+    def apply(self, items: Buffer, out: Buffer) -> None:
+        """Fill the writable `out` with the items of `items`.  ValueError unless both hold as many whole items."""
+        _native.cast(view_bytes(items), layout_code(self.source), view_bytes(out), layout_code(self.target))

@@ -1,0 +1,151 @@
+"""Owns the landmarks of a tensor: at most 4 KiB by which ranges of it are found in others, whatever their float type.
+
+A landmark is a place whose following signs hash to one of the lowest values in the tensor, with that hash and the items
+at it.  Two tensors that share a range share the landmarks in it, at places that differ by the same number of items: the
+hashes choose the places, so it does not matter where in either tensor the range lies (bottom-k sampling of shingles:
+A. Broder, On the resemblance and containment of documents, 1997).
+
+Stored as a header of 24 bytes, little-endian {u8 version, u8 item size, u8 stride, u8 zero, u32 count, u64 items, u64
+ceiling}, then `count` hashes (u64, ascending), places (u32, in strides) and runs of 4 items.
+
+Pure but for `Scan`, which one thread feeds.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipfs.codec import item_nbytes
+from zipfs.codec.signs import LANDMARK_ITEMS, find_landmarks
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+LANDMARKS_MAX_NBYTES: Final = 4096
+_NBYTES_PER_LANDMARK: Final = 1024
+_LEAST_KEPT: Final = 16
+_NBYTES_PER_ANCHOR: Final = 8192
+_LEAST_ANCHORS: Final = 4
+_MAX_ANCHORS: Final = 32
+"""Enough for a slice of a sixteenth to have two, of which one may not survive."""
+_LEAST_REPEATED: Final = 0.2
+RUN_ITEMS: Final = 4
+LEAST_ITEMS: Final = 2048
+"""Smaller tensors have none: what they could gain is not worth the search."""
+
+_HEADER: Final = struct.Struct("<BBBBIQQ")
+_VERSION: Final = 1
+_ALL: Final = (1 << 64) - 1
+_SOUGHT: Final = 2048
+"""Landmarks that are found in a tensor, to be looked up; only the lowest are kept."""
+_SLACK: Final = 512
+"""Room in a piece for more landmarks than are expected there; the rest of such a piece is passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """Of a tensor of `items` items, in ascending order of hash.
+
+    `hashes` uint64 (n,), `places` int64 (n,) in items, `runs` uint8 (n, RUN_ITEMS * item size).  Every place of the
+    tensor whose hash is at most `ceiling` is listed, the first one of each hash at least.
+    """
+
+    items: int
+    item_nbytes: int
+    stride: int
+    ceiling: int
+    hashes: NDArray[np.uint64]
+    places: NDArray[np.int64]
+    runs: NDArray[np.uint8]
+
+    @property
+    def anchors(self) -> list[int]:
+        """The hashes, as signed integers of 64 bits, by which others look the tensor up."""
+        count = min(_MAX_ANCHORS, max(_LEAST_ANCHORS, self.items * self.item_nbytes // _NBYTES_PER_ANCHOR))
+        hashes: list[int] = self.hashes[:count].view(np.int64).tolist()
+        return hashes
+
+    def repetition(self) -> int:
+        """Items after which a good part of the tensor comes again, as often as it may; 0 if none does."""
+        same = np.flatnonzero(self.hashes[1:] == self.hashes[:-1])
+        if same.size < _LEAST_REPEATED * self.hashes.size:
+            return 0
+        # Of equal hashes places are in ascending order, because sorting was stable.
+        distances, counts = np.unique(self.places[same + 1] - self.places[same], return_counts=True)
+        best = int(np.argmax(counts))
+        return int(distances[best]) if counts[best] >= _LEAST_REPEATED * self.hashes.size else 0
+
+    def encode(self) -> bytes:
+        """What is kept of them in a store, at most LANDMARKS_MAX_NBYTES: those of the lowest hashes, once each."""
+        fits = (LANDMARKS_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
+        fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // _NBYTES_PER_LANDMARK))
+        hashes, first = np.unique(self.hashes, return_index=True)
+        first = first[self.places[first] // self.stride < 1 << 32]
+        ceiling = self.ceiling if first.size <= fits else int(hashes[fits - 1])
+        first = first[:fits]
+        header = _HEADER.pack(_VERSION, self.item_nbytes, self.stride, 0, first.size, self.items, ceiling)
+        places = (self.places[first] // self.stride).astype("<u4")
+        return b"".join(
+            (header, self.hashes[first].astype("<u8").tobytes(), places.tobytes(), self.runs[first].tobytes())
+        )
+
+
+def parse_landmarks(stored: bytes) -> Landmarks | None:
+    """What `encode` made `stored` of, or None if that cannot be."""
+    if len(stored) < _HEADER.size:
+        return None
+    version, item, stride, zero, count, items, ceiling = _HEADER.unpack_from(stored)
+    run = RUN_ITEMS * item
+    if version != _VERSION or item not in (1, 2, 4, 8) or stride not in (1, 2, 4, 8) or zero:
+        return None
+    if len(stored) != _HEADER.size + count * (12 + run) or items >> 60:
+        return None
+    hashes = np.frombuffer(stored, "<u8", count, _HEADER.size)
+    places = np.frombuffer(stored, "<u4", count, _HEADER.size + 8 * count).astype(np.int64) * stride
+    runs = np.frombuffer(stored, np.uint8, count * run, _HEADER.size + 12 * count).reshape(count, run)
+    if count and (int(places.max()) + LANDMARK_ITEMS > items or np.any(hashes[1:] <= hashes[:-1])):
+        return None
+    return Landmarks(items, item, stride, ceiling, hashes, places, runs)
+
+
+class Scan:
+    """Finds the landmarks of a tensor of `nbytes` bytes as its bytes pass by; `shape` counts items."""
+
+    def __init__(self, nbytes: int, dtype: str, shape: Sequence[int]) -> None:
+        self._item = item_nbytes(dtype)
+        self._items = nbytes // self._item if dtype else 0
+        self._stride = math.gcd(8, math.prod(shape[1:]) if len(shape) > 1 else self._items)
+        places = max(1, self._items // self._stride)
+        self._ceiling = _ALL if places <= _SOUGHT else _SOUGHT * (_ALL // places)
+        self._hashes: list[NDArray[np.uint64]] = []
+        self._places: list[NDArray[np.int64]] = []
+        self._runs: list[NDArray[np.uint8]] = []
+
+    def feed(self, offset: int, data: Buffer) -> None:
+        """Look at bytes from `offset` on, a multiple of 64; what lies across the end of `data` is not seen."""
+        if self._items < LEAST_ITEMS:
+            return
+        raw = np.frombuffer(memoryview(data), np.uint8)
+        expected = raw.size // self._item * _SOUGHT // self._items
+        hashes, places = find_landmarks(raw.data, self._item, self._stride, self._ceiling, 4 * expected + _SLACK)
+        if hashes.size:
+            at = places.astype(np.int64) * self._item
+            self._hashes.append(hashes)
+            self._places.append(places + np.int64(offset // self._item))
+            self._runs.append(raw[at[:, None] + np.arange(RUN_ITEMS * self._item)])
+
+    def landmarks(self) -> Landmarks | None:
+        """What was found; None in a tensor without any."""
+        if not self._hashes:
+            return None
+        hashes, places, runs = np.concatenate(self._hashes), np.concatenate(self._places), np.concatenate(self._runs)
+        order = np.argsort(hashes, kind="stable")[: 2 * _SOUGHT]
+        ceiling = self._ceiling if order.size == hashes.size else int(hashes[order[-1]])
+        return Landmarks(self._items, self._item, self._stride, ceiling, hashes[order], places[order], runs[order])

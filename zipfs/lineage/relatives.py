@@ -1,0 +1,288 @@
+"""Owns the search for ranges of other tensors that ranges of a tensor resemble, from landmarks alone.
+
+Landmarks of two tensors that agree vote for the distance between their places.  The distance with the most to gain
+takes the range that its votes span; the rest of the tensor is left to the next one.  Pure; any thread may call.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipfs.codec import FLOATS, Cast, item_nbytes
+from zipfs.lineage.landmarks import Landmarks
+from zipfs.lineage.predict import predict_residual
+
+_LEAST_RANGE_NBYTES: Final = 4096
+_LEAST_RANGE_OF_LARGE_NBYTES: Final = 64 << 10
+_LEAST_SHARE: Final = 16
+_LEAST_SAVED_NBYTES: Final = 512
+"""About what a blob takes in index and catalog."""
+
+_LEAST_VOTES: Final = 3
+_MAX_RANGES: Final = 256
+_PROBE_ITEMS: Final = 512
+"""Signs that are compared at once: of unrelated items half agree, give or take a twentieth."""
+_PLAUSIBLE_MISSES: Final = 3.0
+"""So many hits that should be and are not say that the resemblance has ended."""
+
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tensor that may be a base, of safetensors type `dtype`; or only shared where it is equal, if it has a base."""
+
+    blob_id: int
+    dtype: str
+    landmarks: Landmarks
+    is_member: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """Items [start, stop) of a tensor resemble those of blob `blob_id` that lie `distance` further on, if cast so.
+
+    `bits` is the predicted size of an item coded against them; they are `equal` if all items that were compared are,
+    cast or not.  A member has a base itself: then nothing can be coded against it, only shared with it.
+    """
+
+    start: int
+    stop: int
+    blob_id: int
+    distance: int
+    cast: Cast | None
+    bits: float
+    equal: bool
+    is_member: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Landmarks, as indices of `mine`, that vote for one distance to one candidate; `bits` are predicted of an item."""
+
+    candidate: Candidate
+    cast: Cast | None
+    distance: int
+    mine: NDArray[np.intp]
+    bits: float
+    equal: bool
+
+
+class _Ranked:
+    """A group in the order of what coding against its candidate is likely to save."""
+
+    __slots__ = ("_rank", "group")
+
+    def __init__(self, group: _Group, alone_bits: float) -> None:
+        self.group = group
+        self._rank = (-group.mine.size * (alone_bits - group.bits), group.cast is not None, group.candidate.blob_id)
+
+    def __lt__(self, other: _Ranked) -> bool:
+        return self._rank < other._rank
+
+
+def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: Sequence[Candidate]) -> list[Relative]:
+    """Ranges of a tensor of type `dtype` that resemble ranges of candidates, apart from each other, in order.
+
+    Only what is predicted to take less than `alone_bits` an item is listed.
+    """
+    taken = np.zeros(mine.places.size, np.bool_)
+    free = [(0, mine.items)]
+    found: list[Relative] = []
+    # A heap by what they save, which only falls as others take places of theirs.
+    groups = [_Ranked(group, alone_bits) for group in _groups(mine, dtype, alone_bits, candidates)]
+    heapq.heapify(groups)
+    while groups and len(found) < _MAX_RANGES:
+        ranked = heapq.heappop(groups)
+        group = replace(ranked.group, mine=ranked.group.mine[~taken[ranked.group.mine]])
+        if group.mine.size < _LEAST_VOTES:
+            continue
+        if group.mine.size < ranked.group.mine.size:
+            heapq.heappush(groups, _Ranked(group, alone_bits))
+            continue
+        relative = _widest(mine, group, free)
+        if relative is None:
+            continue
+        inside = (mine.places >= relative.start) & (mine.places < relative.stop)
+        if not _is_worth_it(relative, mine, alone_bits):
+            group = replace(group, mine=group.mine[~inside[group.mine]])
+        else:
+            found.append(relative)
+            free = _without(free, relative.start, relative.stop)
+            taken |= inside
+        heapq.heappush(groups, _Ranked(group, alone_bits))
+    return _joined(sorted(found, key=lambda relative: relative.start))
+
+
+def least_range_nbytes(nbytes: int) -> int:
+    """What a range of a tensor of `nbytes` bytes must have to be worth a blob of its own."""
+    return max(_LEAST_RANGE_NBYTES, min(_LEAST_RANGE_OF_LARGE_NBYTES, nbytes // _LEAST_SHARE))
+
+
+def _is_worth_it(relative: Relative, mine: Landmarks, alone_bits: float) -> bool:
+    count = relative.stop - relative.start
+    saved_nbytes = count * (alone_bits - relative.bits) / 8
+    least = least_range_nbytes(mine.items * mine.item_nbytes)
+    return count * mine.item_nbytes >= least and saved_nbytes >= _LEAST_SAVED_NBYTES
+
+
+def _joined(relatives: Sequence[Relative]) -> list[Relative]:
+    """Neighbours that are one range as one."""
+    joined: list[Relative] = []
+    for relative in relatives:
+        last = joined[-1] if joined else None
+        if last is not None and replace(last, start=relative.start, stop=relative.stop) == relative:
+            joined[-1] = replace(last, stop=relative.stop)
+        else:
+            joined.append(relative)
+    return joined
+
+
+def _cast(dtype: str, theirs: str) -> tuple[Cast | None, bool]:
+    """How items of type `theirs` become ones of `dtype`, and whether they can."""
+    if dtype in FLOATS and theirs in FLOATS and dtype != theirs:
+        return Cast(theirs, dtype), True
+    return None, dtype == theirs
+
+
+def _groups(mine: Landmarks, dtype: str, alone_bits: float, candidates: Sequence[Candidate]) -> list[_Group]:
+    votes: list[tuple[Candidate, Cast | None, int, NDArray[np.intp], NDArray[np.intp]]] = []
+    for candidate in candidates:
+        theirs = candidate.landmarks
+        cast, possible = _cast(dtype, candidate.dtype)
+        if not possible or not theirs.hashes.size or theirs.item_nbytes != item_nbytes(candidate.dtype):
+            continue
+        if candidate.is_member and cast is not None:
+            continue
+        at = np.minimum(np.searchsorted(theirs.hashes, mine.hashes), theirs.hashes.size - 1)
+        hits = np.flatnonzero(theirs.hashes[at] == mine.hashes)
+        if candidate.is_member:
+            hits = hits[(theirs.runs[at[hits]] == mine.runs[hits]).all(axis=1)]
+        distances = theirs.places[at[hits]] - mine.places[hits]
+        order = np.argsort(distances, kind="stable")
+        values, first, counts = np.unique(distances[order], return_index=True, return_counts=True)
+        for distance, begin, count in zip(values.tolist(), first.tolist(), counts.tolist(), strict=True):
+            if count >= _LEAST_VOTES:
+                of_group = hits[order[begin : begin + count]]
+                votes.append((candidate, cast, distance, of_group, at[of_group]))
+    votes.sort(key=lambda vote: -vote[3].size)
+    groups = []
+    for candidate, cast, distance, of_mine, of_theirs in votes[:_MAX_RANGES]:
+        runs = mine.runs[of_mine]
+        bases = _as_ours(candidate.landmarks.runs[of_theirs], cast).reshape(runs.shape)
+        equal = np.array_equal(runs, bases)
+        items = -1, item_nbytes(dtype)
+        bits = 0.0 if equal else predict_residual(runs.reshape(items), bases.reshape(items), dtype)
+        if bits < alone_bits:
+            groups.append(_Group(candidate, cast, distance, of_mine, bits, equal))
+    return groups
+
+
+def _as_ours(theirs: NDArray[np.uint8], cast: Cast | None) -> NDArray[np.uint8]:
+    if cast is None:
+        return theirs
+    out = np.empty(theirs.size // cast.source_nbytes * cast.target_nbytes, np.uint8)
+    cast.apply(np.ascontiguousarray(theirs).data, out.data)
+    return out
+
+
+def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> Relative | None:
+    """The longest range that the votes of a group speak for, within one of the ranges that are free."""
+    theirs = group.candidate.landmarks
+    places = mine.places[group.mine]
+    begin, end = max(
+        free, key=lambda span: int(np.count_nonzero((places >= span[0]) & (places < span[1]))), default=(0, 0)
+    )
+    begin, end = max(begin, -group.distance), min(end, theirs.items - group.distance)
+    listed = np.flatnonzero((mine.hashes <= theirs.ceiling) & (mine.places >= begin) & (mine.places < end))
+    listed = listed[np.argsort(mine.places[listed], kind="stable")]
+    hits = np.isin(listed, group.mine)
+    if np.count_nonzero(hits) < _LEAST_VOTES:
+        return None
+    first, last = _densest(hits)
+    share = float(hits[first : last + 1].mean())
+    start, stop = begin, end
+    if first * share > _PLAUSIBLE_MISSES:
+        start = int(mine.places[listed[max(0, first - int(0.5 / share))]])
+    if (hits.size - 1 - last) * share > _PLAUSIBLE_MISSES:
+        stop = int(mine.places[listed[min(hits.size - 1, last + 1 + int(0.5 / share))]])
+    candidate = group.candidate
+    return Relative(
+        start, stop, candidate.blob_id, group.distance, group.cast, group.bits, group.equal, candidate.is_member
+    )
+
+
+def _densest(hits: NDArray[np.bool_]) -> tuple[int, int]:
+    """First and last index of the stretch in which hits outweigh misses the most (J. Kadane's maximal sum)."""
+    share = float(hits.mean())
+    scores = np.where(hits, 1.0, -min(1.0, 0.5 * share / max(1.0 - share, 1e-9)))
+    sums = np.concatenate(([0.0], np.cumsum(scores)))
+    lowest = np.minimum.accumulate(sums)
+    last = int(np.argmax(sums[1:] - lowest[:-1]))
+    first = int(np.argmin(sums[: last + 1]))
+    return first, last
+
+
+def _without(free: Sequence[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
+    pieces = []
+    for begin, end in free:
+        for left, right in ((begin, min(end, start)), (max(begin, stop), end)):
+            if left < right:
+                pieces.append((left, right))
+    return pieces
+
+
+Agrees = Callable[[Relative, int, int], bool]
+"""Whether items [start, stop) of a tensor have the signs of those of the base, or equal them if the relative does."""
+
+
+def settle(
+    relatives: Sequence[Relative], items: int, row_items: int, items_of: Callable[[int], int], agrees: Agrees
+) -> list[Relative]:
+    """Relatives of a tensor of `items` items with their ends where the resemblance ends; landmarks tell these roughly.
+
+    `items_of(blob_id)` is the length of a base.  A relative grows into what is free beside it and into half of another
+    that is there, or shrinks, by some twenty calls of `agrees` where it does not simply reach the end of either tensor.
+    One that is equal ends at the last item that is; others where a row of `row_items` ends, if one ends nearby.
+    """
+    settled: list[Relative] = []
+    for at, relative in enumerate(relatives):
+        least = max(0, -relative.distance, settled[-1].stop if settled else 0)
+        most = min(items, items_of(relative.blob_id) - relative.distance)
+        if at + 1 < len(relatives):
+            following = relatives[at + 1]
+            most = min(most, (following.start + following.stop) // 2)
+        middle = min(max((relative.start + relative.stop) // 2, least), most)
+        start, stop = (_edge(middle, end, relative, row_items, agrees) for end in (least, most))
+        if stop > start:
+            settled.append(replace(relative, start=start, stop=stop))
+    return settled
+
+
+def _edge(inside: int, end: int, relative: Relative, row_items: int, agrees: Agrees) -> int:
+    """How far towards `end` the items agree, from `inside` where they do."""
+    step = 1 if end > inside else -1
+    good, bad = 0, abs(end - inside)
+
+    def agree(distance: int) -> bool:
+        first, last = sorted((inside + step * max(0, distance - _PROBE_ITEMS), inside + step * distance))
+        return agrees(relative, first, last)
+
+    if agree(bad):
+        return end
+    while bad - good > (1 if relative.equal else _PROBE_ITEMS // 8):
+        half = (good + bad) // 2
+        if agree(half):
+            good = half
+        else:
+            bad = half
+    edge = inside + step * good
+    row_end = round(edge / row_items) * row_items
+    within = min(inside, end) <= row_end <= max(inside, end)
+    return row_end if not relative.equal and within and abs(row_end - edge) <= _PROBE_ITEMS else edge
