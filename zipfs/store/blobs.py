@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from zipfs.store.budget import Budget
 from zipfs.store.buffers import BufferPool, buffer_nbytes
 from zipfs.store.fetch import Stored, fetch
 from zipfs.store.packs import PackDirectory, PackFile
+from zipfs.store.policy import FramePolicy, Key
 from zipfs.store.rows import Blob, BlobId
 from zipfs.store.view import View, check_view, pieces
 
@@ -80,9 +80,6 @@ class Target(NamedTuple):
         return self.source.blob.frame_seed(self.number)
 
 
-_Key = tuple[BlobId, int]
-
-
 def _ignore(*_: float) -> None:
     return
 
@@ -105,27 +102,26 @@ class FrameCache:
         self.buffers = BufferPool()
         self.watch = Watch()
         self._lock = threading.Lock()
-        self._frames: OrderedDict[_Key, memoryview] = OrderedDict()
-        self._underway: dict[_Key, Future[memoryview]] = {}
-        self._nbytes = 0
+        self._frames: dict[Key, memoryview] = {}
+        self._policy = FramePolicy(budget_nbytes)
+        self._underway: dict[Key, Future[memoryview]] = {}
         self.budget.join(self)
 
     @property
     def nbytes(self) -> int:
-        return self._nbytes
+        return self._policy.nbytes
 
     @property
     def floor_nbytes(self) -> int:
         return self.budget.nbytes - self.budget.nbytes // 4
 
     def drop_one(self) -> bool:
-        """Forget the frame that was not used for the longest time, if there is one."""
+        """Forget the frame that is least worth keeping, if there is one."""
         with self._lock:
-            if not self._frames:
+            key = self._policy.drop_one()
+            if key is None:
                 return False
-            _, oldest = self._frames.popitem(last=False)
-            self._nbytes -= buffer_nbytes(len(oldest))
-        self.buffers.keep(oldest)
+            self.buffers.keep(self._frames.pop(key))
         return True
 
     def cached(self, blob_id: BlobId, index: int) -> memoryview | None:
@@ -133,10 +129,10 @@ class FrameCache:
         with self._lock:
             return self._find((blob_id, index))
 
-    def _find(self, key: _Key) -> memoryview | None:
+    def _find(self, key: Key) -> memoryview | None:
         frame = self._frames.get(key)
         if frame is not None:
-            self._frames.move_to_end(key)
+            self._policy.used(key)
         return frame
 
     def frame(self, source: OpenBlob, index: int) -> memoryview:
@@ -221,7 +217,7 @@ class FrameCache:
     def _target(self, frame: Frame) -> Target:
         return Target(*frame, self.buffers.take(frame.source.blob.frame_nbytes(frame.number)))
 
-    def _run(self, targets: Sequence[Target], frames: Mapping[_Key, memoryview]) -> None:
+    def _run(self, targets: Sequence[Target], frames: Mapping[Key, memoryview]) -> None:
         """Decode, given the frames of bases that are needed; a base's frame may come earlier in the same run."""
         began_s = time.perf_counter()
         stored = [target.source.stored(target.number) for target in targets]
@@ -240,7 +236,7 @@ class FrameCache:
         self.watch.fetched(fetched_s - began_s, sum(where.nbytes for where in stored))
         self.watch.decoded(time.perf_counter() - fetched_s, sum(len(target.out) for target in targets))
 
-    def _base_bytes(self, target: Target, frames: Mapping[_Key, memoryview]) -> memoryview | None:
+    def _base_bytes(self, target: Target, frames: Mapping[Key, memoryview]) -> memoryview | None:
         """What a frame is coded against: the base's bytes as they are where one frame of the base holds them all."""
         base, reference = target.source.base, target.source.blob.base
         if base is None or reference is None:
@@ -254,13 +250,13 @@ class FrameCache:
         reference.view.fill(parts, joined)
         return joined
 
-    def _claim(self, keys: Iterable[_Key]) -> tuple[dict[_Key, memoryview], list[_Key]]:
+    def _claim(self, keys: Iterable[Key]) -> tuple[dict[Key, memoryview], list[Key]]:
         """Of the frames named, those in memory, and those that the caller is to decode now.
 
         What is in neither is being decoded by another thread.
         """
-        ready: dict[_Key, memoryview] = {}
-        claimed: list[_Key] = []
+        ready: dict[Key, memoryview] = {}
+        claimed: list[Key] = []
         with self._lock:
             for key in keys:
                 frame = self._find(key)
@@ -271,17 +267,20 @@ class FrameCache:
                     claimed.append(key)
         return ready, claimed
 
-    def _publish(self, key: _Key, frame: memoryview) -> memoryview:
+    def _publish(self, key: Key, frame: memoryview) -> memoryview:
         frame = frame.toreadonly()
+        others_nbytes = self.budget.used_nbytes - self.nbytes
         with self._lock:
             future = self._underway.pop(key)
             self._frames[key] = frame
-            self._nbytes += buffer_nbytes(len(frame))
+            self._policy.budget_nbytes = max(self.budget.nbytes - others_nbytes, self.floor_nbytes)
+            for dropped in self._policy.admit(key, buffer_nbytes(len(frame))):
+                self.buffers.keep(self._frames.pop(dropped))
         future.set_result(frame)
         self.budget.make_room(0)
         return frame
 
-    def _give_up(self, keys: Iterable[_Key]) -> None:
+    def _give_up(self, keys: Iterable[Key]) -> None:
         """Whoever waits tries for itself, and finds out what is wrong with its own frame."""
         for key in keys:
             with self._lock:
@@ -301,11 +300,11 @@ def _needed(target: Target, view: View) -> tuple[int, int]:
     return view.needed(target.number * FRAME_NBYTES, len(target.out))
 
 
-def _key(frame: Frame) -> _Key:
+def _key(frame: Frame) -> Key:
     return frame.source.blob.id, frame.number
 
 
-def _split(targets: Sequence[Target], frames: Mapping[_Key, memoryview]) -> tuple[list[Target], list[Target]]:
+def _split(targets: Sequence[Target], frames: Mapping[Key, memoryview]) -> tuple[list[Target], list[Target]]:
     """What can be decoded with `frames`, whose content may come in the same run; and what cannot.
 
     What is joined or cast before it can be a base must be there before.

@@ -8,9 +8,9 @@ longest time would then drop every frame just before it is needed again. So a fr
 - *proven*: it comes back at shorter intervals than those that would have to give way. One that comes back as often as
   they do stays out, so of a model that is read over and over, as much stays as there is room for.
 
-An interval is counted in bytes of distinct frames asked for: uses within `RECENT_NBYTES` of each other are one use. What
-is expected of a frame is the mean of its last intervals, the later the weightier, and the time since its last use counts
-as one of them; so what is not used any more gives way, however popular it was.
+An interval is counted in bytes of distinct frames asked for: uses within `RECENT_NBYTES` of each other are one use.
+What is expected of a frame is the mean of its last intervals, the later the weightier, and the time since its last use
+counts as one of them; so what is not used any more gives way, however popular it was.
 
 The share of the recent ones grows with each frame missed that plain LRU would still have, and shrinks with each hit on
 a proven one that LRU would have dropped (in the manner of ARC, Megiddo and Modha 2003; expected intervals are in the
