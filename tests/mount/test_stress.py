@@ -79,7 +79,7 @@ def _put(mount: Mount, plain: Path, name: str, content: bytes) -> Pair:
 
 def _frame_of(store: Store, extent: Extent, index: int) -> tuple[Path, int, int]:
     """(pack, offset, bytes) of a stored frame of the blob of an extent."""
-    source = open_blob(store.packs, store.catalog.blob(extent.blob_id), store.catalog.blob)
+    source = open_blob(store.packs.open, store.catalog.blob(extent.blob_id), store.catalog.blob)
     stored = source.stored(index)
     return Path(stored.pack.where), stored.offset, stored.nbytes
 

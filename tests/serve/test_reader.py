@@ -71,7 +71,7 @@ class Gate:
         inode = served_inode(store, name)
         extent = max(store.catalog.extents(inode), key=lambda extent: extent.nbytes)
         blob = store.catalog.blob(extent.blob_id)
-        source = blobs.open_blob(store.packs, blob, store.catalog.blob)
+        source = blobs.open_blob(store.packs.open, blob, store.catalog.blob)
         for index in cells:
             stored = source.stored(index)
             self.bad.add((stored.offset, stored.nbytes))

@@ -98,7 +98,7 @@ class Pack:
         return blob_id
 
     def open(self, blob_id: BlobId) -> OpenBlob:
-        return open_blob(self.directory, self.blobs[blob_id], self.blobs.__getitem__)
+        return open_blob(self.directory.open, self.blobs[blob_id], self.blobs.__getitem__)
 
 
 @pytest.mark.parametrize("cast", [None, Cast("F32", "BF16"), Cast("BF16", "F32"), Cast("F16", "F8_E4M3")], ids=str)

@@ -163,7 +163,7 @@ class Batch:
 
     def _open(self, blob: Blob) -> OpenBlob:
         catalog = self._store.catalog
-        return retrying(lambda: open_blob(self._store.packs, catalog.blob(blob.id), catalog.blob))
+        return retrying(lambda: open_blob(self._store.packs.open, catalog.blob(blob.id), catalog.blob))
 
     # Encoding
 

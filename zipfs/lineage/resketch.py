@@ -23,7 +23,7 @@ def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
     made: dict[BlobId, bytes] = {}
     for done, (blob_id,) in enumerate(rows):
         try:
-            opened = open_blob(store.packs, store.catalog.blob(blob_id), store.catalog.blob)
+            opened = open_blob(store.packs.open, store.catalog.blob(blob_id), store.catalog.blob)
             made[blob_id] = _sketch(store, opened)
         except (Damaged, FileNotFoundError):
             continue
@@ -48,7 +48,7 @@ def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int
         found: list[tuple[BlobId, Landmarks]] = []
         for done, (blob_id,) in enumerate(rows[start : start + _COMMIT_EVERY]):
             try:
-                opened = open_blob(store.packs, store.catalog.blob(blob_id), store.catalog.blob)
+                opened = open_blob(store.packs.open, store.catalog.blob(blob_id), store.catalog.blob)
                 landmarks = _landmarks(store, opened)
             except (Damaged, FileNotFoundError):
                 landmarks = None

@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 from zipfs.errors import CatalogDamaged, Damaged
@@ -176,7 +176,8 @@ def open_content(store: Store, reader: Reader, inode: Inode) -> Content:
                 return blobs[blob_id]
 
             needed = {extent.blob_id for extent in extents}
-            opened = {blob_id: open_blob(store.packs, look_up(blob_id), look_up) for blob_id in needed}
+            open_pack = cache(store.packs.open)  # the blobs of a file are in few packs
+            opened = {blob_id: open_blob(open_pack, look_up(blob_id), look_up) for blob_id in needed}
             return StoredContent(reader, inode.id, reader.open_file(inode.id, extents, opened))
         # A spool file that vanishes here has just been compressed: the next look finds it STORED.
         path = store.spool_path(inode.id)

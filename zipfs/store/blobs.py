@@ -22,9 +22,9 @@ from zipfs.errors import FrameDamaged, PackDamaged
 from zipfs.store.budget import Budget
 from zipfs.store.buffers import BufferPool, buffer_nbytes
 from zipfs.store.fetch import Stored, fetch
-from zipfs.store.packs import PackDirectory, PackFile
+from zipfs.store.packs import PackFile
 from zipfs.store.policy import FramePolicy, Key
-from zipfs.store.rows import Blob, BlobId
+from zipfs.store.rows import Blob, BlobId, PackName
 from zipfs.store.view import View, check_view, pieces
 
 
@@ -49,7 +49,7 @@ def opened(blob: Blob, pack: PackFile, base: OpenBlob | None) -> OpenBlob:
     return OpenBlob(blob, pack, base, blob.pack_offset + np.cumsum(blob.frames, dtype=np.int64))
 
 
-def open_blob(packs: PackDirectory, blob: Blob, look_up: Callable[[BlobId], Blob]) -> OpenBlob:
+def open_blob(open_pack: Callable[[PackName], PackFile], blob: Blob, look_up: Callable[[BlobId], Blob]) -> OpenBlob:
     """Raises FileNotFoundError where a pack is gone (then `blob` is out of date: look it up again), and CatalogDamaged
     for a base that cannot be one.
     """
@@ -57,8 +57,8 @@ def open_blob(packs: PackDirectory, blob: Blob, look_up: Callable[[BlobId], Blob
     if blob.base is not None:
         of = look_up(blob.base.blob_id)
         check_view(blob.id, blob.base.view, of.id, of.nbytes, base_has_base=of.base is not None)
-        base = opened(of, packs.open(of.pack), None)
-    return opened(blob, packs.open(blob.pack), base)
+        base = opened(of, open_pack(of.pack), None)
+    return opened(blob, open_pack(blob.pack), base)
 
 
 class Frame(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -94,6 +95,11 @@ def _blob_column(value: object) -> bytes:
 def _view(offset: int, nbytes: int, cast: str) -> View:
     _check_integers(offset, nbytes)
     return View(offset, nbytes, Cast.from_text(cast) if cast else None)
+
+
+@lru_cache(4096)
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(json.loads(text))  # a model has few shapes and many tensors
 
 
 def _check_integers(*values: object) -> None:
@@ -340,7 +346,7 @@ class Catalog(Database):
                 nbytes,
                 fingerprint,
                 dtype,
-                tuple(json.loads(shape)),
+                _shape(shape),
                 None if base_id is None else BaseRef(BlobId(base_id), _view(*view)),
                 PackName(_blob_column(pack)),
                 pack_offset,

@@ -310,7 +310,7 @@ def _check_stored_sums(store: Store, name: PackName) -> Iterator[Problem]:
 def decode_problem(store: Store, blob_id: BlobId) -> str | None:
     """What keeps a blob from being decoded to the bytes of its fingerprint, if anything."""
     try:
-        opened = retrying(lambda: open_blob(store.packs, store.catalog.blob(blob_id), store.catalog.blob))
+        opened = retrying(lambda: open_blob(store.packs.open, store.catalog.blob(blob_id), store.catalog.blob))
         fingerprint = xxhash.xxh3_128()
         for index in range(frame_count(opened.blob.nbytes)):
             fingerprint.update(store.frames.decode(opened, index))
