@@ -281,7 +281,9 @@ ZF_INLINE ZF_TARGET_AVX512 V code_symbols(V x, V frequency, V begin, V bits, V l
     const V limit = _mm512_sllv_epi32(frequency, _mm512_sub_epi32(_mm512_set1_epi32(32 - ZD_PRECISION), bits));
     x = give_up(x, _mm512_cmpge_epu32_mask(x, limit), words);
     /* The quotient is below 2^21, so that single precision misses it by one at most. */
-    V quotient = _mm512_cvttps_epi32(_mm512_div_ps(_mm512_cvtepu32_ps(x), _mm512_cvtepi32_ps(frequency)));
+    const __m512 divisor = _mm512_cvtepi32_ps(frequency), near = _mm512_rcp14_ps(divisor);
+    const __m512 reciprocal = _mm512_fmadd_ps(near, _mm512_fnmadd_ps(near, divisor, _mm512_set1_ps(1)), near);
+    V quotient = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_cvtepu32_ps(x), reciprocal));
     V rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, frequency));
     const __mmask16 over = _mm512_movepi32_mask(rest);
     quotient = _mm512_mask_sub_epi32(quotient, over, quotient, one);

@@ -297,8 +297,8 @@ static uint8_t *allocate(const zd_frame *frame, scratch *of) {
 static void symbolise_all(const zd_frame *frame, const zd_input *input, const uint16_t *levels, zd_symbols *symbols) {
     zd_symbolise *by = zd_symbolise_portable;
 #if ZF_X86
-    if (zf_isa() == ZF_AVX512 && frame->item <= 4)
-        by = zd_symbolise_avx512;
+    if (frame->item <= 4 && zf_isa() >= ZF_AVX2)
+        by = zf_isa() == ZF_AVX512 ? zd_symbolise_avx512 : zd_symbolise_avx2;
 #endif
     const size_t rest = frame->items % ZD_BLOCK, listed = input->listed;
     if (!rest || input->blocks[listed - 1] != frame->blocks - 1) {
@@ -396,8 +396,8 @@ static int encode_coded(zd_frame *frame, scratch *of, const uint8_t *raw, const 
     zd_build_alias(frame, of->slots, first);
     zd_code *code_by = zd_code_portable;
 #if ZF_X86
-    if (zf_isa() == ZF_AVX512 && frame->item <= 4 && frame->lanes == ZD_LANES)
-        code_by = zd_code_avx512;
+    if (frame->lanes == ZD_LANES && zf_isa() >= ZF_AVX2)
+        code_by = zf_isa() == ZF_AVX512 && frame->item <= 4 ? zd_code_avx512 : zd_code_avx2;
 #endif
     uint32_t state[ZD_LANES];
     for (unsigned k = 0; k < ZD_LANES; k++)

@@ -33,8 +33,9 @@ typedef uint8_t *zd_code(const zd_frame *frame, const uint16_t (*slots)[ZD_SCALE
 zd_code zd_code_portable;
 
 #if ZF_X86
-zd_symbolise zd_symbolise_avx512; /* items of 1, 2 and 4 bytes */
-zd_code zd_code_avx512;           /* the same, in 64 lanes */
+zd_symbolise zd_symbolise_avx2, zd_symbolise_avx512; /* items of 1, 2 and 4 bytes */
+zd_code zd_code_avx2;                                /* in 64 lanes */
+zd_code zd_code_avx512;                              /* in 64 lanes, items of 1, 2 and 4 bytes */
 #endif
 
 ZF_INLINE unsigned zd_low_nbytes(unsigned item) { return item == 1 ? 2 : item; }

@@ -104,7 +104,7 @@ ZF_INLINE uint64_t size_of(uint64_t d, unsigned width) {
     return d & sign ? (0 - d) & zd_mask(width) : d;
 }
 
-enum { SAMPLE_ENOUGH = 8192, SAMPLE_MOST = 2 * 16384 };
+enum { SAMPLE_ENOUGH = 8192, SAMPLE_MOST = 2 * 16384, AHEAD = 8 };
 
 /* What is looked at of a frame: some consecutive items of each listed block, or of every second, at a place that moves
    on from block to block so that no column of a matrix is favoured. */
@@ -125,6 +125,11 @@ ZF_INLINE void take_sample(const zd_frame *frame, const zd_input *input, sample 
     while (items / ZD_BLOCK / stride * each > SAMPLE_MOST / 2)
         stride *= 2;
     for (size_t n = 0, turn = 0; n < input->listed; n += stride, turn++) {
+        if (n + AHEAD * stride < input->listed) {
+            const size_t soon = (size_t)input->blocks[n + AHEAD * stride] * ZD_BLOCK + (turn + AHEAD) * each % ZD_BLOCK;
+            __builtin_prefetch(input->raw + soon * item);
+            __builtin_prefetch(input->base + soon * item);
+        }
         size_t at = (size_t)input->blocks[n] * ZD_BLOCK + turn * each % ZD_BLOCK, stop = at + each;
         for (; at < stop && at < frame->items; at++, count++) {
             uint64_t f = zd_load(input->raw + at * item, item), b = zd_load(input->base + at * item, item);
@@ -271,8 +276,8 @@ zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves
     frame->lowest_exponent = is_float ? (highest > ZD_CONTEXTS - 1 ? highest - (ZD_CONTEXTS - 1) : 0) : 4;
     zd_measure *measure_by = zd_measure_portable;
 #if ZF_X86
-    if (frame->item <= 4 && zf_isa() == ZF_AVX512)
-        measure_by = zd_measure_avx512;
+    if (frame->item <= 4 && zf_isa() >= ZF_AVX2)
+        measure_by = zf_isa() == ZF_AVX512 ? zd_measure_avx512 : zd_measure_avx2;
 #endif
     memset(magnitudes, 0, frame->octaves * sizeof *magnitudes);
     unsigned reference = highest > ZD_MEASURE_EXPONENTS ? highest - ZD_MEASURE_EXPONENTS : 0;

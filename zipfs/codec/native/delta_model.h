@@ -30,7 +30,7 @@ void zd_choose_tables(zd_frame *frame, uint32_t (*counts)[ZD_SYMBOLS]);
 typedef void zd_measure(const zd_frame *frame, const zd_input *input, unsigned reference, uint64_t *magnitudes);
 zd_measure zd_measure_portable;
 #if ZF_X86
-zd_measure zd_measure_avx512; /* items of 1, 2 and 4 bytes */
+zd_measure zd_measure_avx2, zd_measure_avx512; /* items of 1, 2 and 4 bytes */
 #endif
 
 enum { ZD_MEASURE_EXPONENTS = 14, ZD_MEASURE_CAP = 1023 };
