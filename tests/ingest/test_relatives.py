@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.support.stores import contents, problems, put_file, served_inode, tensor_file
+from tests.support.stores import (
+    collect_garbage,
+    contents,
+    problems,
+    put_file,
+    remove,
+    served_inode,
+    tensor_file,
+)
 from zipfs.codec import Cast, item_nbytes
 from zipfs.lineage.resketch import make_landmarks, make_sketches
+from zipfs.serve import Library
 from zipfs.store.repair import rebuild
 from zipfs.store.store import Store, open_store
 
@@ -205,3 +217,112 @@ def test_the_same_weights_of_another_type_are_found(shelf: Shelf, kind: str, cut
     items = len(second) // item_nbytes(second_type)
     assert shelf.put(file_of(second, second_type)) < items * bits / 8 + OVERHEAD
     shelf.check()
+
+
+def items(values: NDArray[np.float32]) -> bytes:
+    return cast(values.astype("<f4").tobytes(), "F32", "BF16")
+
+
+TRICKY: dict[str, tuple[str, bytes]] = {
+    "zeros": ("BF16", bytes(300_000)),
+    "one value": ("F32", b"\0\0\x80\xbf" * 100_000),
+    "NaNs": ("F16", b"\xff\x7f\xff\xff" * 70_000),
+    "signs in turn": ("BF16", b"\x80\x3f\x80\xbf" * 80_000),
+    "one row again and again": ("BF16", matrix(1, 8) * 700),
+    "a short pattern": ("BF16", matrix(1, 9)[:122] * 2500),
+    "an odd end": ("F8_E4M3", matrix(300, 10)[:-1]),
+    "tiny": ("F32", bytes(range(16))),
+    "all positive": ("BF16", items(np.abs(np.random.default_rng(3).normal(0, 1, 60_000)).astype("<f4"))),
+    "mostly zeros": ("BF16", items(np.where(np.arange(200_000) % 40, 0, 1.5).astype("<f4"))),
+    "no numbers": ("I64", np.arange(30_000, dtype="<i8").tobytes()),
+}
+
+
+def test_tensors_that_say_little_are_stored_beside_each_other(shelf: Shelf) -> None:
+    for _ in range(2):
+        for dtype, raw in TRICKY.values():
+            shelf.put(tensor_file({"w": (dtype, [len(raw) // item_nbytes(dtype)], raw), "v": ("U8", [len(raw)], raw)}))
+            shelf.put(tensor_file({"w": (dtype, [len(raw) // 16], raw[: len(raw) // 16 * item_nbytes(dtype)])}))
+    shelf.check()
+
+
+def test_many_tensors_that_all_look_alike_are_listed_a_few_times_only(shelf: Shelf) -> None:
+    signs = np.sign(np.random.default_rng(1).normal(0, 1, 4000))
+    for seed in range(40):
+        exponents = np.random.default_rng(seed + 2).integers(-30, 30, signs.size)
+        shelf.put(file_of(items((signs * 2.0**exponents).astype("<f4")), width=100))
+    (most,) = shelf.store.catalog.query("SELECT max(n) FROM (SELECT count(*) AS n FROM anchors GROUP BY hash)")[0]
+    assert most == 16
+    shelf.check()
+
+
+def test_anchors_of_what_was_collected_go(shelf: Shelf) -> None:
+    shelf.put(file_of(BASE))
+    remove(shelf.store, b"f0")
+    collect_garbage(shelf.store)
+    assert shelf.store.catalog.query("SELECT count(*) FROM anchors") == [(0,)]
+    assert shelf.store.catalog.query("SELECT count(*) FROM landmarks") == [(0,)]
+
+
+def test_a_base_of_which_only_a_part_is_needed_is_not_collected(shelf: Shelf) -> None:
+    shelf.put(file_of(BASE))
+    shelf.put(file_of(master(BASE[: 900 * ROW], 3), "F32"))
+    shelf.put(file_of(BASE[1000 * ROW :]))
+    remove(shelf.store, b"f0")
+    del shelf.files[b"f0"]
+    collect_garbage(shelf.store)
+    shelf.check()
+
+
+def test_what_cannot_be_read_is_no_relative(shelf: Shelf) -> None:
+    shelf.put(file_of(BASE))
+    (pack,) = (shelf.root / "store" / "packs").iterdir()
+    content = bytearray(pack.read_bytes())
+    content[300_000] ^= 1
+    pack.write_bytes(content)
+    shelf.store.close()
+    shelf.store = open_store(shelf.root / "store")
+    for raw in (BASE[700 * ROW :], BASE + NEW_ROWS, tuned(BASE[900 * ROW :], 1)):
+        shelf.put(file_of(raw))
+    shelf.put(file_of(cast(BASE, "BF16", "F32"), "F32"))
+    del shelf.files[b"f0"]
+    found = contents_of(shelf)
+    assert found == shelf.files
+
+
+def contents_of(shelf: Shelf) -> dict[bytes, bytes]:
+    with Library(shelf.root / "store") as library:
+        return {name: library.read(name) for name in shelf.files}
+
+
+PIECES = st.lists(
+    st.tuples(
+        st.sampled_from(["base", "other", "master", "new"]),
+        st.integers(0, 200),
+        st.integers(1, 200),
+        st.sampled_from([0.0, 0.0, 1e-4, 1e-3]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@given(files=st.lists(st.tuples(PIECES, st.sampled_from(["BF16", "F16", "F32"])), min_size=1, max_size=5))
+def test_whatever_is_put_together_is_read_back(
+    files: list[tuple[list[tuple[str, int, int, float]], str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rng = np.random.default_rng(1)
+    known = {name: rng.normal(0, 0.05, (300, WIDTH)).astype("<f4") for name in ("base", "other", "master", "new")}
+    shelf = Shelf(tmp_path_factory.mktemp("shelf"))
+    shelf.put(file_of(cast(known["base"].tobytes(), "F32", "BF16")))
+    shelf.put(file_of(cast(known["other"].tobytes(), "F32", "F16"), "F16"))
+    shelf.put(file_of(known["master"].tobytes(), "F32"))
+    for pieces, dtype in files:
+        rows = [known[name][start : start + count] for name, start, count, _ in pieces]
+        rows = [part + rng.normal(0, sigma, part.shape) for part, (*_, sigma) in zip(rows, pieces, strict=True)]
+        raw = np.concatenate(rows).astype("<f4").tobytes()
+        shelf.put(file_of(raw if dtype == "F32" else cast(raw, "F32", dtype), dtype))
+    shelf.check()
+    shelf.store.close()
+    rmtree(shelf.root)

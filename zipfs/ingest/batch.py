@@ -186,24 +186,26 @@ class Batch:
                     relatives = found
                 elif repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
                     looks = [(part, self._look(source, part)) for part in parts]
-                    return [extent for of in looks for extent in self._put(source, *of, repeats=False)]
+                    return [extent for of in looks for extent in self._put(source, *of, members=members, repeats=False)]
         if not relatives:
             return [self._whole(self._write_new(source, span, look, base, mine), span)]
         extents: list[Extent] = []
         for part in parts_of(span, relatives):
-            extents += self._put_part(source, span, part, look, mine)
+            extents += self._put_part(source, span, part, look, mine, repeats=repeats)
         return extents
 
     def _whole(self, blob: Blob, span: Span) -> Extent:
         return Extent(span.offset, span.nbytes, blob.id, 0)
 
-    def _put_part(self, source: Source, span: Span, part: Part, look: _Look, mine: bytes) -> list[Extent]:
+    def _put_part(
+        self, source: Source, span: Span, part: Part, look: _Look, mine: bytes, *, repeats: bool
+    ) -> list[Extent]:
         if part.base is not None and part.equal:
             if self._is_range(source, part.span, part.base):
                 self._progress.advanced(part.span.nbytes)
                 return [Extent(part.span.offset, part.span.nbytes, part.base.blob_id, part.base.view.offset)]
             if self._base(part.base.blob_id).base is not None:
-                return self._put(source, part.span, self._look(source, part.span), members=False)
+                return self._put(source, part.span, self._look(source, part.span), members=False, repeats=repeats)
         if part.span.nbytes < span.nbytes:
             look = self._look(source, part.span)
             same = self._find_same(source, part.span, look.fingerprint)
@@ -224,7 +226,11 @@ class Batch:
             raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
             return same_bytes(self._store.frames.range(stored, base.view.offset + at, len(raw)), raw)
 
-        return all(self._in_order(same, frame_count(span.nbytes), span.nbytes))
+        try:
+            return all(self._in_order(same, frame_count(span.nbytes), span.nbytes))
+        except Damaged as error:
+            log.error("%s; nothing is shared with it", error)
+            return False
 
     def _base(self, blob_id: BlobId) -> OpenBlob:
         new = self._new.get(blob_id)
@@ -242,7 +248,7 @@ class Batch:
             raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
             against = None
             if base is not None and reference is not None:
-                against = self._base_bytes(base, reference.view, at, len(raw))
+                against = self._store.frames.view(base, reference.view, at, len(raw))
             return encode_frame(raw, span.dtype, against, frame_seed(blob_id, index))
 
         writer.begin_blob()
@@ -252,6 +258,11 @@ class Batch:
                 writer.append_frame(frame)
                 base_helped = base_helped or read_header(frame).needs_base
                 self._progress.advanced(min(FRAME_NBYTES, span.nbytes - index * FRAME_NBYTES))
+        except Damaged as error:
+            # Frames coded alone would not help: those who read them would still ask for the base.
+            log.error("%s; %s is coded without it", error, source.shown)
+            writer.drop_blob()
+            return self._write_new(source, span, look, None, mine)
         except BaseException:
             writer.drop_blob()
             raise
@@ -266,13 +277,6 @@ class Batch:
         if look.landmarks is not None:
             self.relations.add(blob, look.landmarks)
         return blob
-
-    def _base_bytes(self, base: OpenBlob, view: View, offset: int, nbytes: int) -> memoryview | None:
-        try:
-            return self._store.frames.view(base, view, offset, nbytes)
-        except Damaged as error:
-            log.error("%s; the frame is coded alone instead", error)
-            return None
 
     def _choose_base(self, source: Source, span: Span) -> tuple[BaseRef | None, bytes, float]:
         """The best base of the same shape, the sketch, and predicted bits an item; plain bytes have no sketch."""

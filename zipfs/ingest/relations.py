@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from zipfs.store.transaction import Transaction
 log = logging.getLogger(__name__)
 
 _LEAST_LOOKED_UP = 16
-_NBYTES_PER_LOOK_UP = 2048
+_NBYTES_PER_LOOK_UP = 4096
 _LOOKED_UP = 128
 _LOOKED_UP_PER_MIB = 16
 _LOOKED_UP_MAX = 2048
@@ -47,15 +47,10 @@ class Relations:
         self._new: dict[BlobId, Candidate] = {}
         self._members: dict[BlobId, list[BlobId]] = defaultdict(list)
         self._anchors: dict[int, list[BlobId]] = defaultdict(list)
-        self._landmarks: dict[BlobId, bytes] = {}
 
     def add(self, blob: Blob, landmarks: Landmarks) -> None:
         """Have a new blob be found."""
-        stored = landmarks.encode()
-        kept = parse_landmarks(stored)
-        if kept is None:
-            return
-        self._landmarks[blob.id] = stored
+        kept = landmarks.kept()
         self._new[blob.id] = Candidate(blob.id, blob.dtype, kept, is_member=blob.base is not None)
         if blob.base is not None:
             self._members[blob.base.blob_id].append(blob.id)
@@ -66,13 +61,11 @@ class Relations:
 
     def forget(self, blob_id: BlobId) -> None:
         self._new.pop(blob_id, None)
-        self._landmarks.pop(blob_id, None)
 
     def keep(self, txn: Transaction) -> None:
         """Write down what new blobs are found by, in the transaction that registers them."""
-        for blob_id, stored in self._landmarks.items():
-            txn.put_landmarks(blob_id, stored)
-            candidate = self._new[blob_id]
+        for blob_id, candidate in self._new.items():
+            txn.put_landmarks(blob_id, candidate.landmarks.encode())
             if not candidate.is_member:
                 txn.put_anchors(blob_id, candidate.landmarks.anchors)
 
@@ -85,17 +78,18 @@ class Relations:
         if members and not all(relative.equal for relative in found):
             candidates += self._members_of({BlobId(relative.blob_id) for relative in found})
             found = find_relatives(mine, span.dtype, alone_bits, candidates)
-        if len(found) == 1 and (found[0].start, found[0].stop, found[0].distance) == (0, mine.items, 0):
-            return found
         try:
-            return self._settled(found, mine, source, span)
+            opened = {relative.blob_id: self._open(BlobId(relative.blob_id)) for relative in found}
+            if len(found) == 1 and (found[0].start, found[0].stop, found[0].distance) == (0, mine.items, 0):
+                return found
+            return self._settled(found, opened, mine, source, span)
         except Damaged as error:
             log.error("%s; relatives of %s are not looked for", error, source.shown)
             return []
 
-    def _settled(self, found: list[Relative], mine: Landmarks, source: Source, span: Span) -> list[Relative]:
-        opened = {relative.blob_id: self._open(BlobId(relative.blob_id)) for relative in found}
-
+    def _settled(
+        self, found: list[Relative], opened: Mapping[int, OpenBlob], mine: Landmarks, source: Source, span: Span
+    ) -> list[Relative]:
         def items_of(blob_id: int) -> int:
             blob = opened[blob_id].blob
             return blob.nbytes // item_nbytes(blob.dtype)
@@ -141,8 +135,8 @@ class Relations:
         return bool(np.count_nonzero(signs) >= _AGREEING * signs.size)
 
 
-def _parsed(rows: Iterable[tuple[BlobId, str, bytes]], *, is_member: bool) -> Iterator[Candidate]:
-    for blob_id, dtype, stored in rows:
+def _parsed(rows: Iterable[tuple[BlobId, str, int, bytes]], *, is_member: bool) -> Iterator[Candidate]:
+    for blob_id, dtype, nbytes, stored in rows:
         landmarks = parse_landmarks(stored)
-        if landmarks is not None:
+        if landmarks is not None and landmarks.items == nbytes // item_nbytes(dtype):
             yield Candidate(blob_id, dtype, landmarks, is_member)

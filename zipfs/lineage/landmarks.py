@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LANDMARKS_MAX_NBYTES: Final = 4096
 _NBYTES_PER_LANDMARK: Final = 1024
 _LEAST_KEPT: Final = 16
-_NBYTES_PER_ANCHOR: Final = 8192
+_NBYTES_PER_ANCHOR: Final = 16384
 _LEAST_ANCHORS: Final = 4
 _MAX_ANCHORS: Final = 32
 """Enough for a slice of a sixteenth to have two, of which one may not survive."""
@@ -43,8 +43,12 @@ LEAST_ITEMS: Final = 2048
 _HEADER: Final = struct.Struct("<BBBBIQQ")
 _VERSION: Final = 1
 _ALL: Final = (1 << 64) - 1
-_SOUGHT: Final = 2048
-"""Landmarks that are found in a tensor, to be looked up; only the lowest are kept."""
+_NBYTES_PER_SOUGHT: Final = 768
+_LEAST_SOUGHT: Final = 64
+_MAX_SOUGHT: Final = 2048
+"""Landmarks that are found in a tensor and compared with others'; those of what is large and put together need more
+than the lowest that are kept.
+"""
 _SLACK: Final = 512
 """Room in a piece for more landmarks than are expected there; the rest of such a piece is passed over."""
 
@@ -82,19 +86,24 @@ class Landmarks:
         best = int(np.argmax(counts))
         return int(distances[best]) if counts[best] >= _LEAST_REPEATED * self.hashes.size else 0
 
-    def encode(self) -> bytes:
-        """What is kept of them in a store, at most LANDMARKS_MAX_NBYTES: those of the lowest hashes, once each."""
+    def kept(self) -> Landmarks:
+        """Those that a store keeps: of the lowest hashes, once each, as many as LANDMARKS_MAX_NBYTES hold."""
         fits = (LANDMARKS_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
         fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // _NBYTES_PER_LANDMARK))
         hashes, first = np.unique(self.hashes, return_index=True)
         first = first[self.places[first] // self.stride < 1 << 32]
         ceiling = self.ceiling if first.size <= fits else int(hashes[fits - 1])
         first = first[:fits]
-        header = _HEADER.pack(_VERSION, self.item_nbytes, self.stride, 0, first.size, self.items, ceiling)
-        places = (self.places[first] // self.stride).astype("<u4")
-        return b"".join(
-            (header, self.hashes[first].astype("<u8").tobytes(), places.tobytes(), self.runs[first].tobytes())
+        return replace(
+            self, ceiling=ceiling, hashes=self.hashes[first], places=self.places[first], runs=self.runs[first]
         )
+
+    def encode(self) -> bytes:
+        """The bytes of what `kept` gave."""
+        count = self.hashes.size
+        header = _HEADER.pack(_VERSION, self.item_nbytes, self.stride, 0, count, self.items, self.ceiling)
+        places = (self.places // self.stride).astype("<u4")
+        return b"".join((header, self.hashes.astype("<u8").tobytes(), places.tobytes(), self.runs.tobytes()))
 
 
 def parse_landmarks(stored: bytes) -> Landmarks | None:
@@ -123,7 +132,8 @@ class Scan:
         self._items = nbytes // self._item if dtype else 0
         self._stride = math.gcd(8, math.prod(shape[1:]) if len(shape) > 1 else self._items)
         places = max(1, self._items // self._stride)
-        self._ceiling = _ALL if places <= _SOUGHT else _SOUGHT * (_ALL // places)
+        self._sought = min(max(_LEAST_SOUGHT, nbytes // _NBYTES_PER_SOUGHT), _MAX_SOUGHT)
+        self._ceiling = _ALL if places <= self._sought else self._sought * (_ALL // places)
         self._hashes: list[NDArray[np.uint64]] = []
         self._places: list[NDArray[np.int64]] = []
         self._runs: list[NDArray[np.uint8]] = []
@@ -133,7 +143,7 @@ class Scan:
         if self._items < LEAST_ITEMS:
             return
         raw = np.frombuffer(memoryview(data), np.uint8)
-        expected = raw.size // self._item * _SOUGHT // self._items
+        expected = raw.size // self._item * self._sought // self._items
         hashes, places = find_landmarks(raw.data, self._item, self._stride, self._ceiling, 4 * expected + _SLACK)
         if hashes.size:
             at = places.astype(np.int64) * self._item
@@ -146,6 +156,6 @@ class Scan:
         if not self._hashes:
             return None
         hashes, places, runs = np.concatenate(self._hashes), np.concatenate(self._places), np.concatenate(self._runs)
-        order = np.argsort(hashes, kind="stable")[: 2 * _SOUGHT]
+        order = np.argsort(hashes, kind="stable")[: 2 * self._sought]
         ceiling = self._ceiling if order.size == hashes.size else int(hashes[order[-1]])
         return Landmarks(self._items, self._item, self._stride, ceiling, hashes[order], places[order], runs[order])

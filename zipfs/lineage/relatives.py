@@ -26,8 +26,8 @@ _LEAST_SAVED_NBYTES: Final = 512
 
 _LEAST_VOTES: Final = 3
 _MAX_RANGES: Final = 256
-_PROBE_ITEMS: Final = 512
-"""Signs that are compared at once: of unrelated items half agree, give or take a twentieth."""
+_PROBE_ITEMS: Final = 256
+"""Signs that are compared at once: of unrelated items half agree, give or take a tenth."""
 _PLAUSIBLE_MISSES: Final = 3.0
 """So many hits that should be and are not say that the resemblance has ended."""
 

@@ -57,7 +57,7 @@ def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int
             report("looking for landmarks", start + done + 1, len(rows))
         with store.transaction() as txn:
             for blob_id, landmarks in found:
-                txn.put_landmarks(blob_id, landmarks.encode())
+                txn.put_landmarks(blob_id, landmarks.kept().encode())
                 if store.catalog.blob(blob_id).base is None:
                     txn.put_anchors(blob_id, landmarks.anchors)
     return len(rows)

@@ -315,18 +315,18 @@ class Catalog(Database):
         )
         return [BlobId(row[0]) for row in rows]
 
-    def landmarks(self, blob_ids: Sequence[BlobId]) -> list[tuple[BlobId, str, bytes]]:
-        """(blob id, dtype, landmarks) of those of the blobs that are coded alone."""
+    def landmarks(self, blob_ids: Sequence[BlobId]) -> list[tuple[BlobId, str, int, bytes]]:
+        """(blob id, dtype, bytes, landmarks) of those of the blobs that are coded alone."""
         return self.query(
-            "SELECT blob_id, dtype, landmarks FROM json_each(?) CROSS JOIN landmarks ON blob_id = value"
+            "SELECT blob_id, dtype, nbytes, landmarks FROM json_each(?) CROSS JOIN landmarks ON blob_id = value"
             " JOIN blobs ON blobs.id = blob_id WHERE base_id IS NULL",
             (json.dumps(blob_ids),),
         )
 
-    def landmarks_of_members(self, base_ids: Sequence[BlobId], at_most: int) -> list[tuple[BlobId, str, bytes]]:
+    def landmarks_of_members(self, base_ids: Sequence[BlobId], at_most: int) -> list[tuple[BlobId, str, int, bytes]]:
         """The same of the newest blobs that are coded against each of some others."""
         return self.query(
-            "SELECT blob_id, dtype, landmarks FROM json_each(?) CROSS JOIN blobs ON blobs.id IN"
+            "SELECT blob_id, dtype, nbytes, landmarks FROM json_each(?) CROSS JOIN blobs ON blobs.id IN"
             " (SELECT id FROM blobs WHERE base_id = value ORDER BY id DESC LIMIT ?)"
             " JOIN landmarks ON blob_id = blobs.id",
             (json.dumps(base_ids), at_most),

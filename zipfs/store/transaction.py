@@ -205,11 +205,11 @@ class Transaction:
 
     def put_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
         """Have a blob that is coded alone be found. A hash that _ANCHOR_BLOBS blobs have already tells nothing more."""
-        for anchor in anchors:
-            self._execute(
+        with translated(self.catalog.path):
+            self.catalog.db.executemany(
                 "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
                 " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
-                (anchor, blob_id, _ANCHOR_BLOBS),
+                [(anchor, blob_id, _ANCHOR_BLOBS) for anchor in anchors],
             )
 
     def drop_stale_anchors(self) -> None:
