@@ -73,7 +73,14 @@ class Reader:
         self._ahead = ThreadPoolExecutor(os.cpu_count() or 1, "ahead", initializer=_lower_rank)
         frames.budget.join(self)
         counted = self._counters
-        frames.watch = Watch(counted.fetch.add, counted.decode.add, counted.base_hits.add, counted.base_misses.add)
+        frames.watch = Watch(
+            counted.fetch.add,
+            counted.decode.add,
+            counted.base_hits.add,
+            counted.base_misses.add,
+            counted.fetch.fail,
+            counted.decode.fail,
+        )
         counted.gauge("cache_bytes", lambda: frames.budget.used_nbytes)
         counted.gauge("ahead_bytes", lambda: self._ahead_nbytes)
         counted.gauge("streams", self._count_streams)
