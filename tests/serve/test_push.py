@@ -77,7 +77,7 @@ def reading(path: Path, cache: PageCache, cache_nbytes: int = 512 << 20) -> Iter
 
 def come_to_rest(reader: Reader) -> None:
     """Until all that was begun ahead is decoded and pushed."""
-    for executor in (reader._ahead, reader._pusher):
+    for executor in (reader._ahead, reader._pusher.thread):
         together = threading.Barrier(executor._max_workers)  # no thread is busy when all of them have come here
         for one in [executor.submit(together.wait) for _ in range(executor._max_workers)]:
             one.result()
