@@ -23,6 +23,7 @@ from zipfs.formats import Span, lay_out
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import Source, SourceError, StoredFile
 from zipfs.lineage import choose_base, sketch
+from zipfs.lineage.survey import LEAST_NBYTES
 from zipfs.store.blobs import OpenBlob, open_blob
 from zipfs.store.catalog import retrying
 from zipfs.store.packs import PackWriter
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 
 _AHEAD = 6
 """Frames in work at once; with two cores more only costs memory."""
-_LEAST_WITH_BASE_NBYTES = 256
-"""What smaller tensors could gain, their frame's header takes."""
 _CANDIDATES_AT_LEAST = 256
 _NBYTES_PER_CANDIDATE = 1024
 _INLINE_NBYTES = 64 << 10
@@ -177,9 +176,10 @@ class Batch:
         blob = writer.end_blob(blob_id, span.nbytes, fingerprint, span.dtype, span.shape, reference)
         self._new[blob_id] = _New(OpenBlob(blob, writer.file, base), source, span.offset)
         self._by_fingerprint[fingerprint, span.nbytes].append(blob_id)
-        if base is None and mine:
-            self._by_kind[span.dtype, span.shape].append((blob_id, mine))
+        if mine:
             self.sketches[blob_id] = mine
+            if base is None:
+                self._by_kind[span.dtype, span.shape].append((blob_id, mine))
         return blob
 
     def _base_bytes(self, base: OpenBlob, offset: int, nbytes: int) -> memoryview | None:
@@ -191,7 +191,7 @@ class Batch:
 
     def _choose_base(self, source: Source, span: Span) -> tuple[OpenBlob | None, bytes]:
         """The best base for a tensor and the tensor's sketch; nothing of either for plain bytes."""
-        if not span.dtype or span.nbytes < _LEAST_WITH_BASE_NBYTES:
+        if not span.dtype or span.nbytes < LEAST_NBYTES:
             return None, b""
         mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
         # The search costs in proportion to what it may gain, or thousands of small tensors would take for ever.

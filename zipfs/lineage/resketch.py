@@ -1,4 +1,4 @@
-"""Sketches made anew from what is stored, for blobs that a rebuilt catalog knows without one. Used by one thread."""
+"""Sketches made anew from what is stored, for tensors that a rebuilt catalog knows without one. Used by one thread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from zipfs.errors import Damaged
 from zipfs.lineage.sketch import sketch
+from zipfs.lineage.survey import LEAST_NBYTES
 from zipfs.store.blobs import OpenBlob, open_blob
 from zipfs.store.rows import BlobId
 from zipfs.store.store import Store
@@ -14,9 +15,10 @@ _COMMIT_EVERY = 256
 
 
 def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
-    """Sketch every blob that could be a base and has no sketch; returns how many. Damaged blobs are passed over."""
+    """Sketch every tensor that has no sketch; returns how many. Damaged blobs are passed over."""
     rows = store.catalog.query(
-        "SELECT id FROM blobs WHERE base_id IS NULL AND dtype <> '' AND id NOT IN (SELECT blob_id FROM sketches)"
+        "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= ? AND id NOT IN (SELECT blob_id FROM sketches)",
+        (LEAST_NBYTES,),
     )
     made: dict[BlobId, bytes] = {}
     for done, (blob_id,) in enumerate(rows):
