@@ -22,10 +22,8 @@ from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import Source, SourceError, StoredFile
-from zipfs.lineage import choose_base, sketch
-from zipfs.lineage.survey import LEAST_NBYTES
-from zipfs.store.blobs import OpenBlob, open_blob
-from zipfs.store.catalog import retrying
+from zipfs.lineage import LEAST_NBYTES, Search, choose_base, signature, sketch
+from zipfs.store.blobs import OpenBlob
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
 from zipfs.store.store import Store
@@ -36,8 +34,6 @@ log = logging.getLogger(__name__)
 
 _AHEAD = 6
 """Frames in work at once; with two cores more only costs memory."""
-_CANDIDATES_AT_LEAST = 256
-_NBYTES_PER_CANDIDATE = 1024
 _INLINE_NBYTES = 64 << 10
 """Below this a hop to another thread costs more than the coding."""
 
@@ -54,15 +50,16 @@ class _New:
 class Batch:
     """See the module. `files` lists what can be committed after `verify`."""
 
-    def __init__(self, store: Store, executor: Executor, progress: Progress) -> None:
+    def __init__(self, store: Store, executor: Executor, progress: Progress, search: Search) -> None:
         self._store = store
+        self._search = search
         self._executor = executor
         self._progress = progress
         self._writer: PackWriter | None = None
         self._new: dict[BlobId, _New] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
-        self._by_kind: dict[tuple[str, tuple[int, ...]], list[tuple[int, bytes]]] = defaultdict(list)
-        self.sketches: dict[BlobId, bytes] = {}
+        self.sketches: dict[BlobId, tuple[bytes, bytes]] = {}
+        """Sketch and signature of each new tensor."""
         self.files: list[tuple[Source, StoredFile]] = []
 
     @property
@@ -85,8 +82,7 @@ class Batch:
             blob = self._new.pop(blob_id).open.blob
             self.sketches.pop(blob_id, None)
             self._by_fingerprint[blob.fingerprint, blob.nbytes].remove(blob_id)
-            kind = blob.dtype, blob.shape
-            self._by_kind[kind] = [candidate for candidate in self._by_kind[kind] if candidate[0] != blob_id]
+            self._search.forget(blob_id)
         if self._writer is not None:
             self._writer.rewind(count)
 
@@ -142,8 +138,7 @@ class Batch:
         return all(self._in_order(same, frame_count(span.nbytes), span.nbytes))
 
     def _open(self, blob: Blob) -> OpenBlob:
-        catalog = self._store.catalog
-        return retrying(lambda: open_blob(self._store.packs, catalog.blob(blob.id), catalog.blob))
+        return self._store.open_blob(blob.id)
 
     # Encoding
 
@@ -177,9 +172,10 @@ class Batch:
         self._new[blob_id] = _New(OpenBlob(blob, writer.file, base), source, span.offset)
         self._by_fingerprint[fingerprint, span.nbytes].append(blob_id)
         if mine:
-            self.sketches[blob_id] = mine
+            signed = signature(mine, span.dtype)
+            self.sketches[blob_id] = mine, signed
             if base is None:
-                self._by_kind[span.dtype, span.shape].append((blob_id, mine))
+                self._search.add(blob_id, span.dtype, span.nbytes, mine, signed)
         return blob
 
     def _base_bytes(self, base: OpenBlob, offset: int, nbytes: int) -> memoryview | None:
@@ -194,10 +190,7 @@ class Batch:
         if not span.dtype or span.nbytes < LEAST_NBYTES:
             return None, b""
         mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
-        # The search costs in proportion to what it may gain, or thousands of small tensors would take for ever.
-        at_most = max(_CANDIDATES_AT_LEAST, span.nbytes // _NBYTES_PER_CANDIDATE)
-        stored = self._store.catalog.candidates(span.dtype, span.shape, at_most)
-        candidates = self._by_kind[span.dtype, span.shape][-at_most:] + stored
+        candidates = self._search.near(span.dtype, span.nbytes, signature(mine, span.dtype))
         choice = choose_base(mine, span.nbytes, span.dtype, candidates)
         if choice is None:
             return None, mine

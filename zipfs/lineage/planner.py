@@ -38,9 +38,13 @@ class Prices:
 DEFAULT_PRICES: Final = Prices()
 
 
+OUTSIDE: Final = 0
+"""Stands for a base that is not in the cluster, or of which only a part is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A stored tensor and what it is coded against now; its base may lie outside of the cluster.
+    """A stored tensor and what it is coded against now; any blob that is not in the cluster counts as OUTSIDE.
 
     `needed` unless no file holds it any more: then it is there for those coded against it alone. `pinned` if something
     outside of the cluster is coded against it, so that it has to stay coded alone.

@@ -14,8 +14,8 @@ import numpy as np
 
 from zipfs.lineage.clusters import clusters
 from zipfs.lineage.costs import make_cluster
-from zipfs.lineage.planner import DEFAULT_PRICES, Plan, Prices, Tensor, plan
-from zipfs.lineage.signature import as_words, signature
+from zipfs.lineage.planner import DEFAULT_PRICES, OUTSIDE, Plan, Prices, Tensor, plan
+from zipfs.lineage.signature import as_words
 from zipfs.store.store import Store
 
 Report = Callable[[str, int, int], None]
@@ -60,11 +60,12 @@ def survey(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Ite
 def _clusters(store: Store, group: Group) -> Iterator[list[int]]:
     """Blob ids of tensors that may be related."""
     rows = store.catalog.query(
-        "SELECT id, sketch FROM blobs JOIN sketches ON blob_id = id WHERE dtype = ? AND nbytes = ? ORDER BY id",
+        "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
+        " WHERE dtype = ? AND dtype <> '' AND nbytes = ? ORDER BY id",
         (group.dtype, group.nbytes),
     )
     ids = np.array([row[0] for row in rows], np.int64)
-    words = as_words(b"".join(signature(row[1], group.dtype) for row in rows))
+    words = as_words(b"".join(row[1] for row in rows))
     for found in clusters(words):
         yield ids[found].tolist()
 
@@ -76,19 +77,20 @@ def _plan(store: Store, group: Group, ids: Sequence[int], prices: Prices) -> Pla
     for start in range(0, len(ids), _ROWS):
         some = ids[start : start + _ROWS]
         marks = ", ".join("?" * len(some))
-        pinned = {
-            base_id
-            for base_id, blob_id in store.catalog.query(
-                f"SELECT base_id, id FROM blobs WHERE base_id IN ({marks})", some
-            )
-            if blob_id not in inside
-        }
+        of_bases = store.catalog.query(
+            f"SELECT base_id, id, base_offset FROM blobs WHERE base_id IN ({marks})"
+            " AND id IN (SELECT blob_id FROM extents)",
+            some,
+        )
+        pinned = {base_id for base_id, blob_id, offset in of_bases if offset or blob_id not in inside}
         rows = store.catalog.query(
-            "SELECT id, stored_nbytes, base_id, EXISTS (SELECT 1 FROM extents WHERE extents.blob_id = id), sketch"
+            "SELECT id, stored_nbytes, base_id, base_offset,"
+            " EXISTS (SELECT 1 FROM extents WHERE extents.blob_id = id), sketch"
             f" FROM blobs JOIN sketches ON sketches.blob_id = id WHERE id IN ({marks}) ORDER BY id",
             some,
         )
-        for blob_id, stored_nbytes, base_id, needed, sketch in rows:
-            tensors.append(Tensor(blob_id, stored_nbytes, base_id, bool(needed), blob_id in pinned))
+        for blob_id, stored_nbytes, base_id, offset, needed, sketch in rows:
+            base = OUTSIDE if offset else base_id
+            tensors.append(Tensor(blob_id, stored_nbytes, base, bool(needed), blob_id in pinned))
             sketches.append(sketch)
     return plan(make_cluster(group.dtype, group.nbytes, tensors, sketches), prices)

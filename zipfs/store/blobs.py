@@ -2,7 +2,8 @@
 
 A frame is decoded once however many threads ask for it at the same time. A frame that is coded against a base asks for
 the base's bytes in turn; bases are coded alone, so the wait never goes further, and two threads cannot wait for each
-other. Any thread may call.
+other. A blob may be open in two forms, the one that it had and the one that it was given since, and what was a base may
+be a member in the other one: so a wait is for a frame in a form, coded alone or not. Any thread may call.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class FrameCache:
         self._lock = threading.Lock()
         self._frames: OrderedDict[tuple[BlobId, int], memoryview] = OrderedDict()
         self._nbytes = 0
-        self._decoding: dict[tuple[BlobId, int], Future[memoryview]] = {}
+        self._decoding: dict[tuple[BlobId, int, bool], Future[memoryview]] = {}
         self.buffers = BufferPool(FRAME_NBYTES)
 
     def cached(self, blob_id: BlobId, index: int) -> memoryview | None:
@@ -65,20 +66,22 @@ class FrameCache:
                 self._frames.move_to_end(key)
                 return frame
             mine: Future[memoryview] = Future()
-            underway = self._decoding.setdefault(key, mine)
+            form = (*key, source.base is None)
+            underway = self._decoding.setdefault(form, mine)
         if underway is not mine:
             return underway.result()
         try:
             frame = self.decode(source, index)
         except BaseException as error:
             with self._lock:
-                del self._decoding[key]
+                del self._decoding[form]
             mine.set_exception(error)
             raise
         with self._lock:
-            del self._decoding[key]
-            self._frames[key] = frame
-            self._nbytes += len(frame)
+            del self._decoding[form]
+            if key not in self._frames:
+                self._frames[key] = frame
+                self._nbytes += len(frame)
             while self._nbytes > self._budget and len(self._frames) > 1:
                 _, oldest = self._frames.popitem(last=False)
                 self._nbytes -= len(oldest)

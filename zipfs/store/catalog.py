@@ -33,7 +33,6 @@ from zipfs.store.rows import (
     frame_count,
     inode_sum,
     layout_sum,
-    shape_text,
 )
 
 BUSY_TIMEOUT_S = 60.0
@@ -287,14 +286,6 @@ class Catalog:
         )
         return [self._blob(row) for row in rows]
 
-    def candidates(self, dtype: str, shape: Sequence[int], at_most: int) -> list[tuple[int, bytes]]:
-        """(blob id, sketch) of the blobs that are coded alone and have this dtype and shape, the newest first."""
-        return self.query(
-            "SELECT blob_id, sketch FROM blobs JOIN sketches ON blob_id = blobs.id"
-            " WHERE dtype = ? AND shape = ? AND base_id IS NULL AND dtype <> '' ORDER BY blob_id DESC LIMIT ?",
-            (dtype, shape_text(shape), at_most),
-        )
-
     def _blob(self, row: Sequence[Any]) -> Blob:
         blob_id, nbytes, fingerprint, dtype, shape, base_id, base_offset, pack, pack_offset, frames, stored = row
         with translated(self.path):
@@ -315,9 +306,9 @@ class Catalog:
         return blob
 
     def packs(self) -> dict[PackName, int]:
-        """Size in bytes of every pack."""
+        """Size in bytes of every pack, in the order in which they were added."""
         with translated(self.path):
-            rows = self.query("SELECT name, nbytes FROM packs")
+            rows = self.query("SELECT name, nbytes FROM packs ORDER BY id")
             return {PackName(_blob_column(name)): nbytes for name, nbytes in rows}
 
     def failures(self) -> dict[InodeId, tuple[str, int, int]]:

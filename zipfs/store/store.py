@@ -23,15 +23,15 @@ import sqlite_utils
 
 from zipfs.errors import CatalogDamaged, NotAStore, StoreBusy, UnknownVersion
 from zipfs.store import record, tree
-from zipfs.store.blobs import FrameCache
-from zipfs.store.catalog import Catalog, translated
+from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
+from zipfs.store.catalog import Catalog, retrying, translated
 from zipfs.store.files import sync_directory
 from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory
 from zipfs.store.record import Changes
 from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
-from zipfs.store.schema import MIGRATIONS
+from zipfs.store.schema import KNOWN, MIGRATIONS
 from zipfs.store.transaction import Transaction, redo, transaction
 
 FORMAT: Final = 1
@@ -83,6 +83,16 @@ class Store:
     def reserve_inode_id(self) -> InodeId:
         """An id that no other inode will ever have."""
         return InodeId(self.catalog.next_id("inode"))
+
+    def open_blob(self, blob_id: BlobId) -> OpenBlob:
+        """A blob in its present form, for a thread that is in no transaction. Raises CatalogDamaged, Damaged."""
+
+        def attempt() -> OpenBlob:
+            # Of one moment: a blob and its base may change places.
+            with self.catalog.snapshot():
+                return open_blob(self.packs, self.catalog.blob(blob_id), self.catalog.blob)
+
+        return retrying(attempt)
 
     def recover(self) -> None:
         """Apply what a killed process had logged and not committed."""
@@ -233,6 +243,6 @@ def _refuse_unknown(catalog: Catalog) -> None:
     applied = catalog.query(
         "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY 1", (MIGRATIONS.name,)
     )
-    unknown = [str(name) for (name,) in applied if name != "0001-first"]
+    unknown = [str(name) for (name,) in applied if name not in KNOWN]
     if unknown:
-        raise UnknownVersion(f"catalog {catalog.path}", ", ".join(unknown), "0001-first")
+        raise UnknownVersion(f"catalog {catalog.path}", ", ".join(unknown), KNOWN[-1])
