@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -20,6 +19,7 @@ import xxhash
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
+from zipfs.ingest.ordered import in_order
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import Source, SourceError, StoredFile
 from zipfs.lineage import LEAST_NBYTES, Search, choose_base, signature, sketch
@@ -28,14 +28,7 @@ from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
 from zipfs.store.store import Store
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
-
-_AHEAD = 6
-"""Frames in work at once; with two cores more only costs memory."""
-_INLINE_NBYTES = 64 << 10
-"""Below this a hop to another thread costs more than the coding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +128,7 @@ class Batch:
             raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
             return same_bytes(self._store.frames.frame(stored, index), raw)
 
-        return all(self._in_order(same, frame_count(span.nbytes), span.nbytes))
+        return all(in_order(self._executor, same, frame_count(span.nbytes), span.nbytes))
 
     def _open(self, blob: Blob) -> OpenBlob:
         return self._store.open_blob(blob.id)
@@ -158,7 +151,7 @@ class Batch:
         writer.begin_blob()
         base_helped = False
         try:
-            for index, frame in enumerate(self._in_order(encode, frame_count(span.nbytes), span.nbytes)):
+            for index, frame in enumerate(in_order(self._executor, encode, frame_count(span.nbytes), span.nbytes)):
                 writer.append_frame(frame)
                 base_helped = base_helped or read_header(frame).needs_base
                 self._progress.advanced(min(FRAME_NBYTES, span.nbytes - index * FRAME_NBYTES))
@@ -231,7 +224,7 @@ class Batch:
 
     def _verify(self, new: _New) -> None:
         count = frame_count(new.open.blob.nbytes)
-        for index, good in enumerate(self._in_order(self._comparing(new), count, new.open.blob.nbytes)):
+        for index, good in enumerate(in_order(self._executor, self._comparing(new), count, new.open.blob.nbytes)):
             if not good:
                 new.source.check_unchanged()
                 at = new.offset + index * FRAME_NBYTES
@@ -256,23 +249,6 @@ class Batch:
         """Let go of a pack that turned out to hold nothing."""
         if self._writer is not None and not self._new:
             self._writer.abandon()
-
-    def _in_order(self, work: Callable[[int], T], count: int, nbytes: int) -> Iterator[T]:
-        """`work(0) ... work(count - 1)` in order, done ahead on other threads where that pays."""
-        if nbytes <= _INLINE_NBYTES or count == 1:
-            yield from map(work, range(count))
-            return
-        underway: deque[Future[T]] = deque()
-        try:
-            for index in range(count):
-                underway.append(self._executor.submit(work, index))
-                if len(underway) >= _AHEAD:
-                    yield underway.popleft().result()
-            while underway:
-                yield underway.popleft().result()
-        finally:
-            for future in underway:
-                future.cancel()
 
 
 def same_bytes(one: memoryview | bytes, other: memoryview | bytes) -> bool:

@@ -31,8 +31,10 @@ class Prices:
     """Of what a member takes alone, for reading two blobs where one would do."""
     base: float = 0.02
     """Of the raw bytes of a base with members, for keeping it cached."""
-    moved: float = 0.003
-    """Of the raw bytes of a tensor that is coded anew: a byte saved is worth reading and writing 300."""
+    moved: float = 0.005
+    """Of the raw bytes of a tensor that is coded anew: a byte saved is worth coding 200."""
+    run: float = 0.001
+    """Of what all tensors take: less than that is not worth the holes that the old forms leave in their packs."""
 
 
 DEFAULT_PRICES: Final = Prices()
