@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zipfs.codec import item_nbytes
 from zipfs.lineage.planner import Cluster, Costs, Tensor
-from zipfs.lineage.predict import predict_against, predict_alone
+from zipfs.lineage.predict import predict_alone, predict_matrix
 from zipfs.lineage.sketch import parse
 
 ALL_CANDIDATES: Final = 64
@@ -47,7 +47,7 @@ def make_cluster(dtype: str, nbytes: int, tensors: Sequence[Tensor], sketches: S
     bytes_per_bit = nbytes / item_nbytes(dtype) / 8
     alone = np.array([predict_alone(sketch, dtype) for sketch in kinds])
     bases = list(dict.fromkeys(int(of_kind[at]) for at in candidates))
-    against = np.stack([predict_against(sketch, [kinds[base] for base in bases], dtype) for sketch in kinds])
+    against = predict_matrix(kinds, [kinds[base] for base in bases], dtype)
     column = {base: at for at, base in enumerate(bases)}
     columns = [column[int(of_kind[at])] for at in candidates]
     return Cluster(
