@@ -68,7 +68,7 @@ def test_the_outlier_is_no_base_any_more(path: Path) -> None:
         assert list(bases.values()).count(None) == 1
         assert done.recoded.tensors == len(KIN)
         assert done.recoded.saved_nbytes == pytest.approx(sum(plan.gain_nbytes for plan in seen.plans), rel=0.1)
-        assert _stored_nbytes(store) < 0.7 * before
+        assert _stored_nbytes(store) < 0.8 * before
         assert problems(store) == []
     assert contents(path) == KIN
     assert all_problems(path) == []
@@ -172,7 +172,7 @@ def test_a_log_that_is_behind_its_packs_is_caught_up_with(path: Path, tmp_path: 
         store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
         before = (path / "catalog.db").read_bytes()
         _recode_only(store)
-        put_file(store, tmp_path, b"kin/late", model(changed(weights(20_000, 77), 5, 1.0, 99)))
+        put_file(store, tmp_path, b"kin/late", model(changed(weights(20_000, 77), 4, 1.0, 99)))
         bases = {name: base_of(store, name) for name in KIN}
     for part in path.glob("catalog.db-*"):
         part.unlink()
@@ -184,7 +184,7 @@ def test_a_log_that_is_behind_its_packs_is_caught_up_with(path: Path, tmp_path: 
 
 def test_a_dead_member_of_a_base_that_moves_is_forgotten_and_may_come_again(path: Path, tmp_path: Path) -> None:
     with open_store(path) as store:
-        stray = model(changed(weights(20_000, 77), 5, 1.0, 99))
+        stray = model(changed(weights(20_000, 77), 4, 1.0, 99))
         put_file(store, tmp_path, b"stray", stray)
         remove(store, b"stray")
         _recode_only(store)
@@ -287,8 +287,23 @@ def test_new_members_attach_to_the_new_base(path: Path, tmp_path: Path) -> None:
     with open_store(path) as store:
         optimize_all(store)
         (new_base,) = (blob_ids(store, name)[-1] for name in KIN if base_of(store, name)[-1] is None)
-        put_file(store, tmp_path, b"late", model(changed(changed(weights(20_000, 77), 5, 1.0, 78), 2, 0.1, 500)))
+        put_file(store, tmp_path, b"late", model(changed(changed(weights(20_000, 77), 4, 1.0, 78), 2, 0.1, 500)))
         assert base_of(store, b"late")[-1] == new_base
+
+
+def test_where_kin_has_gathered_around_a_poor_base_a_new_one_is_opened(tmp_path: Path) -> None:
+    """The second of them is coded alone although the base would save something, and the third hangs on the second."""
+    outlier = weights(20_000, 77)
+    centre = changed(outlier, 7, 1.0, 78)
+    with open_store(tmp_path / "store", create=True) as store:
+        put_file(store, tmp_path, b"outlier", model(outlier))
+        for n in range(3):
+            put_file(store, tmp_path, f"kin/{n}".encode(), model(changed(centre, 2, 0.1, n)))
+        bases = [base_of(store, f"kin/{n}".encode())[-1] for n in range(3)]
+        second = blob_ids(store, b"kin/1")[-1]
+        assert bases == [blob_ids(store, b"outlier")[-1], None, second]
+        optimize_all(store, prices=DEFAULT_PRICES)
+        assert base_of(store, b"kin/0")[-1] == second
 
 
 def test_tiny_equal_and_constant_tensors_are_no_trouble(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def badly_based_family(items: int, members: int = 7) -> dict[bytes, bytes]:
     from each other.
     """
     outlier = weights(items, 77)
-    centre = changed(outlier, 5, 1.0, 78)
+    centre = changed(outlier, 4, 1.0, 78)
     others = {f"kin/{n}".encode(): model(changed(centre, 2, 0.1, 80 + n), "kin") for n in range(1, members)}
     return {b"kin/0": model(outlier, "kin"), **others}
 

@@ -23,6 +23,7 @@ from zipfs.ingest.ordered import in_order
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import Source, SourceError, StoredFile
 from zipfs.lineage import LEAST_NBYTES, Search, choose_base, signature, sketch
+from zipfs.lineage.opening import KIN, is_poor, worth_opening
 from zipfs.store.blobs import OpenBlob
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
@@ -116,7 +117,7 @@ class Batch:
                 return blob_id
         for blob in self._store.catalog.blobs_by_fingerprint(fingerprint, span.nbytes):
             try:
-                if self._is_same(source, span, self._open(blob)):
+                if self._is_same(source, span, self._store.open_blob(blob.id)):
                     return blob.id
             except Damaged:
                 continue  # a copy that cannot be read is no reason to refuse a good one
@@ -130,13 +131,11 @@ class Batch:
 
         return all(in_order(self._executor, same, frame_count(span.nbytes), span.nbytes))
 
-    def _open(self, blob: Blob) -> OpenBlob:
-        return self._store.open_blob(blob.id)
-
     # Encoding
 
     def _write_new(self, source: Source, span: Span, fingerprint: bytes) -> Blob:
-        base, mine = self._choose_base(source, span)
+        sketched = self._sketch(source, span)
+        base = None if sketched is None else self._choose_base(span, *sketched)
         if self._writer is None:
             self._writer = PackWriter(self._store.packs)
         writer = self._writer
@@ -164,11 +163,9 @@ class Batch:
         blob = writer.end_blob(blob_id, span.nbytes, fingerprint, span.dtype, span.shape, reference)
         self._new[blob_id] = _New(OpenBlob(blob, writer.file, base), source, span.offset)
         self._by_fingerprint[fingerprint, span.nbytes].append(blob_id)
-        if mine:
-            signed = signature(mine, span.dtype)
-            self.sketches[blob_id] = mine, signed
-            if base is None:
-                self._search.add(blob_id, span.dtype, span.nbytes, mine, signed)
+        if sketched is not None:
+            self.sketches[blob_id] = sketched
+            self._search.add(blob_id, span.dtype, span.nbytes, *sketched, None if base is None else base.blob.id)
         return blob
 
     def _base_bytes(self, base: OpenBlob, offset: int, nbytes: int) -> memoryview | None:
@@ -178,23 +175,31 @@ class Batch:
             log.error("%s; the frame is coded alone instead", error)
             return None
 
-    def _choose_base(self, source: Source, span: Span) -> tuple[OpenBlob | None, bytes]:
-        """The best base for a tensor and the tensor's sketch; nothing of either for plain bytes."""
+    def _sketch(self, source: Source, span: Span) -> tuple[bytes, bytes] | None:
+        """Sketch and signature of a tensor; None for plain bytes."""
         if not span.dtype or span.nbytes < LEAST_NBYTES:
-            return None, b""
+            return None
         mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
-        candidates = self._search.near(span.dtype, span.nbytes, signature(mine, span.dtype))
+        return mine, signature(mine, span.dtype)
+
+    def _choose_base(self, span: Span, mine: bytes, signed: bytes) -> OpenBlob | None:
+        """The best base for a tensor with this sketch and signature; None if it is to be coded alone."""
+        candidates = self._search.near(span.dtype, span.nbytes, signed)
         choice = choose_base(mine, span.nbytes, span.dtype, candidates)
         if choice is None:
-            return None, mine
+            return None
+        if is_poor(choice):
+            kin = self._search.kin(choice.blob_id, span.nbytes, signed, KIN)
+            if worth_opening(mine, span.nbytes, span.dtype, choice, dict(candidates)[choice.blob_id], kin):
+                return None
         blob_id = BlobId(choice.blob_id)
         if blob_id in self._new:
-            return self._new[blob_id].open, mine
+            return self._new[blob_id].open
         try:
-            return self._open(self._store.catalog.blob(blob_id)), mine
+            return self._store.open_blob(blob_id)
         except Damaged as error:
             log.error("%s; the tensor is coded alone instead", error)
-            return None, mine
+            return None
 
     # Verification
 

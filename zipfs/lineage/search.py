@@ -8,6 +8,7 @@ thread, which holds the pack lock from `begin` until what it noted is committed 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,9 @@ _AT_MOST: Final = 32
 _NBYTES_PER_CANDIDATE: Final = 1024
 """The search costs in proportion to what it may gain, or thousands of small tensors would take for ever."""
 
+_MEMBERS: Final = 512
+"""Members of a base that are looked at, the newest."""
+
 
 class Search:
     """Candidates among what a store holds and what is being added to it."""
@@ -30,7 +34,7 @@ class Search:
         self._store = store
         self._groups: OrderedDict[tuple[str, int], _Group] = OrderedDict()
         self._segment = 0
-        self._added: dict[int, bytes] = {}
+        self._added: dict[int, _Added] = {}
 
     def begin(self) -> None:
         """Look at the catalog anew: others may have changed it since. What was noted before is forgotten."""
@@ -43,11 +47,11 @@ class Search:
         for group in self._groups.values():
             group.current = False
 
-    def add(self, blob_id: int, dtype: str, nbytes: int, sketch: bytes, signature: bytes) -> None:
-        """Note a tensor that is coded alone and not in the catalog yet."""
-        group = self._group(dtype, nbytes)
-        group.extend([(blob_id, signature)])
-        self._added[blob_id] = sketch
+    def add(self, blob_id: int, dtype: str, nbytes: int, sketch: bytes, signature: bytes, base_id: int | None) -> None:
+        """Note a tensor that is not in the catalog yet; `base_id` says what it is coded against."""
+        self._added[blob_id] = _Added(sketch, signature, nbytes, base_id)
+        if base_id is None:
+            self._group(dtype, nbytes).extend([(blob_id, signature)])
 
     def forget(self, blob_id: int) -> None:
         """A tensor that was noted will not come."""
@@ -66,8 +70,29 @@ class Search:
                 wanted,
             )
         )
-        found = {**stored, **self._added}
+        found = stored | {blob_id: self._added[blob_id].sketch for blob_id in ids if blob_id in self._added}
         return [(blob_id, found[blob_id]) for blob_id in ids if blob_id in found]
+
+    def kin(self, base_id: int, nbytes: int, signature: bytes, at_most: int) -> list[bytes]:
+        """Sketches of the members of a base that are nearest to a tensor with this signature."""
+        rows: list[tuple[int, bytes]] = self._store.catalog.query(
+            "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
+            " WHERE base_id = ? AND base_offset = 0 AND nbytes = ? ORDER BY id DESC LIMIT ?",
+            (base_id, nbytes, _MEMBERS),
+        )
+        rows += [
+            (blob_id, added.signature)
+            for blob_id, added in self._added.items()
+            if added.base_id == base_id and added.nbytes == nbytes
+        ]
+        if not rows:
+            return []
+        words = as_words(b"".join(row[1] for row in rows))
+        distances = np.bitwise_count(words ^ as_words(signature)[0]).sum(axis=1, dtype=np.int64)
+        nearest = [rows[at][0] for at in np.argsort(distances, kind="stable")[:at_most].tolist()]
+        marks = ", ".join("?" * len(nearest))
+        stored = self._store.catalog.query(f"SELECT sketch FROM sketches WHERE blob_id IN ({marks})", nearest)
+        return [row[0] for row in stored] + [self._added[one].sketch for one in nearest if one in self._added]
 
     def _group(self, dtype: str, nbytes: int) -> _Group:
         key = dtype, nbytes
@@ -90,6 +115,16 @@ class Search:
         while nbytes > _MEMORY_NBYTES and len(self._groups) > 1:
             _, oldest = self._groups.popitem(last=False)
             nbytes -= oldest.index.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """A tensor that is being added."""
+
+    sketch: bytes
+    signature: bytes
+    nbytes: int
+    base_id: int | None
 
 
 class _Group:
