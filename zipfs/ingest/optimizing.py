@@ -170,6 +170,8 @@ class _Run:
             self._report("coding anew", total, total)
             if seen.complete or not chosen or self._done.left_nbytes:
                 break
+        if not self._done.recoded.tensors and not self._wait:
+            return
         with self._lock():
             self._done.collected = collect(self._store, self._report, sparse=_SPARSE)
 
