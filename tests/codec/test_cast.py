@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ PAIRS = [(source, target) for source in FLOATS for target in FLOATS if source !=
 def _cast(words: Words, source: str, target: str, isa: _native.Isa | None = None) -> Words:
     items = words.astype(f"<u{item_nbytes(source)}").view(np.uint8)
     out = np.full(words.size * item_nbytes(target), 0xA5, np.uint8)
-    _native.cast(items, layout_code(source), out, layout_code(target), isa)
+    _native.cast(items, layout_code(source), out, layout_code(target), isa=isa)
     return out.view(f"<u{item_nbytes(target)}").astype(np.uint32)
 
 
@@ -107,6 +108,28 @@ def test_the_nearest_item_is_taken_and_of_two_the_even_one(word: int, target: st
         assert distance < further or (distance == further and cast % 2 == 0)
 
 
+@pytest.mark.parametrize("scale", [0.75, float(np.float32(0.1)), 448.0, 2.0**-126, 3.0e38, 1e-10])
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_a_scale_is_a_product_of_float32(source: str, target: str, scale: float) -> None:
+    words = _every(source)
+    nan, _ = _special(words, source)
+    wide = words if source == "F32" else _cast(words, source, "F32")
+    values = wide.astype("<u4").view("<f4")
+    with np.errstate(all="ignore"):
+        products = values * np.float32(scale)
+    exponents = (wide >> 23 & 0xFF).astype(np.int64) + (int(np.float32(scale).view("<u4")) >> 23)
+    small = ((exponents < 127 + 2) | (wide >> 23 & 0xFF == 0)) & ~nan
+    products[small] = np.copysign(0, values[small])
+    expected = products.view("<u4").copy()
+    expected[nan] = wide[nan]
+    expected = expected if target == "F32" else _cast(expected, "F32", target)
+    for isa in ISAS:
+        out = np.full(words.size * item_nbytes(target), 0xA5, np.uint8)
+        items = words.astype(f"<u{item_nbytes(source)}").view(np.uint8)
+        _native.cast(items, layout_code(source), out, layout_code(target), scale, isa)
+        assert np.array_equal(out.view(f"<u{item_nbytes(target)}"), expected)
+
+
 def test_only_floats_that_differ_are_cast() -> None:
     for source, target in [("BF16", "BF16"), ("F64", "F32"), ("I8", "F32"), ("F32", "C64"), ("", ""), ("F32", "")]:
         with pytest.raises(ValueError, match="no cast"):
@@ -114,8 +137,15 @@ def test_only_floats_that_differ_are_cast() -> None:
     for text in ["", ">", "F32", "F32>", "F32>F32", "BF16>F32>F16", "F32 > BF16", "f32>bf16"]:
         with pytest.raises(ValueError, match="no cast"):
             Cast.from_text(text)
-    for source, target in PAIRS:
-        cast = Cast(source, target)
+    for scale in [0.0, -1.0, float("nan"), float("inf"), 0.1, 2.0**-127, 2.0**128]:
+        with pytest.raises(ValueError, match="no cast"):
+            Cast("BF16", "F8_E4M3", scale)
+    for text in ["*", "*1", "*1.5", "*0x1p+0", "*0x0p+0", "*nan", "*inf", "*-0x1.8p+0", "*0x1.80000p+0", "*0x1.8p-130",
+                 "*0x1.8000001p+0", "*0x1.8p+0*0x1.8p+0", "*0x1.8p+99999", "*rubbish"]:  # fmt: skip
+        with pytest.raises(ValueError, match=r"no cast|hexadecimal|too large"):
+            Cast.from_text("BF16>F32" + text)
+    for (source, target), scale in product(PAIRS, [1.0, 1.5, 2.0**-126, float(np.float32(0.1))]):
+        cast = Cast(source, target, scale)
         assert Cast.from_text(str(cast)) == cast
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import zipfile
@@ -15,13 +14,12 @@ import numpy as np
 import pytest
 import xxhash
 
+from tests.codec.native_build import HERE, NATIVE, build_sanitized
 from tests.codec.native_payload import decode_payload
 from zipfs.codec import FrameJob, _native, decode_frames
 from zipfs.codec.contract import Bytes
 from zipfs.errors import FrameDamaged
 
-HERE: Final = Path(__file__).parent
-NATIVE: Final = HERE.parent.parent / "zipfs" / "codec" / "native"
 CORPUS: Final = HERE / "corpus" / "inputs.zip"
 SEED: Final = 3
 
@@ -122,15 +120,9 @@ def test_every_instruction_set_says_the_same_and_a_frame_is_right_or_damaged(cod
 
 
 def test_the_target_of_the_fuzzer_finds_the_corpus_and_fresh_inputs_right_under_the_sanitizers(tmp_path: Path) -> None:
-    compiler = shutil.which("gcc")
-    assert compiler is not None, "the package is compiled by gcc, and so is this test"
     program = tmp_path / "fuzz_replay"
     sources = [*HERE.glob("fuzz_*.c"), *(path for path in NATIVE.glob("*.c") if path.name != "module.c")]
-    flags = ["-std=gnu11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    includes = [f"-I{NATIVE}", f"-I{HERE}"]
-    subprocess.run(
-        [compiler, *flags, *includes, *map(str, sources), "-lm", "-o", str(program)], check=True, timeout=200
-    )
+    build_sanitized(program, sources)
     seeds = tmp_path / "seeds"
     seeds.mkdir()
     subprocess.run([str(program), "seeds", str(seeds), "200"], check=True, timeout=100)

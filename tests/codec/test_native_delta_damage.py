@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.codec.native_build import HERE, NATIVE, build_sanitized
 from tests.codec.native_payload import decode_payload
 from zipfs.codec import FrameJob, _native, decode_frames, encode_frame
 from zipfs.codec.contract import Bytes
 from zipfs.errors import FrameDamaged
 
-HERE = Path(__file__).parent
-NATIVE = HERE.parent.parent / "zipfs" / "codec" / "native"
 BF16, F32, I8, CODED, HALVES = 1, 3, 7, 0x10, 0x20
 
 
@@ -128,12 +126,9 @@ def test_rubbish_never_leaves_the_buffers(head: int, rest: bytes, nbytes: int) -
 
 
 def test_mutants_under_the_sanitizers(tmp_path: Path) -> None:
-    compiler = shutil.which("gcc")
-    assert compiler is not None, "the package is compiled by gcc, and so is this test"
     program = tmp_path / "mutate_delta"
     sources = [HERE / "mutate_delta.c", NATIVE / "dispatch.c", *sorted(NATIVE.glob("delta_*.c"))]
-    flags = ["-std=gnu11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{NATIVE}"]
-    subprocess.run([compiler, *flags, *map(str, sources), "-o", str(program), "-lm"], check=True, timeout=200)
+    build_sanitized(program, sources)
     done = subprocess.run([str(program), "5", "1"], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert "refused" in done.stdout

@@ -190,6 +190,15 @@ def test_what_is_found_is_found_after_a_rebuild_too(shelf: Shelf) -> None:
     shelf.check()
 
 
+def scaled(raw: bytes, source: str, target: str, divisor: np.float32) -> bytes:
+    """Items divided by a scale, as quantised weights are."""
+    values = np.frombuffer(raw if source == "F32" else cast(raw, source, "F32"), "<f4")
+    return cast((values / divisor).astype("<f4").tobytes(), "F32", target)
+
+
+STEP = np.float32(0.2 / 448)
+QUANTISED = scaled(BASE, "BF16", "F8_E4M3", STEP)
+
 CASTS: dict[str, tuple[bytes, str, bytes, str, float]] = {
     "BF16, then its F32 master": (BASE, "BF16", master(BASE, 4), "F32", 16.2),
     "F32 master, then its BF16": (master(BASE, 4), "F32", BASE, "BF16", 0.1),
@@ -203,6 +212,16 @@ CASTS: dict[str, tuple[bytes, str, bytes, str, float]] = {
     "F16, then F32": (cast(master(BASE, 4), "F32", "F16"), "F16", master(BASE, 4), "F32", 13.5),
     "BF16, then E4M3": (BASE, "BF16", cast(BASE, "BF16", "F8_E4M3"), "F8_E4M3", 0.1),
     "E4M3, then BF16": (cast(BASE, "BF16", "F8_E4M3"), "F8_E4M3", BASE, "BF16", 8.0),
+    "BF16, then quantised": (BASE, "BF16", QUANTISED, "F8_E4M3", 0.1),
+    "quantised, then BF16": (QUANTISED, "F8_E4M3", BASE, "BF16", 4.6),
+    "F32, then quantised to E5M2": (
+        master(BASE, 4),
+        "F32",
+        scaled(master(BASE, 4), "F32", "F8_E5M2", STEP),
+        "F8_E5M2",
+        0.1,
+    ),
+    "quantised, then back": (QUANTISED, "F8_E4M3", scaled(QUANTISED, "F8_E4M3", "BF16", 1 / STEP), "BF16", 0.1),
 }
 """First tensor and its type, second and its type, bits an item that the second one may take."""
 

@@ -65,8 +65,8 @@ def test_a_slice_finds_its_source_whatever_the_types(mine: str, theirs: str) -> 
     (relative,) = relatives
     assert (relative.start, relative.stop, relative.distance) == (0, 1000 * ROW, 500 * ROW)
     assert relative.cast == (None if mine == theirs else Cast(theirs, mine))
-    assert relative.equal == (theirs in ("F32", mine))
-    assert relative.equal == (relative.bits == 0)
+    assert relative.equal == (mine == theirs)
+    assert (relative.bits == 0) == (theirs in ("F32", mine))
 
 
 @pytest.mark.parametrize("sigma", [1e-4, 1e-3, 4e-3])

@@ -44,7 +44,8 @@ NAME = PackName(bytes(range(16)))
 
 
 def views() -> st.SearchStrategy[View]:
-    casts = st.none() | st.permutations(FLOATS).map(lambda names: Cast(*names[:2]))
+    scales = st.just(1.0) | st.floats(2**-126, 2**127, width=32, allow_subnormal=False)
+    casts = st.none() | st.builds(lambda names, scale: Cast(names[0], names[1], scale), st.permutations(FLOATS), scales)
     return st.builds(
         lambda offset, nbytes, cast: View(offset * 8, nbytes * 8, cast),
         st.integers(0, 2**50), st.integers(1, 2**50), casts,

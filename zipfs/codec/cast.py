@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+import numpy as np
+
 from zipfs.codec import _native
 from zipfs.codec.contract import view_bytes
 from zipfs.codec.dtypes import item_nbytes, layout_code
@@ -18,26 +20,43 @@ if TYPE_CHECKING:
 FLOATS: Final = ("BF16", "F16", "F32", "F8_E4M3", "F8_E5M2")
 """safetensors names of the types that are cast into each other."""
 
+_LEAST_SCALE: Final = float(np.finfo(np.float32).tiny)
+_LARGEST_SCALE: Final = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Items of type `source` as items of type `target`, two of FLOATS.  Raises ValueError for any other pair."""
+    """Items of type `source`, times `scale`, as items of type `target`, two of FLOATS.
+
+    `scale` is a float32 that is normal and above 0.  Raises ValueError for anything else.
+    """
 
     source: str
     target: str
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.source not in FLOATS or self.target not in FLOATS or self.source == self.target:
             raise ValueError(f"no cast from {self.source!r} to {self.target!r}")
+        if not _LEAST_SCALE <= self.scale <= _LARGEST_SCALE or float(np.float32(self.scale)) != self.scale:
+            raise ValueError(f"no cast with the scale {self.scale!r}")
 
     @classmethod
     def from_text(cls, text: str) -> Self:
         """The cast that `str` made `text` of.  Raises ValueError."""
-        source, _, target = text.partition(">")
-        return cls(source, target)
+        types, _, scale = text.partition("*")
+        source, _, target = types.partition(">")
+        try:
+            cast = cls(source, target, float.fromhex(scale) if scale else 1.0)
+        except OverflowError as error:
+            raise ValueError(f"no cast with the scale {scale!r}") from error
+        if str(cast) != text:
+            raise ValueError(f"no cast is written {text!r}")
+        return cast
 
     def __str__(self) -> str:
-        return f"{self.source}>{self.target}"
+        scale = "" if self.scale == 1.0 else f"*{self.scale.hex()}"
+        return f"{self.source}>{self.target}{scale}"
 
     @property
     def source_nbytes(self) -> int:
@@ -51,4 +70,4 @@ class Cast:
 
     def apply(self, items: Buffer, out: Buffer) -> None:
         """Fill the writable `out` with the items of `items`.  ValueError unless both hold as many whole items."""
-        _native.cast(view_bytes(items), layout_code(self.source), view_bytes(out), layout_code(self.target))
+        _native.cast(view_bytes(items), layout_code(self.source), view_bytes(out), layout_code(self.target), self.scale)

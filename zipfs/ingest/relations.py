@@ -126,10 +126,6 @@ class Relations:
             np.uint8,
         )
         if relative.equal:
-            if relative.cast is not None:
-                cast = np.empty(mine.size, np.uint8)
-                relative.cast.apply(theirs.data, cast.data)
-                theirs = cast
             return bool(np.array_equal(mine, theirs))
         signs = (mine[width - 1 :: width] ^ theirs[base_width - 1 :: base_width]) < 0x80
         return bool(np.count_nonzero(signs) >= _AGREEING * signs.size)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from zipfs.codec import FLOATS, Cast, item_nbytes
 from zipfs.lineage.landmarks import Landmarks
 from zipfs.lineage.predict import predict_residual
+from zipfs.lineage.scale import cast_array, estimate_scale
 
 _LEAST_RANGE_NBYTES: Final = 4096
 _LEAST_RANGE_OF_LARGE_NBYTES: Final = 64 << 10
@@ -25,13 +26,14 @@ _LEAST_SAVED_NBYTES: Final = 512
 """About what a blob takes in index and catalog."""
 
 _LEAST_VOTES: Final = 3
+_LEAST_BY_SCALE_BITS: Final = 0.1
 _MAX_RANGES: Final = 256
 _PROBE_ITEMS: Final = 256
 """Signs that are compared at once: of unrelated items half agree, give or take a tenth."""
 _PLAUSIBLE_MISSES: Final = 3.0
 """So many hits that should be and are not say that the resemblance has ended."""
 
-Places = NDArray[np.int64]
+Runs = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Relative:
     """Items [start, stop) of a tensor resemble those of blob `blob_id` that lie `distance` further on, if cast so.
 
     `bits` is the predicted size of an item coded against them; they are `equal` if all items that were compared are,
-    cast or not.  A member has a base itself: then nothing can be coded against it, only shared with it.
+    without a cast.  A member has a base itself: then nothing can be coded against it, only shared with it.
     """
 
     start: int
@@ -174,22 +176,35 @@ def _groups(mine: Landmarks, dtype: str, alone_bits: float, candidates: Sequence
     votes.sort(key=lambda vote: -vote[3].size)
     groups = []
     for candidate, cast, distance, of_mine, of_theirs in votes[:_MAX_RANGES]:
-        runs = mine.runs[of_mine]
-        bases = _as_ours(candidate.landmarks.runs[of_theirs], cast).reshape(runs.shape)
-        equal = np.array_equal(runs, bases)
-        items = -1, item_nbytes(dtype)
-        bits = 0.0 if equal else predict_residual(runs.reshape(items), bases.reshape(items), dtype)
-        if bits < alone_bits:
-            groups.append(_Group(candidate, cast, distance, of_mine, bits, equal))
+        group = _weighed(candidate, cast, distance, of_mine, mine.runs[of_mine], candidate.landmarks.runs[of_theirs])
+        if group.bits < alone_bits:
+            groups.append(group)
     return groups
 
 
-def _as_ours(theirs: NDArray[np.uint8], cast: Cast | None) -> NDArray[np.uint8]:
+def _weighed(
+    candidate: Candidate, cast: Cast | None, distance: int, of_mine: NDArray[np.intp], ours: Runs, theirs: Runs
+) -> _Group:
+    """A group with its predicted bits, and with a scale if that makes them less."""
     if cast is None:
-        return theirs
-    out = np.empty(theirs.size // cast.source_nbytes * cast.target_nbytes, np.uint8)
-    cast.apply(np.ascontiguousarray(theirs).data, out.data)
-    return out
+        bits = _bits(ours, theirs, candidate.dtype, None)
+        return _Group(candidate, None, distance, of_mine, bits, bool(np.array_equal(ours, theirs)))
+    bits = _bits(ours, theirs, cast.target, cast)
+    scale = estimate_scale(ours, theirs, cast)
+    if scale is not None:
+        scaled = replace(cast, scale=scale)
+        scaled_bits = _bits(ours, theirs, cast.target, scaled)
+        if scaled_bits < bits - _LEAST_BY_SCALE_BITS:
+            cast, bits = scaled, scaled_bits
+    return _Group(candidate, cast, distance, of_mine, bits, equal=False)
+
+
+def _bits(ours: Runs, theirs: Runs, dtype: str, cast: Cast | None) -> float:
+    bases = np.ascontiguousarray(theirs) if cast is None else cast_array(theirs, cast)
+    if np.array_equal(ours.ravel(), bases.ravel()):
+        return 0.0
+    items = -1, item_nbytes(dtype)
+    return predict_residual(ours.reshape(items), bases.reshape(items), dtype)
 
 
 def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> Relative | None:

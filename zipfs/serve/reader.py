@@ -14,19 +14,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import Final, ParamSpec, Self, TypeVar
 
-from zipfs.errors import Damaged, ZipfsError
+from zipfs.errors import ZipfsError
 from zipfs.serve.counters import Counters
+from zipfs.serve.decoding import bare, decode_slab, join
+from zipfs.serve.pushing import Push, Pusher, pushed_nbytes
 from zipfs.serve.slabs import Countdown, OpenFile, Slab
 from zipfs.serve.streams import Order
-from zipfs.store.blobs import FrameCache, OpenBlob, Target, Watch
+from zipfs.store.blobs import FrameCache, OpenBlob, Watch
 from zipfs.store.buffers import buffer_nbytes
 from zipfs.store.rows import BlobId, Extent, InodeId
 
@@ -44,12 +44,6 @@ _DEMAND_THREADS: Final = 4
 _READ_SLABS: Final = 4
 _AHEAD_NICENESS: Final = 3
 _MAX_NICENESS: Final = 19
-_STOP_S: Final = 5.0
-
-
-Push = Callable[[InodeId, int, memoryview], None]
-"""Gives a part of a file, from an offset on, to those who will ask for it. May wait for requests that are under way to
-be answered, and for nothing else. Raises OSError."""
 
 
 class Reader:
@@ -57,11 +51,9 @@ class Reader:
 
     def __init__(self, frames: FrameCache, counters: Counters | None = None, push: Push | None = None) -> None:
         self._frames = frames
-        self._push = push
-        self._pushing = threading.Lock()
-        self._pusher = ThreadPoolExecutor(1, "push")
         self._counters = counters or Counters()
         self._lock = threading.Lock()
+        self._pusher = Pusher(push, self._lock, self._counters)
         self._files: dict[InodeId, OpenFile] = {}
         self._orders: OrderedDict[int, Order] = OrderedDict()
         self._kept: OrderedDict[Slab, None] = OrderedDict()
@@ -73,7 +65,14 @@ class Reader:
         self._ahead = ThreadPoolExecutor(os.cpu_count() or 1, "ahead", initializer=_lower_rank)
         frames.budget.join(self)
         counted = self._counters
-        frames.watch = Watch(counted.fetch.add, counted.decode.add, counted.base_hits.add, counted.base_misses.add)
+        frames.watch = Watch(
+            counted.fetch.add,
+            counted.decode.add,
+            counted.base_hits.add,
+            counted.base_misses.add,
+            counted.fetch.fail,
+            counted.decode.fail,
+        )
         counted.gauge("cache_bytes", lambda: frames.budget.used_nbytes)
         counted.gauge("ahead_bytes", lambda: self._ahead_nbytes)
         counted.gauge("streams", self._count_streams)
@@ -87,10 +86,7 @@ class Reader:
 
     def stop_pushing(self) -> None:
         """On return nothing is pushed any more, unless that waits for answers that will not come."""
-        self._push = None
-        self._pusher.shutdown(wait=False, cancel_futures=True)
-        if self._pushing.acquire(timeout=_STOP_S):
-            self._pushing.release()
+        self._pusher.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -241,7 +237,7 @@ class Reader:
         made: list[Slab] = []
         with self._lock:
             limit = self._frames.budget.nbytes // 8
-            ranges = file.streams.observe(offset, nbytes, min(_AHEAD_NBYTES, limit), partial(_pushed, file))
+            ranges = file.streams.observe(offset, nbytes, min(_AHEAD_NBYTES, limit), partial(pushed_nbytes, file))
             at_most = min(SLAB_NBYTES, sum(end - begin for begin, end in ranges))
             for begin, end in ranges:
                 number, last = file.cells.at(begin), file.cells.at(end - 1)
@@ -259,30 +255,11 @@ class Reader:
 
     def _decode_ahead(self, slab: Slab) -> None:
         self.decode(slab)
-        if self._push is not None:
-            # Whoever waits for a part of the slab has its answer by now. A thread that pushes may wait for answers,
-            # and so must not be one that others need in order to give them.
-            with suppress(RuntimeError):  # pushing was stopped just now
-                self._pusher.submit(self._push_rest, slab)
+        self._pusher.submit(slab)  # whoever waits for a part of it has been called back by now
 
-    def _push_rest(self, slab: Slab) -> None:
-        with self._pushing:
-            with self._lock:
-                begin, end = slab.pages_to_push()
-                push, content = self._push, slab.content
-                if push is None or content is None or begin >= end or not slab.file.users:
-                    return
-            began_s = time.perf_counter()
-            try:
-                push(slab.file.inode_id, begin, content[begin - slab.offset : end - slab.offset])
-            except OSError as error:
-                log.warning("what is decoded ahead is no longer given to the kernel unasked: %s", error)
-                self._push = None
-                return
-            self._counters.push.add(time.perf_counter() - began_s, end - begin)
-            with self._lock:
-                slab.pushed_nbytes = end - begin
-                slab.read_nbytes += end - begin
+    def join(self, slabs: Sequence[Slab], offset: int, nbytes: int) -> memoryview:
+        """A range out of the decoded slabs that hold it; copied only where there are several."""
+        return join(self._frames.buffers, slabs, offset, nbytes)
 
     def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have something done on another thread for which somebody waits."""
@@ -295,11 +272,11 @@ class Reader:
                 return
             slab.claimed = True
         try:
-            content = self._decode(slab)
+            content = decode_slab(self._frames, slab)
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, ZipfsError):
                 log.exception("decoding failed")
-            self._finish(slab, None, _bare(error))
+            self._finish(slab, None, bare(error))
             if not isinstance(error, Exception):
                 raise
         else:
@@ -339,67 +316,8 @@ class Reader:
         self.when_all(slabs, done.set)
         done.wait()
 
-    def _decode(self, slab: Slab) -> memoryview:
-        buffers = self._frames.buffers
-        self._frames.budget.make_room(slab.nbytes)
-        out = buffers.take(slab.nbytes)
-        targets: list[Target] = []
-        parts: list[tuple[memoryview, memoryview]] = []
-        for number in range(slab.first, slab.stop):
-            cell = slab.file.cells[number]
-            source = slab.file.blobs[cell.blob_id]
-            place = out[cell.offset - slab.offset :][: cell.nbytes]
-            frame_nbytes = source.blob.frame_nbytes(cell.index)
-            if cell.start + cell.nbytes > frame_nbytes:
-                raise Damaged(f"blob {cell.blob_id}", f"an extent goes beyond its end, in frame {cell.index}")
-            frame = self._frames.cached(cell.blob_id, cell.index)
-            if frame is None and cell.nbytes == frame_nbytes:
-                targets.append(Target(source, cell.index, place))
-                continue
-            if frame is None:
-                frame = buffers.take(frame_nbytes)
-                buffers.keep(frame)
-                targets.append(Target(source, cell.index, frame))
-            parts.append((place, frame[cell.start : cell.start + cell.nbytes]))
-        self._frames.decode_into(targets)
-        for place, part in parts:
-            place[:] = part
-        return out.toreadonly()
-
-    def join(self, slabs: Sequence[Slab], offset: int, nbytes: int) -> memoryview:
-        """A range out of the decoded slabs that hold it; copied only where there are several."""
-        parts = []
-        for slab in slabs:
-            start = max(offset - slab.offset, 0)
-            parts.append(slab.view()[start : offset + nbytes - slab.offset])
-        if len(parts) == 1:
-            return parts[0]
-        joined = self._frames.buffers.take(nbytes)
-        self._frames.buffers.keep(joined)
-        at = 0
-        for part in parts:
-            joined[at : at + len(part)] = part
-            at += len(part)
-        return joined.toreadonly()
-
-
-def _pushed(file: OpenFile, begin: int, end: int) -> int:
-    """How much of a range was pushed, as far as it is still in memory."""
-    numbers = range(file.cells.at(begin), file.cells.at(end - 1) + 1)
-    slabs = {slab for number in numbers if (slab := file.slabs.get(number)) is not None}
-    return min(sum(slab.pushed_nbytes for slab in slabs), end - begin)
-
 
 def _lower_rank() -> None:
     """Have this thread give way to those that answer a request, whatever their rank: none may be raised."""
     rank = os.getpriority(os.PRIO_PROCESS, 0) + _AHEAD_NICENESS
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(rank, _MAX_NICENESS))
-
-
-def _bare(error: BaseException) -> BaseException:
-    """The error without the places where it was raised: they refer to all that was at hand there, memory included."""
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-    return error

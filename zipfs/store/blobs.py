@@ -89,7 +89,7 @@ class _Form(NamedTuple):
     alone: bool
 
 
-def _ignore(*_: float) -> None:
+def _ignore(*_: object) -> None:
     return
 
 
@@ -101,6 +101,9 @@ class Watch:
     decoded: Callable[[float, int], object] = _ignore
     base_found: Callable[[int], object] = _ignore
     base_missed: Callable[[int], object] = _ignore
+    fetch_failed: Callable[[float, str], object] = _ignore
+    decode_failed: Callable[[float, str], object] = _ignore
+    """Likewise; with a word for the reason."""
 
 
 class FrameCache:
@@ -232,7 +235,11 @@ class FrameCache:
         """Decode, given the frames of bases that are needed; a base's frame may come earlier in the same run."""
         began_s = time.perf_counter()
         stored = [target.source.stored(target.number) for target in targets]
-        contents = fetch(stored, self.buffers)
+        try:
+            contents = fetch(stored, self.buffers)
+        except PackDamaged:
+            self.watch.fetch_failed(time.perf_counter() - began_s, "damaged")
+            raise
         fetched_s = time.perf_counter()
         jobs = [
             FrameJob(content, target.out, self._base_bytes(target, frames), target.seed)
@@ -241,6 +248,7 @@ class FrameCache:
         try:
             decode_frames(jobs)
         except FrameDamaged as error:
+            self.watch.decode_failed(time.perf_counter() - fetched_s, "damaged")
             bad, where = targets[error.position], stored[error.position]
             reason = f"frame {bad.number} of blob {bad.source.blob.id}: {error.args[0]}"
             raise PackDamaged(where.pack.where, where.offset, reason) from error

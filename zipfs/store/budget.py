@@ -44,5 +44,5 @@ class Budget:
         """
         while self.used_nbytes + nbytes > self.nbytes:
             above = [share for share in self._shares if share.nbytes > share.floor_nbytes]
-            if not any(share.drop_one() for share in above or self._shares):
+            if not any(share.drop_one() for share in (*above, *self._shares)):
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from zipfs.errors import PackDamaged
 from zipfs.store.buffers import BufferPool
 from zipfs.store.packs import PackFile
 
@@ -33,10 +34,12 @@ class Read(NamedTuple):
 
 
 def plan_reads(ranges: Sequence[Stored]) -> list[Read]:
-    """Reads that cover all ranges, each range in one of them."""
+    """Reads that cover all ranges, each range in one of them. Raises PackDamaged for a range that no frame fills."""
     reads: list[Read] = []
     for position in sorted(range(len(ranges)), key=lambda at: (ranges[at].pack.name, ranges[at].offset)):
         pack, offset, nbytes = ranges[position]
+        if nbytes > _READ_NBYTES:
+            raise PackDamaged(pack.where, offset, f"a frame of {nbytes} bytes is said to be there")
         if reads:
             last = reads[-1]
             end = max(last.offset + last.nbytes, offset + nbytes)

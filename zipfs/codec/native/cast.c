@@ -69,56 +69,72 @@ ZF_INLINE uint32_t narrow_e4m3(uint32_t bits) {
     return bits >> 31 << 7 | narrow_small(bits & 0x7fffffff, 3, 7, 0x7f, 0x7f);
 }
 
-typedef void (*cast_loop)(const uint8_t *items, size_t count, uint8_t *out);
+/* The product with a scale that is a normal number above 0.  What is or would be subnormal is zero, told from the
+   exponents beforehand, so that no processor comes near to flushing it. */
+ZF_INLINE uint32_t scaled(uint32_t bits, float scale) {
+    uint32_t magnitude = bits & 0x7fffffff, exponent = magnitude >> 23, by = float_bits(scale) >> 23;
+    uint32_t is_number = 0u - (uint32_t)(magnitude <= 0x7f800000);
+    uint32_t is_large = 0u - (uint32_t)(exponent + by >= 127 + 2 && exponent > 0);
+    uint32_t factor = bits & is_number & is_large;
+    float value;
+    memcpy(&value, &factor, 4);
+    return (float_bits(value * scale) & is_number) | (bits & 0x80000000) | (bits & ~is_number);
+}
 
-#define LOOP(NAME, ATTRIBUTES, FROM, FROM_TYPE, TO, TO_TYPE) \
-    ATTRIBUTES static void NAME(const uint8_t *restrict items, size_t count, uint8_t *restrict out) { \
+ZF_INLINE uint32_t unscaled(uint32_t bits, float scale) {
+    (void)scale;
+    return bits;
+}
+
+typedef void (*cast_loop)(const uint8_t *items, size_t count, float scale, uint8_t *out);
+
+#define LOOP(NAME, ATTRIBUTES, SCALED, FROM, FROM_TYPE, TO, TO_TYPE) \
+    ATTRIBUTES static void NAME(const uint8_t *restrict items, size_t count, float scale, uint8_t *restrict out) { \
         for (size_t i = 0; i < count; i++) { \
             FROM_TYPE item; \
             memcpy(&item, items + i * sizeof item, sizeof item); \
-            TO_TYPE cast = (TO_TYPE)narrow_##TO(widen_##FROM(item)); \
+            TO_TYPE cast = (TO_TYPE)narrow_##TO(SCALED(widen_##FROM(item), scale)); \
             memcpy(out + i * sizeof cast, &cast, sizeof cast); \
         } \
     }
 
-#define LOOPS_FROM(SUFFIX, ATTRIBUTES, FROM, FROM_TYPE) \
-    LOOP(FROM##_bf16##SUFFIX, ATTRIBUTES, FROM, FROM_TYPE, bf16, uint16_t) \
-    LOOP(FROM##_f16##SUFFIX, ATTRIBUTES, FROM, FROM_TYPE, f16, uint16_t) \
-    LOOP(FROM##_f32##SUFFIX, ATTRIBUTES, FROM, FROM_TYPE, f32, uint32_t) \
-    LOOP(FROM##_e4m3##SUFFIX, ATTRIBUTES, FROM, FROM_TYPE, e4m3, uint8_t) \
-    LOOP(FROM##_e5m2##SUFFIX, ATTRIBUTES, FROM, FROM_TYPE, e5m2, uint8_t)
-
-#define LOOPS(SUFFIX, ATTRIBUTES) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, bf16, uint16_t) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, f16, uint16_t) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, f32, uint32_t) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, e4m3, uint8_t) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, e5m2, uint8_t)
+#define LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE) \
+    LOOP(FROM##_bf16##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, bf16, uint16_t) \
+    LOOP(FROM##_f16##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, f16, uint16_t) \
+    LOOP(FROM##_f32##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, f32, uint32_t) \
+    LOOP(FROM##_e4m3##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, e4m3, uint8_t) \
+    LOOP(FROM##_e5m2##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, e5m2, uint8_t)
 
 #define ROW_FROM(SUFFIX, FROM) \
     {[ZF_BF16] = FROM##_bf16##SUFFIX, [ZF_F16] = FROM##_f16##SUFFIX, [ZF_F32] = FROM##_f32##SUFFIX, \
      [ZF_E4M3] = FROM##_e4m3##SUFFIX, [ZF_E5M2] = FROM##_e5m2##SUFFIX}
 
-#define TABLE(SUFFIX) \
-    {[ZF_BF16] = ROW_FROM(SUFFIX, bf16), [ZF_F16] = ROW_FROM(SUFFIX, f16), [ZF_F32] = ROW_FROM(SUFFIX, f32), \
-     [ZF_E4M3] = ROW_FROM(SUFFIX, e4m3), [ZF_E5M2] = ROW_FROM(SUFFIX, e5m2)}
+/* Loops from every type to every type, and the table of them by layout. */
+#define TABLE(SUFFIX, ATTRIBUTES, SCALED) \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, bf16, uint16_t) \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, f16, uint16_t) \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, f32, uint32_t) \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, e4m3, uint8_t) \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, e5m2, uint8_t) \
+    static const cast_loop table##SUFFIX[ZF_LAYOUTS][ZF_LAYOUTS] = { \
+        [ZF_BF16] = ROW_FROM(SUFFIX, bf16), [ZF_F16] = ROW_FROM(SUFFIX, f16), [ZF_F32] = ROW_FROM(SUFFIX, f32), \
+        [ZF_E4M3] = ROW_FROM(SUFFIX, e4m3), [ZF_E5M2] = ROW_FROM(SUFFIX, e5m2)};
 
-LOOPS(_portable, )
-static const cast_loop portable[ZF_LAYOUTS][ZF_LAYOUTS] = TABLE(_portable);
-
+TABLE(_portable, , unscaled)
+TABLE(_portable_scaled, , scaled)
 #if ZF_X86
-LOOPS(_avx2, ZF_TARGET_AVX2)
-static const cast_loop avx2[ZF_LAYOUTS][ZF_LAYOUTS] = TABLE(_avx2);
+TABLE(_avx2, ZF_TARGET_AVX2, unscaled)
+TABLE(_avx2_scaled, ZF_TARGET_AVX2, scaled)
 #endif
 
-int zf_cast(const uint8_t *items, size_t count, int from, int to, uint8_t *out) {
-    cast_loop loop = portable[from][to];
+int zf_cast(const uint8_t *items, size_t count, int from, int to, float scale, uint8_t *out) {
+    cast_loop loop = scale == 1.0f ? table_portable[from][to] : table_portable_scaled[from][to];
 #if ZF_X86
     if (zf_isa() >= ZF_AVX2)
-        loop = avx2[from][to];
+        loop = scale == 1.0f ? table_avx2[from][to] : table_avx2_scaled[from][to];
 #endif
     if (loop == NULL)
         return 0;
-    loop(items, count, out);
+    loop(items, count, scale, out);
     return 1;
 }

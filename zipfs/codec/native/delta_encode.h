@@ -19,14 +19,6 @@ typedef void zd_symbolise(const zd_frame *frame, const zd_input *input, size_t f
                           zd_symbols *symbols);
 zd_symbolise zd_symbolise_portable;
 
-/* What the coder needs of a context and symbol. */
-typedef struct {
-    uint64_t reciprocal; /* 2^43 / frequency, rounded up */
-    uint32_t limit;      /* states beyond give up a word first */
-    uint16_t frequency;
-    const uint16_t *slots;
-} zd_step;
-
 /* Writes words downwards from `end`, which has room for all, and returns where they begin. */
 typedef uint8_t *zd_code(const zd_frame *frame, const uint16_t (*slots)[ZD_SCALE], const uint16_t (*first)[ZD_SYMBOLS],
                          const zd_symbols *symbols, size_t blocks, uint32_t *state, uint8_t *end);

@@ -168,36 +168,6 @@ static void count_classes(const zd_frame *frame, const sample *from, const uint8
     }
 }
 
-ZF_INLINE void measure(const zd_frame *frame, const zd_input *input, unsigned reference, uint64_t *magnitudes,
-                       const unsigned item, const int is_float) {
-    for (size_t n = 0; n < input->listed; n++) {
-        size_t from = (size_t)input->blocks[n] * ZD_BLOCK;
-        size_t to = from + ZD_BLOCK < frame->items ? from + ZD_BLOCK : frame->items;
-        uint64_t sum = 0;
-        for (size_t at = from; at < to; at++) {
-            uint64_t f = zd_load(input->raw + at * item, item), b = zd_load(input->base + at * item, item);
-            uint64_t size = size_of(zd_residual(f, b, item, is_float), 8 * item);
-            uint64_t cap = item <= 2 ? ZD_MEASURE_CAP : 0xFFFFFFFF;
-            size = item == 8 ? size >> 16 : size;
-            unsigned exponent = exponent_of(frame, b, is_float);
-            unsigned up = exponent > reference ? exponent - reference : 0;
-            up = up < ZD_MEASURE_EXPONENTS ? up : ZD_MEASURE_EXPONENTS;
-            sum += (size < cap ? size : cap) << up;
-        }
-        magnitudes[from / ZD_OCTAVE] += sum;
-    }
-}
-
-void zd_measure_portable(const zd_frame *frame, const zd_input *input, unsigned reference, uint64_t *magnitudes) {
-    switch (frame->exponent_mask ? frame->item : 0) {
-    case 1: measure(frame, input, reference, magnitudes, 1, 1); break;
-    case 2: measure(frame, input, reference, magnitudes, 2, 1); break;
-    case 4: measure(frame, input, reference, magnitudes, 4, 1); break;
-    case 8: measure(frame, input, reference, magnitudes, 8, 1); break;
-    default: measure(frame, input, reference, magnitudes, frame->item, 0);
-    }
-}
-
 /* log2 in sixteenths, to within one of them. */
 static int log2_16(uint64_t v) {
     int top = 63 - __builtin_clzll(v);

@@ -77,7 +77,7 @@ ZF_INLINE void decode_block(const zd_frame *frame, const ready_contexts *context
     for (unsigned group = 0; group < ZD_BLOCK; group += ZD_GROUP) {
         uint32_t *states = cursor->state + (one_lane_each ? group : 0);
         const unsigned first = zd_place(group, item), stride = item > 2 ? 1 : 2;
-#pragma GCC unroll 16
+#pragma GCC unroll 4
         for (unsigned k = 0; k < ZD_GROUP; k++) {
             const unsigned at = first + k * stride;
             const ready_context context = contexts->by_number[number[at]];
@@ -96,7 +96,7 @@ ZF_INLINE void decode_block(const zd_frame *frame, const ready_contexts *context
             }
         }
         for (unsigned step = 0; has_extra && step < frame->extra_steps; step++)
-#pragma GCC unroll 16
+#pragma GCC unroll 4
             for (unsigned k = 0; k < ZD_GROUP; k++) {
                 const unsigned at = first + k * stride, bits = contexts->extra_bits[step][number[at]];
                 const uint32_t x = states[k & lane_mask], rest = x >> bits;

@@ -2,6 +2,7 @@
    `isa`, by which tests run one path after the other in one process; None means what the process chose. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <float.h>
 
 #include "cast.h"
 #include "common.h"
@@ -171,23 +172,27 @@ static PyObject *solo_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
 }
 
 static PyObject *cast(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"items", "layout", "out", "out_layout", "isa", NULL};
+    static char *keywords[] = {"items", "layout", "out", "out_layout", "scale", "isa", NULL};
     Py_buffer items, out;
     int from, to;
+    float scale = 1;
     const char *isa_name = NULL;
     PyObject *result = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*iw*i|z", keywords, &items, &from, &out, &to, &isa_name))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*iw*i|fz", keywords, &items, &from, &out, &to, &scale,
+                                     &isa_name))
         return NULL;
     int isa = parse_isa(isa_name);
     if (isa >= 0 && parse_layout(from) && parse_layout(to)) {
         size_t item_nbytes = zf_layouts[from].nbytes, count = (size_t)items.len / item_nbytes;
         if (count * item_nbytes != (size_t)items.len || count * zf_layouts[to].nbytes != (size_t)out.len) {
             PyErr_SetString(PyExc_ValueError, "both sides must hold the same number of whole items");
+        } else if (!(scale >= FLT_MIN && scale <= FLT_MAX)) {
+            PyErr_SetString(PyExc_ValueError, "a scale must be a normal number above 0");
         } else {
             int known;
             Py_BEGIN_ALLOW_THREADS
             zf_dispatch_override(isa);
-            known = zf_cast(items.buf, count, from, to, out.buf);
+            known = zf_cast(items.buf, count, from, to, scale, out.buf);
             zf_dispatch_override(-1);
             Py_END_ALLOW_THREADS
             if (known)
