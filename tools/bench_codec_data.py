@@ -66,14 +66,14 @@ def family_cases(family: Path, limit_nbytes: int) -> Iterator[Case]:
     """The base and the F32 model alone, and every fine-tune against the base; each cut after about `limit_nbytes`."""
     folders = {path.parent.name: path for path in sorted(family.glob("*/model.safetensors"))}
     base_name = "base-bf16" if "base-bf16" in folders else "base"
-    base = _read(folders.pop(base_name), "BF16")
+    base = read_tensors(folders.pop(base_name), "BF16")
     yield _case(f"{base_name} alone", "BF16", {name: (raw, None) for name, raw in base.items()}, limit_nbytes)
     if "base-f32" in folders:
-        f32 = _read(folders.pop("base-f32"), "F32")
+        f32 = read_tensors(folders.pop("base-f32"), "F32")
         yield _case("base-f32 alone", "F32", {name: (raw, None) for name, raw in f32.items()}, limit_nbytes)
         yield _case("F32 fine-tune-like", "F32", _tuned_f32(f32), limit_nbytes)
     for name, path in folders.items():
-        pairs = {key: (raw, base[key]) for key, raw in _read(path, "BF16").items() if key in base}
+        pairs = {key: (raw, base[key]) for key, raw in read_tensors(path, "BF16").items() if key in base}
         yield _case(name, "BF16", pairs, limit_nbytes)
 
 
@@ -94,7 +94,7 @@ def generated_cases(limit_nbytes: int) -> Iterator[Case]:
     yield Case("sigma alone", "F8_E4M3", (Tensor("F8_E4M3", e4m3, None),))
 
 
-def _read(path: Path, dtype: str) -> dict[str, Bytes]:
+def read_tensors(path: Path, dtype: str) -> dict[str, Bytes]:
     """The tensors of one dtype in a safetensors file, by name."""
     content = np.fromfile(path, np.uint8)
     (header_nbytes,) = struct.unpack("<Q", content[:8].tobytes())

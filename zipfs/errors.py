@@ -115,6 +115,13 @@ class NoSpace(ZipfsError):
     errno = errno.ENOSPC
 
 
+class Stopped(ZipfsError):
+    """stopped; what has been done stays, and the next run goes on from there"""
+
+    exit_code = 130
+    errno = errno.EINTR
+
+
 # Exit code 5: stored bytes are not what they should be.
 
 

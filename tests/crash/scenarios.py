@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.stores import (
+    badly_based_family,
     collect_garbage,
     compress,
     copy_in,
     import_path,
     model,
     noise,
+    optimize_all,
     put_file,
     remove,
     tuned,
@@ -122,6 +124,19 @@ _AFTER: Final[Files] = {**_UNTOUCHED, **NEW}
 _COLLECTED: Final[Files] = {**KEPT, **DROPPED, **REPLACED}
 
 
+KIN: Final[Files] = badly_based_family(60_000)
+"""A family whose first member, its base, is its outlier."""
+
+
+def _badly_based(store: Store) -> None:
+    # In one pack, which their headers keep alive: the collection at the end has to rewrite it.
+    import_path(store, write_tree(store.path.parent / "scratch", {name[4:]: KIN[name] for name in KIN}), b"kin")
+
+
+def _optimize(store: Store) -> None:
+    optimize_all(store)
+
+
 def _nothing(store: Store) -> None:
     return
 
@@ -131,6 +146,7 @@ SCENARIOS: Final = {
     "compress": Scenario(_compress, _copied, _BEFORE, _AFTER, NEW),
     "import": Scenario(_import, _nothing, _BEFORE, _AFTER, {}),
     "delete": Scenario(_delete, _nothing, _BEFORE, {**KEPT, **REPLACED, **GARBAGE}, {}),
+    "optimize": Scenario(_optimize, _badly_based, {**_BEFORE, **KIN}, {**_BEFORE, **KIN}, KIN),
     "collect": Scenario(_collect, _garbage, _COLLECTED, _COLLECTED, {}),
 }
 

@@ -51,6 +51,14 @@ STEPS: list[tuple[str, str]] = [
     ("compress", "seal.committed"),
     ("compress", "ingest.spool-freed"),
     ("compress", "ingest.spool-freed:3"),
+    *[
+        ("optimize", f"optimize.{step}")
+        for step in ("begin", "pack-written", "pack-synced", "pack-verified", "pack-renamed", "logged", "committed")
+    ],
+    *[
+        ("optimize", f"gc.{step}")
+        for step in ("begin", "pack-synced", "pack-renamed", "logged", "committed", "pack-unlinked", "snapshot-synced")
+    ],
     *[("delete", f"delete.{step}") for step in ("logged", "committed", "spool-freed")],
     *[
         ("collect", f"gc.{step}")

@@ -17,6 +17,7 @@ from tests.support.stores import (
     copy_in,
     model,
     noise,
+    optimize_all,
     problems,
     put_file,
     remove,
@@ -118,6 +119,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def collect(self) -> None:
         collect_garbage(self.store)
+
+    @rule()
+    def optimize(self) -> None:
+        optimize_all(self.store)
 
     @rule()
     def compact(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,11 @@ from tests.formats.hostile import container, entry
 from zipfs.errors import ZipfsError
 from zipfs.ingest import door
 from zipfs.ingest.importing import Import, find, put_directories
+from zipfs.ingest.optimizing import NO_LIMITS, Limits, Optimized, optimize
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import drain, seal_everything
 from zipfs.ingest.spool import Spool
+from zipfs.lineage.planner import Prices
 from zipfs.serve import Library, Reader, open_content
 from zipfs.store import removal, tree
 from zipfs.store.check import Problem, check
@@ -74,6 +77,25 @@ def tuned(base: bytes, seed: int = 1) -> bytes:
     items = np.frombuffer(base, "<u2")
     change = np.random.default_rng(seed).integers(0, 3, items.size, dtype="<u2")
     return (items ^ change).tobytes()
+
+
+def changed(base: bytes, bits: int, share: float, seed: int) -> bytes:
+    """BF16 items of which a share differs from `base` in its last bits."""
+    items = np.frombuffer(base, "<u2")
+    rng = np.random.default_rng(seed)
+    change = rng.integers(0, 1 << bits, items.size, dtype="<u2") * (rng.random(items.size) < share)
+    turned: bytes = (items ^ change.astype("<u2")).tobytes()
+    return turned
+
+
+def badly_based_family(items: int, members: int = 7) -> dict[bytes, bytes]:
+    """Models of which the first, against which the others are coded as they come, is farther from them than they are
+    from each other.
+    """
+    outlier = weights(items, 77)
+    centre = changed(outlier, 4, 1.0, 78)
+    others = {f"kin/{n}".encode(): model(changed(centre, 2, 0.1, 80 + n), "kin") for n in range(1, members)}
+    return {b"kin/0": model(outlier, "kin"), **others}
 
 
 def tensor_file(tensors: Mapping[str, Tensor], pad: int = 0) -> bytes:
@@ -191,6 +213,15 @@ def remove(store: Store, path: bytes) -> None:
 def collect_garbage(store: Store) -> Collected:
     with store.lock("pack").held("", waiting=None):
         return collect(store)
+
+
+FREE = Prices(member=0.0, base=0.0, moved=0.0, run=0.0)
+"""With these every byte that can be saved is."""
+
+
+def optimize_all(store: Store, *, limits: Limits = NO_LIMITS, prices: Prices = FREE) -> Optimized:
+    """`zipfs optimize STORE`, which by default does not shy at the work for a few bytes here."""
+    return optimize(store, lambda what, done, total: None, limits=limits, stop=threading.Event(), prices=prices)
 
 
 # Looking at it

@@ -57,8 +57,15 @@ class _Shower:
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
 @click.option("--memory", type=Size(), default="256M", show_default=True, help="Memory for compressing.")
 @click.option("--worker", is_flag=True, hidden=True)
+@click.option("--optimize-after", "optimize_after_s", type=float, default=None, hidden=True)
 def ingest_command(
-    store: Path, paths: tuple[Path, ...], name: str | None, threads: int, memory: int, worker: bool
+    store: Path,
+    paths: tuple[Path, ...],
+    name: str | None,
+    threads: int,
+    memory: int,
+    worker: bool,
+    optimize_after_s: float | None,
 ) -> None:
     """Store PATHs (files or directories) in STORE, each under its own name, without a mount.
 
@@ -76,7 +83,7 @@ def ingest_command(
     if name is not None and len(paths) != 1:
         raise click.UsageError("--as needs exactly one PATH")
     if worker:
-        _work(store, threads, memory)
+        _work(store, threads, memory, optimize_after_s)
         return
     with open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory)) as opened, progress_bar() as bar:
         found = [_find(opened, path, name) for path in paths]
@@ -127,7 +134,7 @@ def _drain(store: Any, pipeline: Any) -> None:
     drain(store, pipeline)
 
 
-def _work(store: Path, threads: int, memory: int) -> None:
+def _work(store: Path, threads: int, memory: int, optimize_after_s: float | None) -> None:
     """The process that a mount starts."""
     from zipfs.ingest import worker
     from zipfs.mount.daemon import log_to
@@ -136,4 +143,4 @@ def _work(store: Path, threads: int, memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open_store(store, cache_nbytes=_cache_nbytes(memory)) as opened:
         log_to(opened.log_path, also_stderr=False)  # only now: it makes the directory where there is none
-        worker.run(opened, threads)
+        worker.run(opened, threads, optimize_after_s)

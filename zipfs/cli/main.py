@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "extract": "zipfs.cli.reading",
     "rm": "zipfs.cli.upkeep",
     "gc": "zipfs.cli.upkeep",
+    "optimize": "zipfs.cli.optimizing",
     "fsck": "zipfs.cli.upkeep",
     "rebuild": "zipfs.cli.upkeep",
 }
@@ -74,6 +75,7 @@ SUMMARIES: Final = {
     "extract": "Copy a stored file or directory out.",
     "rm": "Remove a file or directory from a store.",
     "gc": "Free the space of what was removed.",
+    "optimize": "Find better bases for what is stored.",
     "fsck": "Check a store, and mend it with --repair.",
     "rebuild": "Make a lost catalog anew.",
 }

@@ -36,6 +36,9 @@ _STOP_S = 60.0
               help="Seconds for which finished files can still be found under ingest/.")  # fmt: skip
 @click.option("--reserve", type=Size(), default=None,
               help="Free space to keep.  [default: a tenth of the disk, at most 1G]")  # fmt: skip
+@click.option("--optimize-after", "optimize_after_s", type=click.FloatRange(0.0), default=60.0, show_default=True,
+              help="Seconds with nothing to compress after which the store is optimized, slowly.")  # fmt: skip
+@click.option("--no-optimize", is_flag=True, help="Leave that to `zipfs optimize`.")
 @click.option("--ready-fd", type=int, default=None, hidden=True)
 def mount_command(
     store: Path,
@@ -49,6 +52,8 @@ def mount_command(
     quiet_s: float,
     linger_s: float,
     reserve: int | None,
+    optimize_after_s: float,
+    no_optimize: bool,
     ready_fd: int | None,
 ) -> None:
     """Serve STORE at MOUNTPOINT; returns when the mount answers.
@@ -86,6 +91,7 @@ def mount_command(
             quiet_s=quiet_s,
             linger_s=linger_s,
             reserve_nbytes=reserve,
+            optimize_after_s=None if no_optimize else optimize_after_s,
         ),
         lambda: _tell_ready(ready_fd),
     )

@@ -82,6 +82,9 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         worker = status["worker"]
         done = ratio(worker["work_nbytes"], 2 * worker["file_nbytes"])
         click.echo(f"working on  {shown(worker['file'])} ({size(worker['file_nbytes'])}, {done})")
+    if status["worker"].get("optimizing"):
+        what, part, whole = status["worker"]["optimizing"]
+        click.echo(f"optimizing  {what} ({ratio(part, whole)})")
     click.echo(f"not sealed  {status['unsealed_files']} files")
     for path in status["unfinished_files"]:
         click.echo(f"unfinished  {shown(path)} (waits for its final name)")

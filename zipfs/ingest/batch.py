@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -20,35 +19,27 @@ import xxhash
 from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
+from zipfs.ingest.ordered import in_order
 from zipfs.ingest.parts import Part, parts_of, parts_of_repetition
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.relations import Relations
 from zipfs.ingest.source import Source, SourceError, StoredFile
-from zipfs.lineage import choose_base, predict_alone, sketch
+from zipfs.lineage import LEAST_NBYTES, Search, choose_base, predict_alone, signature, sketch
 from zipfs.lineage.choose import MARGIN
 from zipfs.lineage.landmarks import Landmarks, Scan
+from zipfs.lineage.opening import KIN, is_poor, worth_opening
+from zipfs.lineage.planner import OUTSIDE
 from zipfs.lineage.relatives import Relative
-from zipfs.store.blobs import OpenBlob, open_blob, opened
-from zipfs.store.catalog import retrying
+from zipfs.store.blobs import OpenBlob, opened
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
 from zipfs.store.store import Store
 from zipfs.store.view import View
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
-_AHEAD = 6
-"""Frames in work at once; with two cores more only costs memory."""
-_LEAST_WITH_BASE_NBYTES = 256
-"""What smaller tensors could gain, their frame's header takes."""
-_CANDIDATES_AT_LEAST = 256
-_NBYTES_PER_CANDIDATE = 1024
 _GOOD = 0.5
-"""A base of the same shape by which a tensor becomes so much smaller is taken without a search for others."""
-_INLINE_NBYTES = 64 << 10
-"""Below this a hop to another thread costs more than the coding."""
+"""A base of the same length by which a tensor becomes so much smaller is taken without a search for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +48,14 @@ class _Look:
 
     fingerprint: bytes
     landmarks: Landmarks | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a tensor is compared by: its sketch, and the signature of that."""
+
+    sketch: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +70,17 @@ class _New:
 class Batch:
     """See the module. `files` lists what can be committed after `verify`."""
 
-    def __init__(self, store: Store, executor: Executor, progress: Progress) -> None:
+    def __init__(self, store: Store, executor: Executor, progress: Progress, search: Search) -> None:
         self._store = store
+        self._search = search
         self._executor = executor
         self._progress = progress
         self._writer: PackWriter | None = None
         self._new: dict[BlobId, _New] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
-        self._by_kind: dict[tuple[str, tuple[int, ...]], list[tuple[int, bytes]]] = defaultdict(list)
         self.relations = Relations(store, self._base)
-        self.sketches: dict[BlobId, bytes] = {}
+        self.sketches: dict[BlobId, tuple[bytes, bytes]] = {}
+        """Sketch and signature of each new tensor."""
         self.files: list[tuple[Source, StoredFile]] = []
 
     @property
@@ -104,8 +104,7 @@ class Batch:
             self.sketches.pop(blob_id, None)
             self.relations.forget(blob_id)
             self._by_fingerprint[blob.fingerprint, blob.nbytes].remove(blob_id)
-            kind = blob.dtype, blob.shape
-            self._by_kind[kind] = [candidate for candidate in self._by_kind[kind] if candidate[0] != blob_id]
+            self._search.forget(blob_id)
         if self._writer is not None:
             self._writer.rewind(count)
 
@@ -147,7 +146,7 @@ class Batch:
                 return blob_id
         for blob in self._store.catalog.blobs_by_fingerprint(fingerprint, span.nbytes):
             try:
-                if self._is_same(source, span, self._open(blob)):
+                if self._is_same(source, span, self._store.open_blob(blob.id)):
                     return blob.id
             except Damaged:
                 continue  # a copy that cannot be read is no reason to refuse a good one
@@ -159,11 +158,7 @@ class Batch:
             raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
             return same_bytes(self._store.frames.frame(stored, index), raw)
 
-        return all(self._in_order(same, frame_count(span.nbytes), span.nbytes))
-
-    def _open(self, blob: Blob) -> OpenBlob:
-        catalog = self._store.catalog
-        return retrying(lambda: open_blob(self._store.packs.open, catalog.blob(blob.id), catalog.blob))
+        return all(in_order(self._executor, same, frame_count(span.nbytes), span.nbytes))
 
     # Encoding
 
@@ -175,10 +170,11 @@ class Batch:
         With `members` parts may be shared that seem to be equal to some of what has a base itself; with `repeats` the
         relative of a part may be another one.
         """
-        base, mine, predicted_bits = self._choose_base(source, span)
+        known = self._know(source, span)
+        base, predicted_bits = self._choose_base(span, known)
         relatives: list[Relative] = []
-        if look.landmarks is not None:
-            alone_bits = predict_alone(mine, span.dtype)
+        if look.landmarks is not None and known is not None:
+            alone_bits = predict_alone(known.sketch, span.dtype)
             if predicted_bits > _GOOD * alone_bits:
                 found = self.relations.find(look.landmarks, source, span, alone_bits, members=members)
                 saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
@@ -188,17 +184,17 @@ class Batch:
                     looks = [(part, self._look(source, part)) for part in parts]
                     return [extent for of in looks for extent in self._put(source, *of, members=members, repeats=False)]
         if not relatives:
-            return [self._whole(self._write_new(source, span, look, base, mine), span)]
+            return [self._whole(self._write_new(source, span, look, base, known), span)]
         extents: list[Extent] = []
         for part in parts_of(span, relatives):
-            extents += self._put_part(source, span, part, look, mine, repeats=repeats)
+            extents += self._put_part(source, span, part, look, known, repeats=repeats)
         return extents
 
     def _whole(self, blob: Blob, span: Span) -> Extent:
         return Extent(span.offset, span.nbytes, blob.id, 0)
 
     def _put_part(
-        self, source: Source, span: Span, part: Part, look: _Look, mine: bytes, *, repeats: bool
+        self, source: Source, span: Span, part: Part, look: _Look, known: _Known | None, *, repeats: bool
     ) -> list[Extent]:
         if part.base is not None and part.equal:
             if self._is_range(source, part.span, part.base):
@@ -212,10 +208,11 @@ class Batch:
             if same is not None:
                 self._progress.advanced(part.span.nbytes)
                 return [Extent(part.span.offset, part.span.nbytes, same, 0)]
-            if part.base is None:
-                base, mine, _ = self._choose_base(source, part.span)
-                return [self._whole(self._write_new(source, part.span, look, base, mine), part.span)]
-        return [self._whole(self._write_new(source, part.span, look, part.base, mine), part.span)]
+            known = self._know(source, part.span)
+        base = part.base
+        if base is None:
+            base, _ = self._choose_base(part.span, known)
+        return [self._whole(self._write_new(source, part.span, look, base, known), part.span)]
 
     def _is_range(self, source: Source, span: Span, base: BaseRef) -> bool:
         """Whether a span has the very bytes of a part of a blob."""
@@ -227,16 +224,18 @@ class Batch:
             return same_bytes(self._store.frames.range(stored, base.view.offset + at, len(raw)), raw)
 
         try:
-            return all(self._in_order(same, frame_count(span.nbytes), span.nbytes))
+            return all(in_order(self._executor, same, frame_count(span.nbytes), span.nbytes))
         except Damaged as error:
             log.error("%s; nothing is shared with it", error)
             return False
 
     def _base(self, blob_id: BlobId) -> OpenBlob:
         new = self._new.get(blob_id)
-        return self._open(self._store.catalog.blob(blob_id)) if new is None else new.open
+        return self._store.open_blob(blob_id) if new is None else new.open
 
-    def _write_new(self, source: Source, span: Span, look: _Look, reference: BaseRef | None, mine: bytes) -> Blob:
+    def _write_new(
+        self, source: Source, span: Span, look: _Look, reference: BaseRef | None, known: _Known | None
+    ) -> Blob:
         base = None if reference is None else self._base(reference.blob_id)
         if self._writer is None:
             self._writer = PackWriter(self._store.packs)
@@ -254,7 +253,7 @@ class Batch:
         writer.begin_blob()
         base_helped = False
         try:
-            for index, frame in enumerate(self._in_order(encode, frame_count(span.nbytes), span.nbytes)):
+            for index, frame in enumerate(in_order(self._executor, encode, frame_count(span.nbytes), span.nbytes)):
                 writer.append_frame(frame)
                 base_helped = base_helped or read_header(frame).needs_base
                 self._progress.advanced(min(FRAME_NBYTES, span.nbytes - index * FRAME_NBYTES))
@@ -262,7 +261,7 @@ class Batch:
             # Frames coded alone would not help: those who read them would still ask for the base.
             log.error("%s; %s is coded without it", error, source.shown)
             writer.drop_blob()
-            return self._write_new(source, span, look, None, mine)
+            return self._write_new(source, span, look, None, known)
         except BaseException:
             writer.drop_blob()
             raise
@@ -271,32 +270,47 @@ class Batch:
         blob = writer.end_blob(blob_id, span.nbytes, look.fingerprint, span.dtype, span.shape, reference)
         self._new[blob_id] = _New(opened(blob, writer.file, base), source, span.offset)
         self._by_fingerprint[look.fingerprint, span.nbytes].append(blob_id)
-        if base is None and mine:
-            self._by_kind[span.dtype, span.shape].append((blob_id, mine))
-            self.sketches[blob_id] = mine
+        if known is not None:
+            self.sketches[blob_id] = known.sketch, known.signature
+            self._search.add(
+                blob_id, span.dtype, span.nbytes, known.sketch, known.signature, _planned_base(reference, span)
+            )
         if look.landmarks is not None:
             self.relations.add(blob, look.landmarks)
         return blob
 
-    def _choose_base(self, source: Source, span: Span) -> tuple[BaseRef | None, bytes, float]:
-        """The best base of the same shape, the sketch, and predicted bits an item; plain bytes have no sketch."""
-        if not span.dtype or span.nbytes < _LEAST_WITH_BASE_NBYTES:
-            return None, b"", 0.0
+    def _know(self, source: Source, span: Span) -> _Known | None:
+        """What a tensor is compared by; None for plain bytes."""
+        if not span.dtype or span.nbytes < LEAST_NBYTES:
+            return None
         mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
-        # The search costs in proportion to what it may gain, or thousands of small tensors would take for ever.
-        at_most = max(_CANDIDATES_AT_LEAST, span.nbytes // _NBYTES_PER_CANDIDATE)
-        stored = self._store.catalog.candidates(span.dtype, span.shape, at_most)
-        candidates = self._by_kind[span.dtype, span.shape][-at_most:] + stored
-        choice = choose_base(mine, span.nbytes, span.dtype, candidates)
+        return _Known(mine, signature(mine, span.dtype))
+
+    def _choose_base(self, span: Span, known: _Known | None) -> tuple[BaseRef | None, float]:
+        """The best base of the same length, None to code the tensor alone; and predicted bits an item with that base.
+
+        These are also given where a base is passed over so that the tensor can be one itself: whoever finds relatives
+        for its parts must save clearly more by them than that base would.
+        """
+        if known is None:
+            return None, 0.0
+        candidates = self._search.near(span.dtype, span.nbytes, known.signature)
+        choice = choose_base(known.sketch, span.nbytes, span.dtype, candidates)
         if choice is None:
-            return None, mine, predict_alone(mine, span.dtype)
+            return None, predict_alone(known.sketch, span.dtype)
+        predicted_bits = choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes
+        if is_poor(choice):
+            kin = self._search.kin(choice.blob_id, span.nbytes, known.signature, KIN)
+            base_sketch = dict(candidates)[choice.blob_id]
+            if worth_opening(known.sketch, span.nbytes, span.dtype, choice, base_sketch, kin):
+                return None, predicted_bits
         reference = BaseRef(BlobId(choice.blob_id), View(0, span.nbytes))
         try:
             self._base(reference.blob_id)
         except Damaged as error:
             log.error("%s; the tensor is coded alone instead", error)
-            return None, mine, predict_alone(mine, span.dtype)
-        return reference, mine, choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes
+            return None, predict_alone(known.sketch, span.dtype)
+        return reference, predicted_bits
 
     # Verification
 
@@ -326,7 +340,7 @@ class Batch:
 
     def _verify(self, new: _New) -> None:
         count = frame_count(new.open.blob.nbytes)
-        for index, good in enumerate(self._in_order(self._comparing(new), count, new.open.blob.nbytes)):
+        for index, good in enumerate(in_order(self._executor, self._comparing(new), count, new.open.blob.nbytes)):
             if not good:
                 new.source.check_unchanged()
                 at = new.offset + index * FRAME_NBYTES
@@ -352,24 +366,14 @@ class Batch:
         if self._writer is not None and not self._new:
             self._writer.abandon()
 
-    def _in_order(self, work: Callable[[int], T], count: int, nbytes: int) -> Iterator[T]:
-        """`work(0) ... work(count - 1)` in order, done ahead on other threads where that pays."""
-        if nbytes <= _INLINE_NBYTES or count == 1:
-            yield from map(work, range(count))
-            return
-        underway: deque[Future[T]] = deque()
-        try:
-            for index in range(count):
-                underway.append(self._executor.submit(work, index))
-                if len(underway) >= _AHEAD:
-                    yield underway.popleft().result()
-            while underway:
-                yield underway.popleft().result()
-        finally:
-            for future in underway:
-                future.cancel()
-
 
 def same_bytes(one: memoryview | bytes, other: memoryview | bytes) -> bool:
     """Compared without holding the GIL, as memoryview's own comparison would."""
     return bool(np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)))
+
+
+def _planned_base(reference: BaseRef | None, span: Span) -> int | None:
+    """What a tensor is coded against, as a plan says it."""
+    if reference is None:
+        return None
+    return int(reference.blob_id) if reference.view == View(0, span.nbytes) else OUTSIDE

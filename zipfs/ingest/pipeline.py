@@ -20,6 +20,7 @@ from zipfs.ingest.batch import Batch
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import Source, SourceError
 from zipfs.ingest.spool import free_nbytes
+from zipfs.lineage import Search
 from zipfs.store import faults
 from zipfs.store.store import Store
 
@@ -35,6 +36,7 @@ class Pipeline:
     def __init__(self, store: Store, progress: Progress, *, threads: int = 2) -> None:
         self._store = store
         self._progress = progress
+        self._search = Search(store)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self.stop = threading.Event()
 
@@ -88,7 +90,8 @@ class Pipeline:
             stop=self.stop,
         ):
             self._clear_unfinished()
-            batch = Batch(self._store, self._executor, self._progress)
+            self._search.begin()
+            batch = Batch(self._store, self._executor, self._progress, self._search)
             try:
                 for source in sources:
                     self._add(batch, source)
@@ -162,8 +165,8 @@ class Pipeline:
         with self._store.transaction(durable=True, fault="ingest") as txn:
             if writer is not None:
                 txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
-                for blob_id, sketch in batch.sketches.items():
-                    txn.put_sketch(blob_id, sketch)
+                for blob_id, (sketch, signature) in batch.sketches.items():
+                    txn.put_sketch(blob_id, sketch, signature)
                 batch.relations.keep(txn)
             for source, stored in batch.files:
                 source.commit(txn, stored)

@@ -31,15 +31,19 @@ def queued(store: Store) -> Iterator[Source]:
             yield _source(store, inode)
 
 
-def drain(store: Store, pipeline: Pipeline) -> None:
-    """Compress until the queue is empty, or holds only what failed. Raises as Pipeline.run does."""
+def drain(store: Store, pipeline: Pipeline) -> int:
+    """Compress until the queue is empty, or holds only what failed; returns how many files were tried.
+
+    Raises as Pipeline.run does.
+    """
     tried: set[Path] = set()
     while not pipeline.stop.is_set():
         sources = [source for source in queued(store) if source.path not in tried]
         if not sources:
-            return
+            break
         tried.update(source.path for source in sources)
         pipeline.run(sources)
+    return len(tried)
 
 
 def seal_everything(store: Store) -> None:

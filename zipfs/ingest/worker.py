@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from zipfs.errors import Damaged, NoSpace, StoreBusy
+from zipfs.ingest.idle import Idler
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import drain
 from zipfs.store.store import Store
@@ -36,7 +38,7 @@ class Reporter:
     """A Progress that writes JSON lines, at most four a second."""
 
     def __init__(self) -> None:
-        self._state: dict[str, Any] = {"file": None, "file_nbytes": 0, "work_nbytes": 0}
+        self._state: dict[str, Any] = {"file": None, "file_nbytes": 0, "work_nbytes": 0, "optimizing": None}
         self._told_s = 0.0
 
     def _tell(self, *, now: bool = False, **changes: object) -> None:
@@ -60,25 +62,43 @@ class Reporter:
         log.info("stored %s: %d bytes in %d", shown, nbytes, stored_nbytes)
         self._tell(now=True, file=None, file_nbytes=0, work_nbytes=0)
 
+    def optimizing(self, what: str | None, done: int = 0, total: int = 0) -> None:
+        """What the optimizer is at; None when it has ended."""
+        self._tell(now=what is None, optimizing=None if what is None else [what, done, total])
+
     def failed(self, shown: str, message: str) -> None:
         log.error("could not store %s", message)
         self._tell(now=True, file=None, file_nbytes=0, work_nbytes=0)
 
 
-def run(store: Store, threads: int) -> None:
-    """Compress what is queued until standard input ends or SIGTERM comes; what is under way stays in the spool."""
+def run(store: Store, threads: int, optimize_after_s: float | None) -> None:
+    """Compress what is queued until standard input ends or SIGTERM comes; what is under way stays in the spool.
+
+    When nothing has come for `optimize_after_s` the store is optimized, unless that is None.
+    """
     os.nice(_NICE)
     _PATH_OOM.write_text(_OOM_SCORE)  # if memory runs out, better the worker than the mount that started it
-    pipeline = Pipeline(store, Reporter(), threads=threads)
+    reporter = Reporter()
+    pipeline = Pipeline(store, reporter, threads=threads)
     wake = threading.Event()
+    idler = Idler(store, wake, reporter.optimizing)
     signal.signal(signal.SIGTERM, lambda *_: _stop(pipeline, wake))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a mount in the foreground is the mount's to handle
     threading.Thread(target=_listen, args=(pipeline, wake), daemon=True).start()
+    after_s = math.inf if optimize_after_s is None else optimize_after_s
+    busy_s = time.monotonic()
     while not pipeline.stop.is_set():
         wake.clear()
         pause_s = _POLL_S
         try:
-            drain(store, pipeline)
+            if drain(store, pipeline):
+                busy_s = time.monotonic()
+            idle_in_s = busy_s + after_s - time.monotonic()
+            if idle_in_s <= 0:
+                idler.work()
+                reporter.optimizing(None)
+            else:
+                pause_s = min(_POLL_S, idle_in_s)
             store.packs.forget_deleted()
         except (NoSpace, StoreBusy, Damaged) as error:
             if pipeline.stop.is_set():

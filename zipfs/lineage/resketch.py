@@ -7,8 +7,10 @@ from collections.abc import Callable
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
 from zipfs.lineage.landmarks import LEAST_ITEMS, Landmarks, Scan
+from zipfs.lineage.signature import signature
 from zipfs.lineage.sketch import sketch
-from zipfs.store.blobs import OpenBlob, open_blob
+from zipfs.lineage.survey import LEAST_NBYTES
+from zipfs.store.blobs import OpenBlob
 from zipfs.store.rows import BlobId, frame_count
 from zipfs.store.store import Store
 
@@ -16,20 +18,20 @@ _COMMIT_EVERY = 256
 
 
 def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
-    """Sketch every blob that could be a base and has no sketch; returns how many. Damaged blobs are passed over."""
+    """Sketch every tensor that has no sketch; returns how many. Damaged blobs are passed over."""
     rows = store.catalog.query(
-        "SELECT id FROM blobs WHERE base_id IS NULL AND dtype <> '' AND id NOT IN (SELECT blob_id FROM sketches)"
+        "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= ? AND id NOT IN (SELECT blob_id FROM signatures)",
+        (LEAST_NBYTES,),
     )
-    made: dict[BlobId, bytes] = {}
+    made: dict[BlobId, tuple[bytes, bytes]] = {}
     for done, (blob_id,) in enumerate(rows):
         try:
-            opened = open_blob(store.packs.open, store.catalog.blob(blob_id), store.catalog.blob)
-            made[blob_id] = _sketch(store, opened)
-        except (Damaged, FileNotFoundError):
+            made[blob_id] = _sketch(store, store.open_blob(blob_id))
+        except Damaged:
             continue
         finally:
             report("sketching", done + 1, len(rows))
-        if len(made) >= _COMMIT_EVERY:
+        if len(made) == _COMMIT_EVERY:
             _put(store, made)
     _put(store, made)
     return len(rows)
@@ -48,9 +50,8 @@ def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int
         found: list[tuple[BlobId, Landmarks]] = []
         for done, (blob_id,) in enumerate(rows[start : start + _COMMIT_EVERY]):
             try:
-                opened = open_blob(store.packs.open, store.catalog.blob(blob_id), store.catalog.blob)
-                landmarks = _landmarks(store, opened)
-            except (Damaged, FileNotFoundError):
+                landmarks = _landmarks(store, store.open_blob(blob_id))
+            except Damaged:
                 landmarks = None
             if landmarks is not None:
                 found.append((blob_id, landmarks))
@@ -71,15 +72,18 @@ def _landmarks(store: Store, opened: OpenBlob) -> Landmarks | None:
     return scan.landmarks()
 
 
-def _sketch(store: Store, opened: OpenBlob) -> bytes:
+def _sketch(store: Store, opened: OpenBlob) -> tuple[bytes, bytes]:
+    """Sketch and signature."""
+
     def read(offset: int, nbytes: int) -> bytes:
         return bytes(store.frames.range(opened, offset, nbytes))
 
-    return sketch(read, opened.blob.nbytes, opened.blob.dtype)
+    made = sketch(read, opened.blob.nbytes, opened.blob.dtype)
+    return made, signature(made, opened.blob.dtype)
 
 
-def _put(store: Store, made: dict[BlobId, bytes]) -> None:
+def _put(store: Store, made: dict[BlobId, tuple[bytes, bytes]]) -> None:
     with store.transaction() as txn:
         for blob_id, content in made.items():
-            txn.put_sketch(blob_id, content)
+            txn.put_sketch(blob_id, *content)
     made.clear()

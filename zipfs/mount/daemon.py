@@ -61,6 +61,8 @@ class MountOptions:
     quiet_s: float = 2.0
     linger_s: float = 300.0
     reserve_nbytes: int | None = None
+    optimize_after_s: float | None = 60.0
+    """None: never."""
 
 
 def serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
@@ -107,6 +109,8 @@ class _Mount:
         self._operations = IngestOperations(store, self._changes, self._virtual, self._counters, spool)
         self._sealer = Sealer(self._changes, spool, quiet_s=options.quiet_s, linger_s=options.linger_s)
         worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]
+        if options.optimize_after_s is not None:
+            worker_options += ["--optimize-after", str(options.optimize_after_s)]
         self._supervisor = Supervisor(store, worker_options)
         _clear_spool(store)
 

@@ -2,7 +2,9 @@
 
 A base's frame is decoded once however many threads ask for it at the same time. Whoever needs several claims them in
 one step, and decodes what it has claimed before it waits for what others have: so waits only ever go from later claims
-to earlier ones, and no two threads wait for each other. Any thread may call.
+to earlier ones, and no two threads wait for each other. A blob may be open in two forms, the one that it had and the
+one that it was given since, and what was a base may be a member in the other one: so a claim is for a frame in a form,
+coded alone or not, while decoded bytes are the same whatever the form. Any thread may call.
 """
 
 from __future__ import annotations
@@ -80,6 +82,13 @@ class Target(NamedTuple):
         return self.source.blob.frame_seed(self.number)
 
 
+class _Form(NamedTuple):
+    """A frame as it is stored: `alone`, or coded against a base."""
+
+    key: Key
+    alone: bool
+
+
 def _ignore(*_: object) -> None:
     return
 
@@ -107,7 +116,7 @@ class FrameCache:
         self._lock = threading.Lock()
         self._frames: dict[Key, memoryview] = {}
         self._policy = FramePolicy(budget_nbytes)
-        self._underway: dict[Key, Future[memoryview]] = {}
+        self._underway: dict[_Form, Future[memoryview]] = {}
         self.budget.join(self)
 
     @property
@@ -141,13 +150,14 @@ class FrameCache:
     def frame(self, source: OpenBlob, index: int) -> memoryview:
         """Decoded bytes of frame `index`, read-only, kept for the next who asks. Raises PackDamaged."""
         key = (source.blob.id, index)
+        form = _form(Frame(source, index))
         while True:
             with self._lock:
                 frame = self._find(key)
                 if frame is not None:
                     return frame
                 mine: Future[memoryview] = Future()
-                underway = self._underway.setdefault(key, mine)
+                underway = self._underway.setdefault(form, mine)
             if underway is mine:
                 break
             if (frame := _outcome(underway)) is not None:
@@ -155,9 +165,9 @@ class FrameCache:
         try:
             frame = self.decode(source, index)
         except BaseException:
-            self._give_up([key])
+            self._give_up([form])
             raise
-        return self._publish(key, frame)
+        return self._publish(form, frame)
 
     def decode(self, source: OpenBlob, index: int) -> memoryview:
         """The same, read from the pack even if the frame is in memory; it is not kept in the cache."""
@@ -198,19 +208,20 @@ class FrameCache:
         """
         needed = {_key(base): base for target in targets for base in base_frames(target)}
         frames, claimed = self._claim(needed)
+        taken = {form.key for form in claimed}
         for key in needed:
-            (self.watch.base_missed if key in claimed else self.watch.base_found)(FRAME_NBYTES)
+            (self.watch.base_missed if key in taken else self.watch.base_found)(FRAME_NBYTES)
         try:
             self.budget.make_room(len(claimed) * FRAME_NBYTES)
-            own = [self._target(needed[key]) for key in claimed]
-            frames.update((key, target.out) for key, target in zip(claimed, own, strict=True))
+            own = [self._target(needed[form.key]) for form in claimed]
+            frames.update((form.key, target.out) for form, target in zip(claimed, own, strict=True))
             now, later = _split(targets, frames)
             self._run([*own, *now], frames)
         except BaseException:
             self._give_up(claimed)
             raise
-        for key in claimed:
-            self._publish(key, frames[key])
+        for form in claimed:
+            self._publish(form, frames[form.key])
         if later:
             for key, base in needed.items():
                 if key not in frames:
@@ -258,41 +269,43 @@ class FrameCache:
         reference.view.fill(parts, joined)
         return joined
 
-    def _claim(self, keys: Iterable[Key]) -> tuple[dict[Key, memoryview], list[Key]]:
+    def _claim(self, needed: Mapping[Key, Frame]) -> tuple[dict[Key, memoryview], list[_Form]]:
         """Of the frames named, those in memory, and those that the caller is to decode now.
 
         What is in neither is being decoded by another thread.
         """
         ready: dict[Key, memoryview] = {}
-        claimed: list[Key] = []
+        claimed: list[_Form] = []
         with self._lock:
-            for key in keys:
+            for key, base in needed.items():
                 frame = self._find(key)
+                form = _form(base)
                 if frame is not None:
                     ready[key] = frame
-                elif key not in self._underway:
-                    self._underway[key] = Future()
-                    claimed.append(key)
+                elif form not in self._underway:
+                    self._underway[form] = Future()
+                    claimed.append(form)
         return ready, claimed
 
-    def _publish(self, key: Key, frame: memoryview) -> memoryview:
+    def _publish(self, form: _Form, frame: memoryview) -> memoryview:
         frame = frame.toreadonly()
         others_nbytes = self.budget.used_nbytes - self.nbytes
         with self._lock:
-            future = self._underway.pop(key)
-            self._frames[key] = frame
-            self._policy.budget_nbytes = max(self.budget.nbytes - others_nbytes, self.floor_nbytes)
-            for dropped in self._policy.admit(key, buffer_nbytes(len(frame))):
-                self.buffers.keep(self._frames.pop(dropped))
+            future = self._underway.pop(form)
+            if form.key not in self._frames:  # else it was decoded from its other form meanwhile
+                self._frames[form.key] = frame
+                self._policy.budget_nbytes = max(self.budget.nbytes - others_nbytes, self.floor_nbytes)
+                for dropped in self._policy.admit(form.key, buffer_nbytes(len(frame))):
+                    self.buffers.keep(self._frames.pop(dropped))
         future.set_result(frame)
         self.budget.make_room(0)
         return frame
 
-    def _give_up(self, keys: Iterable[Key]) -> None:
+    def _give_up(self, forms: Iterable[_Form]) -> None:
         """Whoever waits tries for itself, and finds out what is wrong with its own frame."""
-        for key in keys:
+        for form in forms:
             with self._lock:
-                future = self._underway.pop(key)
+                future = self._underway.pop(form)
             future.cancel()
 
 
@@ -310,6 +323,10 @@ def _needed(target: Target, view: View) -> tuple[int, int]:
 
 def _key(frame: Frame) -> Key:
     return frame.source.blob.id, frame.number
+
+
+def _form(frame: Frame) -> _Form:
+    return _Form(_key(frame), frame.source.base is None)
 
 
 def _split(targets: Sequence[Target], frames: Mapping[Key, memoryview]) -> tuple[list[Target], list[Target]]:

@@ -33,7 +33,6 @@ from zipfs.store.rows import (
     frame_count,
     layout_sum,
     row_sum,
-    shape_text,
 )
 from zipfs.store.view import View
 
@@ -72,6 +71,8 @@ _SELECT_BLOBS = (
     "SELECT blobs.id, blobs.nbytes, fingerprint, dtype, shape, base_id, base_offset, {view}, packs.name, pack_offset,"
     " frames, stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id"
 )
+WHOLE_VIEW = "base_offset = 0 AND base_nbytes = blobs.nbytes AND base_cast = ''"
+"""Of a blob with a base: whether each byte is coded against the byte of the base at the same place."""
 _VIEW_COLUMNS = "base_nbytes, base_cast"
 _VIEW_BEFORE_VIEWS = "blobs.nbytes, ''"
 """The same of a catalog that was opened read-only and lacks the migration `0002-views`."""
@@ -298,14 +299,6 @@ class Catalog(Database):
         )
         return [self._blob(row) for row in rows]
 
-    def candidates(self, dtype: str, shape: Sequence[int], at_most: int) -> list[tuple[int, bytes]]:
-        """(blob id, sketch) of the blobs that are coded alone and have this dtype and shape, the newest first."""
-        return self.query(
-            "SELECT blob_id, sketch FROM blobs JOIN sketches ON blob_id = blobs.id"
-            " WHERE dtype = ? AND shape = ? AND base_id IS NULL AND dtype <> '' ORDER BY blob_id DESC LIMIT ?",
-            (dtype, shape_text(shape), at_most),
-        )
-
     def anchored(self, hashes: Sequence[int], at_most: int) -> list[BlobId]:
         """The blobs that have most of these hashes as anchors, at most `at_most` of them."""
         rows = self.query(
@@ -357,9 +350,9 @@ class Catalog(Database):
         return blob
 
     def packs(self) -> dict[PackName, int]:
-        """Size in bytes of every pack."""
+        """Size in bytes of every pack, in the order in which they were added."""
         with translated(self.path):
-            rows = self.query("SELECT name, nbytes FROM packs")
+            rows = self.query("SELECT name, nbytes FROM packs ORDER BY id")
             return {PackName(_blob_column(name)): nbytes for name, nbytes in rows}
 
     def failures(self) -> dict[InodeId, tuple[str, int, int]]:

@@ -15,8 +15,7 @@ import xxhash
 
 from zipfs.errors import CatalogDamaged, Damaged, NotFound, PackDamaged
 from zipfs.store import tree
-from zipfs.store.blobs import open_blob
-from zipfs.store.catalog import Catalog, retrying
+from zipfs.store.catalog import Catalog
 from zipfs.store.gc import Report, verify_stored
 from zipfs.store.packs import PackFile
 from zipfs.store.record import Changes
@@ -310,7 +309,7 @@ def _check_stored_sums(store: Store, name: PackName) -> Iterator[Problem]:
 def decode_problem(store: Store, blob_id: BlobId) -> str | None:
     """What keeps a blob from being decoded to the bytes of its fingerprint, if anything."""
     try:
-        opened = retrying(lambda: open_blob(store.packs.open, store.catalog.blob(blob_id), store.catalog.blob))
+        opened = store.open_blob(blob_id)
         fingerprint = xxhash.xxh3_128()
         for index in range(frame_count(opened.blob.nbytes)):
             fingerprint.update(store.frames.decode(opened, index))

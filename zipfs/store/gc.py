@@ -39,8 +39,11 @@ class Collected:
     damaged: tuple[str, ...] = ()
 
 
-def collect(store: Store, report: Report = lambda what, done, total: None) -> Collected:
-    """Free what nothing needs; the caller holds the pack lock. Raises CatalogDamaged before anything is deleted."""
+def collect(store: Store, report: Report = lambda what, done, total: None, *, sparse: float = SPARSE) -> Collected:
+    """Free what nothing needs; the caller holds the pack lock. Packs with a live part below `sparse` are rewritten.
+
+    Raises CatalogDamaged before anything is deleted.
+    """
     faults.point("gc.begin")
     collected = Collected()
     before = _packs_nbytes(store)
@@ -53,7 +56,7 @@ def collect(store: Store, report: Report = lambda what, done, total: None) -> Co
     dead = [row[0] for row in store.catalog.query("SELECT id FROM blobs") if row[0] not in live]
     collected.blobs_dropped = len(dead)
     _drop_dead_packs(store, live, collected)
-    _rewrite_sparse(store, live, collected, report)
+    _rewrite_sparse(store, live, sparse, collected, report)
     _delete_unlisted(store, collected)
     _attribute(store)
     compact(store.catalog, store.manifests, store.packs)
@@ -99,13 +102,13 @@ def _drop_dead_packs(store: Store, live: set[BlobId], collected: Collected) -> N
         _replace(store, None, [], dead, collected)
 
 
-def _rewrite_sparse(store: Store, live: set[BlobId], collected: Collected, report: Report) -> None:
+def _rewrite_sparse(store: Store, live: set[BlobId], least_live: float, collected: Collected, report: Report) -> None:
     sizes = store.catalog.packs()
     sparse: list[tuple[PackName, int]] = []
     for name, blobs in _blobs_by_pack(store).items():
         live_nbytes = sum(nbytes for blob, nbytes in blobs if blob in live)
         all_nbytes = sum(nbytes for _, nbytes in blobs)
-        if live_nbytes < SPARSE * max(all_nbytes, sizes[name] - (1 << 16)):
+        if live_nbytes < least_live * max(all_nbytes, sizes[name] - (1 << 16)):
             sparse.append((name, live_nbytes))
     total = sum(nbytes for _, nbytes in sparse)
     done = 0

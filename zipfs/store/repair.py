@@ -111,19 +111,23 @@ def _best_segment(manifests: ManifestLog, rebuilt: Rebuilt) -> tuple[int, list[R
     return best
 
 
-def _listed(records: Iterable[Record]) -> set[PackName]:
-    """Packs that the log says are there."""
+def _listed(records: Iterable[Record]) -> dict[PackName, int]:
+    """Packs that the log says are there, and their places in the order in which they were added."""
     listed: dict[PackName, bool] = {}
     for entry in records:
         listed |= entry.changes.packs
-    return {name for name, added in listed.items() if added}
+    return {name: place for place, (name, added) in enumerate(listed.items()) if added}
 
 
-def _add_packs(txn: Transaction, packs: PackDirectory, listed: set[PackName], rebuilt: Rebuilt, report: Report) -> None:
-    """Packs that are on disk, those of the log first: one that was written and never committed may hold ids that were
-    given again after a power cut, and is passed over then.
+def _add_packs(
+    txn: Transaction, packs: PackDirectory, listed: dict[PackName, int], rebuilt: Rebuilt, report: Report
+) -> None:
+    """Packs that are on disk. Of those in the log each says how its blobs are stored from then on.
+
+    One that was written and never committed only adds what no other one has; it may hold ids that were given again
+    after a power cut, and is passed over then.
     """
-    names = sorted(packs.names(), key=lambda name: (name not in listed, name))
+    names = sorted(packs.names(), key=lambda name: (listed.get(name, len(listed)), name))
     for done, name in enumerate(names):
         file = packs.open(name)
         try:
@@ -131,8 +135,10 @@ def _add_packs(txn: Transaction, packs: PackDirectory, listed: set[PackName], re
         except Damaged as error:
             rebuilt.lost.append(str(error))
             continue
-        if name not in listed and any(_is_taken(txn.catalog, blob) for blob in blobs):
-            continue
+        if name not in listed:
+            if any(_is_taken(txn.catalog, blob) for blob in blobs):
+                continue
+            blobs = [blob for blob in blobs if txn.catalog.row("SELECT 1 FROM blobs WHERE id = ?", (blob.id,)) is None]
         txn.add_pack(name, file.nbytes, blobs)
         rebuilt.packs += 1
         rebuilt.blobs += len(blobs)
@@ -145,7 +151,10 @@ def _is_taken(catalog: Catalog, blob: Blob) -> bool:
 
 
 def _leave_out_lost(catalog: Catalog, rebuilt: Rebuilt) -> None:
-    """Drop blobs whose base is gone and extents whose blob is gone: reading such a file then ends in an error."""
+    """Drop blobs whose base is gone, or is a member now because nothing needed them, and extents whose blob is gone:
+    reading such a file then ends in an error.
+    """
+    catalog.query("DELETE FROM blobs WHERE base_id IN (SELECT id FROM blobs WHERE base_id IS NOT NULL)")
     catalog.query("DELETE FROM blobs WHERE base_id IS NOT NULL AND base_id NOT IN (SELECT id FROM blobs)")
     missing = catalog.query(
         "SELECT DISTINCT inode_id FROM extents WHERE blob_id NOT IN (SELECT id FROM blobs) ORDER BY inode_id"

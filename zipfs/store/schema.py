@@ -166,7 +166,30 @@ def _views(db: sqlite_utils.Database) -> None:
     db.execute("UPDATE blobs SET base_nbytes = nbytes WHERE base_id IS NOT NULL")
 
 
-KNOWN = ("0001-first", "0002-views")
+PLANNED = """
+-- That a base is coded alone is checked when a transaction ends: blobs and bases change places, and a log that is
+-- applied late may pass through states in which one has moved and the other has not.
+DROP TRIGGER base_is_coded_alone;
+
+-- Tensors that can be compared, and those of them that can be bases.
+DROP INDEX bases_by_kind;
+CREATE INDEX blobs_by_size ON blobs (dtype, nbytes, base_id) WHERE dtype <> '';
+
+-- 256 bits by which lineage finds tensors that may be related. Can be made anew from the sketches.
+CREATE TABLE signatures (
+    blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
+    signature BLOB NOT NULL CHECK (length(signature) = 32)
+);
+"""
+
+
+@MIGRATIONS(name="0003-planned")
+def _planned(db: sqlite_utils.Database) -> None:
+    for statement in _statements(PLANNED):
+        db.execute(statement)
+
+
+KNOWN = ("0001-first", "0002-views", "0003-planned")
 """Names of the migrations, oldest first."""
 
 

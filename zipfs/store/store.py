@@ -23,8 +23,8 @@ import sqlite_utils
 
 from zipfs.errors import CatalogDamaged, NotAStore, StoreBusy, UnknownVersion
 from zipfs.store import record, tree
-from zipfs.store.blobs import FrameCache
-from zipfs.store.catalog import Catalog
+from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
+from zipfs.store.catalog import Catalog, retrying
 from zipfs.store.database import translated
 from zipfs.store.files import sync_directory
 from zipfs.store.locks import FileLock
@@ -84,6 +84,16 @@ class Store:
     def reserve_inode_id(self) -> InodeId:
         """An id that no other inode will ever have."""
         return InodeId(self.catalog.next_id("inode"))
+
+    def open_blob(self, blob_id: BlobId) -> OpenBlob:
+        """A blob in its present form, for a thread that is in no transaction. Raises CatalogDamaged, Damaged."""
+
+        def attempt() -> OpenBlob:
+            # Of one moment: a blob and its base may change places.
+            with self.catalog.snapshot():
+                return open_blob(self.packs.open, self.catalog.blob(blob_id), self.catalog.blob)
+
+        return retrying(attempt)
 
     def recover(self) -> None:
         """Apply what a killed process had logged and not committed."""

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _CHECKPOINT_WAIT_MS = 500
 _ANCHOR_BLOBS = 16
+_IDS = 10_000
+"""Ids in one statement: SQLite takes 32,766 parameters."""
 
 
 class Transaction:
@@ -49,6 +51,8 @@ class Transaction:
         self.changes = Changes()
         self.seq = 0
         """Sequence number of the record, once committed; 0 if nothing was changed."""
+        self._placed: set[BlobId] = set()
+        """Blobs that were put into a pack."""
 
     def _execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
         with translated(self.catalog.path):
@@ -140,22 +144,24 @@ class Transaction:
     # Packs
 
     def add_pack(self, name: PackName, nbytes: int, blobs: Iterable[Blob]) -> None:
-        """Register a pack that is durably on disk. A blob that is known already moves to it. Raises CatalogDamaged if
-        one of its ids is that of another blob.
+        """Register a pack that is durably on disk. A blob that is known already moves to it, and takes the form that it
+        has there. Raises CatalogDamaged if one of its ids is that of another blob.
         """
         self._execute("INSERT OR IGNORE INTO packs (name, nbytes) VALUES (?, ?)", (name, nbytes))
         row = self.catalog.row("SELECT id FROM packs WHERE name = ?", (name,))
         assert row is not None
         last = 0
-        # Blobs that are coded alone go first: the others may name them as their base.
-        for blob in sorted(blobs, key=lambda blob: blob.base is not None):
+        for blob in blobs:
             last = max(last, blob.id)
+            self._placed.add(blob.id)
             view = None if blob.base is None else blob.base.view
             written = self.catalog.query(
                 "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, base_nbytes,"
                 " base_cast, pack_id, pack_offset, stored_nbytes, frames)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                " pack_id = excluded.pack_id, pack_offset = excluded.pack_offset"
+                " base_id = excluded.base_id, base_offset = excluded.base_offset, base_nbytes = excluded.base_nbytes,"
+                " base_cast = excluded.base_cast, pack_id = excluded.pack_id, pack_offset = excluded.pack_offset,"
+                " stored_nbytes = excluded.stored_nbytes, frames = excluded.frames"
                 " WHERE nbytes = excluded.nbytes AND fingerprint = excluded.fingerprint RETURNING id",
                 (
                     blob.id,
@@ -189,6 +195,29 @@ class Transaction:
         self._execute("DELETE FROM packs WHERE name = ?", (name,))
         self.changes.packs[name] = False
 
+    def settle_bases(self) -> None:
+        """See to it that the bases of what was put into packs, and of what hangs on it, are coded alone.
+
+        A blob that no file needs is forgotten if its base has become a member: it cannot be decoded in one step any
+        more. Raises CatalogDamaged if a file needs such a blob.
+        """
+        placed = sorted(self._placed)
+        for start in range(0, len(placed), _IDS):
+            some = placed[start : start + _IDS]
+            marks = ", ".join("?" * len(some))
+            chains = (
+                "SELECT member.id, EXISTS (SELECT 1 FROM extents WHERE blob_id = member.id), base.id FROM blobs AS"
+                " member JOIN blobs AS base ON base.id = member.base_id WHERE base.base_id IS NOT NULL AND"
+            )
+            deep = self.catalog.query(
+                f"{chains} member.id IN ({marks}) UNION {chains} base.id IN ({marks})", some + some
+            )
+            for blob_id, needed, base_id in deep:
+                if needed:
+                    raise CatalogDamaged(f"blob {blob_id} has base {base_id}, which has a base itself")
+                self._execute("DELETE FROM blobs WHERE id = ?", (blob_id,))
+        self._placed.clear()
+
     def drop_undecodable(self) -> None:
         """Forget blobs whose base is gone and that no file needs: an index may list some that were collected."""
         self._execute(
@@ -196,8 +225,9 @@ class Transaction:
             " AND id NOT IN (SELECT blob_id FROM extents)"
         )
 
-    def put_sketch(self, blob_id: BlobId, sketch: bytes) -> None:
+    def put_sketch(self, blob_id: BlobId, sketch: bytes, signature: bytes) -> None:
         self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
+        self._execute("INSERT OR REPLACE INTO signatures (blob_id, signature) VALUES (?, ?)", (blob_id, signature))
 
     def put_landmarks(self, blob_id: BlobId, landmarks: bytes) -> None:
         """Keep what ranges of a blob are recognised by."""
@@ -210,6 +240,13 @@ class Transaction:
                 "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
                 " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
                 [(anchor, blob_id, _ANCHOR_BLOBS) for anchor in anchors],
+            )
+
+    def drop_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
+        """A blob has a base now: only what is coded alone is found by its anchors."""
+        with translated(self.catalog.path):
+            self.catalog.db.executemany(
+                "DELETE FROM anchors WHERE hash = ? AND blob_id = ?", [(anchor, blob_id) for anchor in anchors]
             )
 
     def drop_stale_anchors(self) -> None:
@@ -271,6 +308,7 @@ def transaction(
         position = redo(catalog, manifests, packs)
         txn = Transaction(catalog)
         yield txn
+        txn.settle_bases()
         if txn.changes:
             data = record.encode(txn.changes, position.seq + 1)
             logged_at = position
@@ -344,6 +382,7 @@ def redo(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> Posi
         if not _ends_record(manifests, catalog.position()):
             return _start_over(catalog, manifests, position)
         manifests.truncate(position.segment, position.offset)
+    txn.settle_bases()
     txn.drop_undecodable()
     txn.set_position(position)
     return position

@@ -1,0 +1,236 @@
+"""Optimizing a store: survey, plan, code anew what gains most for each byte moved, collect what that has left behind.
+
+Each pack is a step of its own, after which the store is whole and smaller or hardly larger; the pack lock is let go
+between two steps, so that an ingest waits for one step at most. What was interrupted is planned anew from where it got
+to. Run by one thread; `stop` may be set from any.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Final
+
+from zipfs.errors import NoSpace, Stopped, StoreBusy
+from zipfs.ingest.recode import Pace, Part, Recoded, recode
+from zipfs.ingest.spool import free_nbytes
+from zipfs.lineage.planner import DEFAULT_PRICES, Move, Plan, Prices
+from zipfs.lineage.resketch import make_sketches
+from zipfs.lineage.survey import Report, survey
+from zipfs.store.gc import Collected, collect
+from zipfs.store.store import Store
+
+PACK_NBYTES = 256 << 20
+"""Raw bytes of a step: a few seconds of work, and of waiting for others."""
+_PACK_TENSORS = 4096
+_LEAST_FREE_NBYTES = 64 << 20
+_MOST_MOVES = 200_000
+"""Moves held in memory, the best; what is left is found by the next survey."""
+_SPARSE = 0.95
+"""Packs with a smaller live part are rewritten at the end: what the run saves must not lie around as holes in packs."""
+_LET_OTHERS_IN_S = 0.25
+"""Whoever waits for the pack lock looks every tenth of a second."""
+BUSY = "another process is compressing or collecting in this store"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one run: raw bytes coded anew, and raw bytes a second. None: no limit."""
+
+    nbytes: int | None = None
+    rate: int | None = None
+
+
+NO_LIMITS: Final = Limits()
+
+
+@dataclass(slots=True)
+class Optimized:
+    """What a run did. `stopped` if it was interrupted, `left_nbytes` raw bytes that the limit left to the next run."""
+
+    recoded: Recoded = field(default_factory=Recoded)
+    collected: Collected = field(default_factory=Collected)
+    left_nbytes: int = 0
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The plans that gain most, and what all tensors of the clusters looked at take."""
+
+    clusters: int
+    before_nbytes: int
+    plans: tuple[Plan, ...]
+    complete: bool
+    """Whether all plans are there that gain."""
+
+
+def look(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Survey:
+    """Plan for the whole store; changes nothing but sketches that are missing."""
+    make_sketches(store, report)
+    clusters = before_nbytes = moves = 0
+    heap: list[tuple[float, int, Plan]] = []
+    complete = True
+    for plan in survey(store, report, prices):
+        clusters += 1
+        before_nbytes += plan.before_nbytes
+        if plan.gain_nbytes <= 0 or not plan.moves:
+            continue
+        heapq.heappush(heap, (plan.gain_per_byte, clusters, plan))
+        moves += len(plan.moves)
+        while moves > _MOST_MOVES and len(heap) > 1:
+            moves -= len(heapq.heappop(heap)[2].moves)
+            complete = False
+    best = tuple(plan for _, _, plan in sorted(heap, key=lambda entry: -entry[0]))
+    return Survey(clusters, before_nbytes, best, complete)
+
+
+def optimize(
+    store: Store,
+    report: Report,
+    *,
+    limits: Limits,
+    stop: threading.Event,
+    wait: bool = True,
+    threads: int = 2,
+    prices: Prices = DEFAULT_PRICES,
+) -> Optimized:
+    """Make the store smaller. With `wait`, other processes that write packs are waited for; without, they end the run.
+
+    Raises NoSpace, Damaged; what was done until then stays.
+    """
+    done = Optimized()
+
+    def watched(what: str, so_far: int, total: int) -> None:
+        if stop.is_set():
+            raise Stopped
+        report(what, so_far, total)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="recode") as executor:
+        try:
+            _Run(store, executor, watched, limits, prices, stop, wait, done).run()
+        except Stopped:
+            done.stopped = True
+        except StoreBusy:
+            if wait and not stop.is_set():
+                raise
+            done.stopped = True
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace(store.path, os.strerror(error.errno)) from error
+            raise
+    return done
+
+
+class _Run:
+    """One run; see `optimize`."""
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        report: Report,
+        limits: Limits,
+        prices: Prices,
+        stop: threading.Event,
+        wait: bool,
+        done: Optimized,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._report = report
+        self._limit_nbytes = limits.nbytes
+        self._prices = prices
+        self._pace = Pace(limits.rate, stop)
+        self._stop = stop
+        self._wait = wait
+        self._done = done
+        self._tried: set[int] = set()
+        """First blobs of the plans that were begun: what was given up would be planned again."""
+
+    def run(self) -> None:
+        while True:
+            seen = look(self._store, self._report, self._prices)
+            plans = [plan for plan in seen.plans if plan.moves[0].blob_id not in self._tried]
+            if sum(plan.gain_nbytes for plan in plans) < self._prices.run * seen.before_nbytes:
+                break
+            chosen = list(self._within_limit(plans))
+            total = sum(part.nbytes for part in chosen)
+            begun = 0
+            for parts in _packs(chosen):
+                self._report("coding anew", begun, total)
+                self._step(parts)
+                begun += sum(part.nbytes for part in parts)
+            self._report("coding anew", total, total)
+            if seen.complete or not chosen or self._done.left_nbytes:
+                break
+        if not self._done.recoded.tensors and not self._wait:
+            return
+        with self._lock():
+            self._done.collected = collect(self._store, self._report, sparse=_SPARSE)
+
+    def _within_limit(self, plans: Iterable[Plan]) -> Iterator[Part]:
+        """Plans as parts of at most a pack each; the last of them may be cut short by the limit."""
+        for plan in plans:
+            self._tried.add(plan.moves[0].blob_id)
+            left = plan.moved_nbytes
+            for part in _parts(plan):
+                if self._limit_nbytes is not None:
+                    if part.nbytes > self._limit_nbytes:
+                        break
+                    self._limit_nbytes -= part.nbytes
+                left -= part.nbytes
+                yield part
+            self._done.left_nbytes += left
+
+    def _step(self, parts: list[Part]) -> None:
+        predicted_nbytes = sum(move.predicted_nbytes for part in parts for move in part.moves)
+        with self._lock():
+            if free_nbytes(self._store) < 2 * predicted_nbytes + _LEAST_FREE_NBYTES:
+                collect(self._store, self._report)
+            step = recode(self._store, self._executor, parts, self._pace)
+        so_far = self._done.recoded
+        so_far.tensors += step.tensors
+        so_far.moved_nbytes += step.moved_nbytes
+        so_far.saved_nbytes += step.saved_nbytes
+        so_far.given_up += step.given_up
+        self._stop.wait(_LET_OTHERS_IN_S)
+
+    def _lock(self) -> AbstractContextManager[None]:
+        waiting = (lambda: self._report("waiting: " + BUSY, 0, 1)) if self._wait else None
+        return self._store.lock("pack").held(BUSY, waiting=waiting, stop=self._stop)
+
+
+def _parts(plan: Plan) -> Iterator[Part]:
+    """The moves of a plan in its order, at most a pack of them in each part."""
+    moves: list[Move] = []
+    nbytes = 0
+    for move in plan.moves:
+        if moves and (nbytes + move.nbytes > PACK_NBYTES or len(moves) >= _PACK_TENSORS):
+            yield Part(tuple(moves), plan.gain_nbytes)
+            moves, nbytes = [], 0
+        moves.append(move)
+        nbytes += move.nbytes
+    if moves:
+        yield Part(tuple(moves), plan.gain_nbytes)
+
+
+def _packs(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Parts that go into one pack."""
+    pack: list[Part] = []
+    nbytes = tensors = 0
+    for part in parts:
+        if pack and (nbytes + part.nbytes > PACK_NBYTES or tensors + len(part.moves) > _PACK_TENSORS):
+            yield pack
+            pack, nbytes, tensors = [], 0, 0
+        pack.append(part)
+        nbytes += part.nbytes
+        tensors += len(part.moves)
+    if pack:
+        yield pack

@@ -1,0 +1,91 @@
+"""Owns the index over the signatures of one group: tensors of one dtype and length that may serve as bases.
+
+`near` is a scan, so it misses nothing that its thresholds let through: one word a tensor is compared, and the other
+three of the few that pass.  It takes 8 bytes of memory traffic a tensor, and 40 bytes of memory.  Used by one thread.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipfs.lineage.signature import FIRST_WORD_RELATED, RELATED, WORDS, Bits
+
+Ids = NDArray[np.int64]
+
+_BLOCK: Final = 1 << 16
+"""Tensors compared at once, so that the differences stay in the second-level cache."""
+_EQUAL_KEPT: Final = 4
+"""Of tensors with one and the same signature the newest are kept: the others would only be in the way."""
+
+
+class GroupIndex:
+    """Ids and signatures of a group, in order of their ids."""
+
+    def __init__(self) -> None:
+        self._ids: Ids = np.empty(0, np.int64)
+        self._words: Bits = np.empty((WORDS, 0), np.uint64)
+        self._size = 0
+        self._differing = np.empty(_BLOCK, np.uint64)
+        self._counts = np.empty(_BLOCK, np.uint8)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def nbytes(self) -> int:
+        return self._ids.nbytes + self._words.nbytes
+
+    def extend(self, ids: Ids, words: Bits) -> None:
+        """Add tensors: ids int64 of (n,), signatures uint64 of (n, WORDS)."""
+        if len(ids) >= 2 * _EQUAL_KEPT:
+            kept = _newest_of_equals(words)
+            ids, words = ids[kept], words[kept]
+        needed = self._size + len(ids)
+        if needed > len(self._ids):
+            room = max(64, needed + needed // 4)
+            self._ids = np.concatenate([self._ids[: self._size], np.empty(room - self._size, np.int64)])
+            empty = np.empty((WORDS, room - self._size), np.uint64)
+            self._words = np.concatenate([self._words[:, : self._size], empty], axis=1)
+        self._ids[self._size : needed] = ids
+        self._words[:, self._size : needed] = words.T
+        self._size = needed
+
+    def near(self, mine: Bits, at_most: int) -> Ids:
+        """Ids of the tensors whose signatures differ least from `mine`, uint64 of (WORDS,), the nearest first.
+
+        None that differs in more than RELATED bits; of equally near ones the newest come first.
+        """
+        passed = [self._passed(start, mine) for start in range(0, self._size, _BLOCK)]
+        if not passed:
+            return np.empty(0, np.int64)
+        rows = np.concatenate(passed)
+        distances = np.zeros(len(rows), np.int64)
+        for word in range(WORDS):
+            distances += np.bitwise_count(self._words[word, rows] ^ mine[word])
+        related = distances <= RELATED
+        rows, distances = rows[related], distances[related]
+        rank = distances * len(self._ids) - rows
+        if len(rows) > at_most:
+            nearest = np.argpartition(rank, at_most - 1)[:at_most]
+            rows, rank = rows[nearest], rank[nearest]
+        return self._ids[rows[np.argsort(rank)]]
+
+    def _passed(self, start: int, mine: Bits) -> NDArray[np.intp]:
+        """Rows of a block whose first word is near enough."""
+        count = min(_BLOCK, self._size - start)
+        differing, counts = self._differing[:count], self._counts[:count]
+        np.bitwise_xor(self._words[0, start : start + count], mine[0], out=differing)
+        np.bitwise_count(differing, out=counts)
+        return np.flatnonzero(counts <= FIRST_WORD_RELATED) + start
+
+
+def _newest_of_equals(words: Bits) -> NDArray[np.intp]:
+    """Indices, ascending, of rows of which fewer than _EQUAL_KEPT equal ones follow."""
+    order = np.lexsort(words.T)
+    ordered = words[order]
+    later = np.zeros(len(words), bool)
+    later[:-_EQUAL_KEPT] = (ordered[:-_EQUAL_KEPT] == ordered[_EQUAL_KEPT:]).all(axis=1)
+    return np.sort(order[~later])

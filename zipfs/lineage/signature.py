@@ -1,0 +1,58 @@
+"""Owns the signature: 256 bits that say which tensors of one dtype and length can be related at all.
+
+Bit i says whether the i-th of 256 sampled values lies above the median of the tensor's own sample.  Two unrelated
+tensors differ in half of the bits, give or take 8; what a delta is worth coding against differs in at most a fifth.  It
+is the sign test on random hyperplanes of M. Charikar, Similarity Estimation Techniques from Rounding Algorithms, 2002,
+with the sampled positions as hyperplanes.  Pure; any thread may call.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipfs.codec.dtypes import float_fields
+from zipfs.lineage.sketch import parse
+
+Bits = NDArray[np.uint64]
+
+BITS: Final = 256
+WORDS: Final = BITS // 64
+SIGNATURE_NBYTES: Final = BITS // 8
+
+RELATED: Final = 80
+"""Differing bits up to which a pair is looked at: unrelated ones lie six deviations above it.
+
+Noise of 0.8 of the deviation of the weights turns 21% of the signs, 54 of 256, and saves FP8 the 5% that a base has to
+save; wider types ask for less noise still."""
+
+FIRST_WORD_RELATED: Final = 26
+"""Differing bits of the first 64 up to which the other words are looked at.
+
+At the limit of what is worth coding there are 14, with a deviation of 3.3; 7 of 100 unrelated pairs pass."""
+
+_SIGNED: Final = frozenset({"I8", "I16", "I32", "I64"})
+
+
+def signature(sketch: bytes, dtype: str) -> bytes:
+    """The signature of a sketched tensor, 32 bytes; all zero if `sketch` is not one or holds nothing."""
+    samples = parse(sketch)
+    if samples is None or not samples.items.size:
+        return bytes(SIGNATURE_NBYTES)
+    count, item = samples.items.shape
+    chosen = samples.items[np.arange(BITS) * count // BITS]
+    words = np.ascontiguousarray(chosen).view(f"<u{item}").reshape(-1).astype(np.uint64)
+    sign = np.uint64(1 << (8 * item - 1))
+    if float_fields(dtype)[0]:
+        words = np.where(words & sign != 0, ~words & (sign - np.uint64(1)), words | sign)
+    elif dtype in _SIGNED:
+        words ^= sign
+    middle = np.partition(words, BITS // 2)[BITS // 2]
+    return np.packbits(words > middle).tobytes()
+
+
+def as_words(signatures: bytes) -> Bits:
+    """Signatures one after the other as uint64 of (signatures, WORDS)."""
+    return np.frombuffer(signatures, "<u8").reshape(-1, WORDS)

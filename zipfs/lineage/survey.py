@@ -1,0 +1,97 @@
+"""Reads what the catalog knows of the tensors and has a plan made for each cluster of them.
+
+Only signatures are held for a whole group of comparable tensors; sketches are read a cluster at a time.  Used by the
+thread whose store it is; the store may be changed by others meanwhile, and whoever carries a plan out looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from zipfs.lineage.clusters import clusters
+from zipfs.lineage.costs import make_cluster
+from zipfs.lineage.planner import DEFAULT_PRICES, OUTSIDE, Plan, Prices, Tensor, plan
+from zipfs.lineage.signature import as_words
+from zipfs.store.catalog import WHOLE_VIEW
+from zipfs.store.store import Store
+
+Report = Callable[[str, int, int], None]
+
+LEAST_NBYTES: Final = 256
+"""What smaller tensors could gain, the headers of their frames take."""
+_ROWS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors that can be compared: one dtype, one length in bytes."""
+
+    dtype: str
+    nbytes: int
+    tensors: int
+
+
+def groups(store: Store) -> list[Group]:
+    """Groups of two tensors or more, those first that hold most bytes."""
+    rows = store.catalog.query(
+        "SELECT dtype, nbytes, count(*) FROM blobs WHERE dtype <> '' AND nbytes >= ? GROUP BY dtype, nbytes"
+        " HAVING count(*) > 1 ORDER BY nbytes * count(*) DESC",
+        (LEAST_NBYTES,),
+    )
+    return [Group(*row) for row in rows]
+
+
+def survey(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Iterator[Plan]:
+    """A plan for every cluster in the store; empty plans tell what a cluster takes."""
+    found = groups(store)
+    total = sum(group.tensors for group in found)
+    done = 0
+    for group in found:
+        report("comparing tensors", done, total)
+        for ids in _clusters(store, group):
+            yield _plan(store, group, ids, prices)
+        done += group.tensors
+    report("comparing tensors", total, total)
+
+
+def _clusters(store: Store, group: Group) -> Iterator[list[int]]:
+    """Blob ids of tensors that may be related."""
+    rows = store.catalog.query(
+        "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
+        " WHERE dtype = ? AND dtype <> '' AND nbytes = ? ORDER BY id",
+        (group.dtype, group.nbytes),
+    )
+    ids = np.array([row[0] for row in rows], np.int64)
+    words = as_words(b"".join(row[1] for row in rows))
+    for found in clusters(words):
+        yield ids[found].tolist()
+
+
+def _plan(store: Store, group: Group, ids: Sequence[int], prices: Prices) -> Plan:
+    tensors: list[Tensor] = []
+    sketches: list[bytes] = []
+    inside = frozenset(ids)
+    for start in range(0, len(ids), _ROWS):
+        some = ids[start : start + _ROWS]
+        marks = ", ".join("?" * len(some))
+        of_bases = store.catalog.query(
+            f"SELECT base_id, id, {WHOLE_VIEW} FROM blobs WHERE base_id IN ({marks})"
+            " AND id IN (SELECT blob_id FROM extents)",
+            some,
+        )
+        pinned = {base_id for base_id, blob_id, whole in of_bases if not whole or blob_id not in inside}
+        rows = store.catalog.query(
+            f"SELECT id, stored_nbytes, base_id, {WHOLE_VIEW},"
+            " EXISTS (SELECT 1 FROM extents WHERE extents.blob_id = id), sketch"
+            f" FROM blobs JOIN sketches ON sketches.blob_id = id WHERE id IN ({marks}) ORDER BY id",
+            some,
+        )
+        for blob_id, stored_nbytes, base_id, whole, needed, sketch in rows:
+            base = base_id if base_id is None or whole else OUTSIDE
+            tensors.append(Tensor(blob_id, stored_nbytes, base, bool(needed), blob_id in pinned))
+            sketches.append(sketch)
+    return plan(make_cluster(group.dtype, group.nbytes, tensors, sketches), prices)
