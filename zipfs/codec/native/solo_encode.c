@@ -10,8 +10,8 @@
 /* A coded plane must be this much shorter than a raw one, which decodes several times as fast: a 64th. */
 enum { WORTHWHILE_SHIFT = 6 };
 
-/* Of a long plane a fourth is counted first. */
-enum { SAMPLED_FROM = 1 << 16, SAMPLE_STEP = 4 * SOLO_COUNTED };
+/* Of a long plane so many bytes are counted first. */
+enum { SAMPLED_FROM = 1 << 16, SAMPLED = 1 << 15 };
 
 /* What the encoder decided for one plane. */
 typedef struct {
@@ -72,7 +72,7 @@ static int looks_even(const uint8_t *plane, size_t n) {
     uint64_t squares = 0, sampled = 0;
     if (n < SAMPLED_FROM)
         return 0;
-    solo_count(plane, n, SAMPLE_STEP, counts);
+    solo_count_some(plane, n, n / SAMPLED * SOLO_COUNTED, counts);
     for (int symbol = 0; symbol < 256; symbol++) {
         squares += (uint64_t)counts[symbol] * counts[symbol];
         sampled += counts[symbol];
@@ -92,7 +92,7 @@ static int choose(choice *it, const uint8_t *plane, size_t n) {
         it->nbytes = n;
         return 0;
     }
-    solo_count(plane, n, SOLO_COUNTED, counts);
+    solo_count(plane, n, counts);
     for (int symbol = 0; symbol < 256; symbol++)
         if (counts[symbol]) {
             ranks[symbol] = (uint8_t)distinct;
@@ -115,7 +115,7 @@ static int choose(choice *it, const uint8_t *plane, size_t n) {
     if (it->packed == NULL)
         return 1;
     pack(plane, n, solo_packed_bits(packing), ranks, it->packed);
-    solo_count(it->packed, solo_run_nbytes(n, solo_packed_bits(packing)), SOLO_COUNTED, counts);
+    solo_count(it->packed, solo_run_nbytes(n, solo_packed_bits(packing)), counts);
     consider(it, it->packed, n, packing, counts);
     return 0;
 }
@@ -143,7 +143,10 @@ static int put_section(choice *it, size_t n, uint8_t **at, const uint8_t *end, u
     out += solo_put_lengths(it->code.lengths, out);
     uint8_t *lengths = out;
     out += 2 * solo_all_streams(n, bits);
+    uint64_t pairs[SOLO_PAIRS];
     solo_make_words(&it->code);
+    if (n >= SOLO_BLOCK)
+        solo_make_pairs(&it->code, pairs);
     const uint8_t *run = it->run;
     for (size_t from = 0; from < n; from += SOLO_BLOCK) {
         size_t here = solo_run_nbytes(n - from < SOLO_BLOCK ? n - from : SOLO_BLOCK, bits);
