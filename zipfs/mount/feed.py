@@ -10,7 +10,8 @@ import errno
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import pyfuse3
@@ -31,8 +32,20 @@ _POLL_S = 0.1
 _JOIN_S = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What of one record the kernel may have to be told."""
+
+    seq: int
+    names: list[tuple[InodeId, bytes]]
+    unsure: list[tuple[InodeId, bytes, InodeId]]
+    """Names of inodes of which the record does not say whether they are directories."""
+    inodes: list[InodeId]
+    packs: bool
+
+
 class Feed:
-    """Run `follow` as a task of the event loop; `version` counts what it has seen of the catalog."""
+    """Run `follow` as a task of the event loop."""
 
     def __init__(self, store: Store, changes: Changes) -> None:
         self._store = store
@@ -43,7 +56,7 @@ class Feed:
             self._position.segment
         )  # opens it, so that it can be read to its end once it is replaced
         self._data_version = -1
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Told | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._notify, name="invalidate", daemon=True)
 
     async def follow(self) -> None:
@@ -52,48 +65,50 @@ class Feed:
             while True:
                 await trio.sleep(_POLL_S)
                 version = self._store.catalog.data_version()
-                if version == self._data_version:
-                    continue
-                async with self._changes.lock:
+                if version != self._data_version:
                     self._data_version = version
-                    self._read_to(self._store.catalog.position())
+                    await self._catch_up()
         except ZipfsError as error:
             log.error("changes by other processes are no longer followed: %s", error)
         finally:
-            self._calls.put(None)
+            self._queue.put(None)
             # A call that waits for a request which nobody answers any more ends with the connection.
             self._thread.join(_JOIN_S)
             self._manifests.close()
 
-    def _read_to(self, position: Position) -> None:
-        """Queue invalidations for what was logged since the last time."""
-        seen = self._position
-        if position == seen:
+    async def _catch_up(self) -> None:
+        """Have the kernel told of what was logged since the last time."""
+        async with self._changes.lock:  # so whoever made a change up to there has noted that it is the kernel's own
+            position = self._store.catalog.position()
+        if position == self._position:
             return
-        try:
-            if position.segment == seen.segment:
-                self._read(seen.segment, seen.offset, position.offset)
-            else:
-                self._read(seen.segment, seen.offset, None)  # our descriptor outlives the segment's name
-                self._read(position.segment, 0, position.offset)
-        except (Damaged, OSError) as error:
-            log.warning("some changes by other processes may be seen late: %s", error)
+        # Thousands of names take seconds, for which requests are not to wait.
+        for told in await trio.to_thread.run_sync(self._read_to, position):
+            if self._changes.take_own(told.seq):
+                continue
+            told.names.extend((parent, name) for parent, name, inode in told.unsure if not self._is_directory(inode))
+            if told.packs:
+                self._store.packs.forget_deleted()
+            self._queue.put(told)
         self._position = position
 
-    def _read(self, segment: int, offset: int, end: int | None) -> None:
+    def _read_to(self, position: Position) -> list[_Told]:
+        seen = self._position
+        found: list[_Told] = []
+        try:
+            if position.segment == seen.segment:
+                found += self._read(seen.segment, seen.offset, position.offset)
+            else:
+                found += self._read(seen.segment, seen.offset, None)  # our descriptor outlives the segment's name
+                found += self._read(position.segment, 0, position.offset)
+        except (Damaged, OSError) as error:
+            log.warning("some changes by other processes may be seen late: %s", error)
+        return found
+
+    def _read(self, segment: int, offset: int, end: int | None) -> Iterator[_Told]:
         for entry in self._manifests.read(segment, offset, end):
-            if entry.flags & record.SNAPSHOT or self._changes.take_own(entry.seq):
-                continue
-            for (parent, name), row in entry.changes.entries.items():
-                if row is not None and self._is_directory(row.inode_id):
-                    continue  # a name that leads to a directory is new, or as it was; whoever stands in it keeps it so
-                for number in numbers(parent):
-                    self._calls.put(partial(pyfuse3.invalidate_entry, number, pyfuse3.FileNameT(name)))
-            if entry.changes.packs:
-                self._store.packs.forget_deleted()
-            for inode_id in entry.changes.inodes:
-                for number in numbers(inode_id):
-                    self._calls.put(partial(pyfuse3.invalidate_inode, number, attr_only=True))
+            if not entry.flags & record.SNAPSHOT:
+                yield _told(entry)
 
     def _is_directory(self, inode_id: InodeId) -> bool:
         try:
@@ -102,10 +117,31 @@ class Feed:
             return False
 
     def _notify(self) -> None:
-        while (call := self._calls.get()) is not None:
-            try:
-                call()
-            except OSError as error:
-                # ENOENT: the kernel does not know it. ENOTDIR, EBADF: it has just been unmounted or replaced.
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ENODEV, errno.ENOTEMPTY):
-                    log.warning("the kernel was not told of a change: %s", error)
+        while (told := self._queue.get()) is not None:
+            for parent, name in told.names:
+                for number in numbers(parent):
+                    _tell(partial(pyfuse3.invalidate_entry, number, pyfuse3.FileNameT(name)))
+            for inode_id in told.inodes:
+                for number in numbers(inode_id):
+                    _tell(partial(pyfuse3.invalidate_inode, number, attr_only=True))
+
+
+def _told(entry: record.Record) -> _Told:
+    """Pure. A name that leads to a directory is new, or as it was: whoever stands in it keeps it so."""
+    names, unsure = [], []
+    for (parent, name), row in entry.changes.entries.items():
+        inode = None if row is None else entry.changes.inodes.get(row.inode_id)
+        if row is not None and inode is None:
+            unsure.append((parent, name, row.inode_id))
+        elif inode is None or not inode.is_directory:
+            names.append((parent, name))
+    return _Told(entry.seq, names, unsure, list(entry.changes.inodes), bool(entry.changes.packs))
+
+
+def _tell(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except OSError as error:
+        # ENOENT: the kernel does not know it. ENOTDIR, EBADF: it has just been unmounted or replaced.
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ENODEV, errno.ENOTEMPTY):
+            log.warning("the kernel was not told of a change: %s", error)

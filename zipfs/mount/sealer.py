@@ -104,17 +104,19 @@ class Sealer:
         self._look_s = now_s - began_s
         plan = plan_seals(pending, self._spool.writing(), self._changes.last_change_s, now_s, self._quiet_s)
         for group in plan.ready:
-            sealed = await self._changes.run(partial(self._seal_group, group))
-            for item in sealed:
-                log.info("sealed %s", os.fsdecode(item.path))
-            if sealed:
+            if await self._changes.run(partial(self._seal_group, group)):
                 self.sealed.set()
 
-    def _seal_group(self, group: Sequence[Pending], store: Store) -> list[Pending]:
-        """On the change thread, under its lock: whatever was changed before has touched its directory by now."""
+    def _seal_group(self, group: Sequence[Pending], store: Store) -> bool:
+        """Whether a file was sealed. On the change thread, under its lock: whatever was changed before has touched its
+        directory by now.
+        """
         if group[0].directory in self._changes.unsettled:
-            return []
-        return seal(store, group, self._spool.writing)
+            return False
+        sealed = seal(store, group, self._spool.writing)
+        for item in sealed:
+            log.info("sealed %s", os.fsdecode(item.path))
+        return bool(sealed)
 
     async def _drop_echoes(self) -> None:
         now_s = trio.current_time()
