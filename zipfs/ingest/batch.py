@@ -179,7 +179,11 @@ class Batch:
         """Sketch and signature of a tensor; None for plain bytes."""
         if not span.dtype or span.nbytes < LEAST_NBYTES:
             return None
-        mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
+        if span.nbytes <= FRAME_NBYTES:  # one copy takes less time than many short reads
+            whole = source.read_exactly(span.offset, span.nbytes)
+            mine = sketch(lambda offset, nbytes: whole[offset : offset + nbytes], span.nbytes, span.dtype)
+        else:
+            mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
         return mine, signature(mine, span.dtype)
 
     def _choose_base(self, span: Span, mine: bytes, signed: bytes) -> OpenBlob | None:

@@ -1,7 +1,8 @@
 """Owns the index over the signatures of one group: tensors of one dtype and length that may serve as bases.
 
-`near` is a scan, so it misses nothing that its thresholds let through: one word a tensor is compared, and the other
-three of the few that pass.  It takes 8 bytes of memory traffic a tensor, and 40 bytes of memory.  Used by one thread.
+`near` is a scan, so it misses nothing that the thresholds of `signature` let through: one word a tensor is compared,
+and the others of the few that pass.  It takes 8 bytes of memory traffic a tensor, and 40 bytes of memory.  Used by one
+thread.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.lineage.signature import FIRST_WORD_RELATED, RELATED, WORDS, Bits
+from zipfs.lineage.signature import RELATED_SO_FAR, WORDS, Bits
 
 Ids = NDArray[np.int64]
 
@@ -61,25 +62,29 @@ class GroupIndex:
         passed = [self._passed(start, mine) for start in range(0, self._size, _BLOCK)]
         if not passed:
             return np.empty(0, np.int64)
-        rows = np.concatenate(passed)
-        distances = np.zeros(len(rows), np.int64)
-        for word in range(WORDS):
-            distances += np.bitwise_count(self._words[word, rows] ^ mine[word])
-        related = distances <= RELATED
-        rows, distances = rows[related], distances[related]
+        rows = np.concatenate([part[0] for part in passed])
+        distances = np.concatenate([part[1] for part in passed])
         rank = distances * len(self._ids) - rows
         if len(rows) > at_most:
             nearest = np.argpartition(rank, at_most - 1)[:at_most]
             rows, rank = rows[nearest], rank[nearest]
-        return self._ids[rows[np.argsort(rank)]]
+        found: Ids = self._ids[rows[np.argsort(rank)]]
+        return found
 
-    def _passed(self, start: int, mine: Bits) -> NDArray[np.intp]:
-        """Rows of a block whose first word is near enough."""
+    def _passed(self, start: int, mine: Bits) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Rows of a block that are related, and their distances."""
         count = min(_BLOCK, self._size - start)
         differing, counts = self._differing[:count], self._counts[:count]
         np.bitwise_xor(self._words[0, start : start + count], mine[0], out=differing)
         np.bitwise_count(differing, out=counts)
-        return np.flatnonzero(counts <= FIRST_WORD_RELATED) + start
+        rows = np.flatnonzero(counts <= RELATED_SO_FAR[0])
+        distances = counts[rows].astype(np.int64)
+        rows += start
+        for word in range(1, WORDS):
+            distances += np.bitwise_count(self._words[word, rows] ^ mine[word])
+            related = distances <= RELATED_SO_FAR[word]
+            rows, distances = rows[related], distances[related]
+        return rows, distances
 
 
 def _newest_of_equals(words: Bits) -> NDArray[np.intp]:
