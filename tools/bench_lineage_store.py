@@ -45,7 +45,10 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Models in an order of arrival, and the bytes of blobs that are needed, before optimize and after it."""
+    """Models in an order of arrival, and the bytes of blobs that are needed, before optimize and after it.
+
+    Times are of processors, so that what else the machine does is left out.
+    """
 
     models: tuple[str, ...]
     before_nbytes: int
@@ -66,11 +69,11 @@ def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> It
     """Ingest the models one by one in each order, then optimize."""
     for order in chosen:
         with TemporaryDirectory() as scratch, open_store(Path(scratch) / "store", create=True) as store:
-            begin = time.perf_counter()
+            begin = time.process_time()
             with _timed(Batch, SEARCHING) as searching_s:
                 for name in order:
                     _ingest(store, models[name], name)
-            ingest_s = time.perf_counter() - begin
+            ingest_s = time.process_time() - begin
             before = _needed_nbytes(store)
             optimize(store, lambda what, done, total: None, limits=NO_LIMITS, stop=threading.Event())
             packs = sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
@@ -96,17 +99,17 @@ def _needed_nbytes(store: Store) -> int:
 
 @contextmanager
 def _timed(owner: type, names: Sequence[str]) -> Iterator[list[float]]:
-    """The seconds that each call of some methods takes meanwhile; none of them may call another one."""
+    """The seconds of processor time that each call of some methods takes meanwhile; none may call another one."""
     taken_s: list[float] = []
     methods: dict[str, Callable[..., Any]] = {name: getattr(owner, name) for name in names}
 
     def watched(method: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: object) -> object:
-            begin = time.perf_counter()
+            begin = time.thread_time()
             try:
                 return method(*arguments)
             finally:
-                taken_s.append(time.perf_counter() - begin)
+                taken_s.append(time.thread_time() - begin)
 
         return timed
 

@@ -12,12 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.lineage.signature import RELATED_SO_FAR, WORDS, Bits
+from zipfs.lineage.signature import RELATED, RELATED_SO_FAR, WORDS, Bits
 
 Ids = NDArray[np.int64]
 
 _BLOCK: Final = 1 << 16
 """Tensors compared at once, so that the differences stay in the second-level cache."""
+_FEW: Final = 1024
+"""So few are compared whole: the steps of sieving them would take longer."""
 _EQUAL_KEPT: Final = 4
 """Of tensors with one and the same signature the newest are kept: the others would only be in the way."""
 
@@ -59,9 +61,9 @@ class GroupIndex:
 
         None that differs in more than RELATED bits; of equally near ones the newest come first.
         """
-        passed = [self._passed(start, mine) for start in range(0, self._size, _BLOCK)]
-        if not passed:
+        if not self._size:
             return np.empty(0, np.int64)
+        passed = [self._passed(start, mine) for start in range(0, self._size, _BLOCK)]
         rows = np.concatenate([part[0] for part in passed])
         distances = np.concatenate([part[1] for part in passed])
         rank = distances * len(self._ids) - rows
@@ -74,6 +76,10 @@ class GroupIndex:
     def _passed(self, start: int, mine: Bits) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """Rows of a block that are related, and their distances."""
         count = min(_BLOCK, self._size - start)
+        if count <= _FEW:
+            distances = np.bitwise_count(self._words[:, start : start + count].T ^ mine).sum(axis=1, dtype=np.int64)
+            rows = np.flatnonzero(distances <= RELATED)
+            return rows + start, distances[rows]
         differing, counts = self._differing[:count], self._counts[:count]
         np.bitwise_xor(self._words[0, start : start + count], mine[0], out=differing)
         np.bitwise_count(differing, out=counts)
