@@ -283,7 +283,11 @@ class Batch:
         """What a tensor is compared by; None for plain bytes."""
         if not span.dtype or span.nbytes < LEAST_NBYTES:
             return None
-        mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
+        if span.nbytes <= FRAME_NBYTES:  # one copy takes less time than many short reads
+            whole = source.read_exactly(span.offset, span.nbytes)
+            mine = sketch(lambda offset, nbytes: whole[offset : offset + nbytes], span.nbytes, span.dtype)
+        else:
+            mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
         return _Known(mine, signature(mine, span.dtype))
 
     def _choose_base(self, span: Span, known: _Known | None) -> tuple[BaseRef | None, float]:
