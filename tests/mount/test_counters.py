@@ -132,7 +132,7 @@ def test_the_attribute_of_the_root_counts_requests(shared: Mount) -> None:
     assert after["process"]["pid"] == shared.pid
     assert after["process"]["cpu_s"] > 0
     assert 10 << 20 < after["process"]["resident_nbytes"] <= after["process"]["peak_resident_nbytes"]
-    assert set(after["stages"]) == {"fetch", "decode", "push"}
+    assert set(after["stages"]) == {"fetch", "decode"}
     assert after["elapsed_s"] > before["elapsed_s"] > 0
 
 
@@ -280,7 +280,7 @@ def test_top_once_shows_the_last_interval(shared: Mount) -> None:
     assert rows["operation"][1:] == ["per", "s", "errors/s", "bytes/s", "p50", "p90", "p99"]
     assert float(rows["open"][1]) > 0  # its own look, once in the interval
     assert "write" not in rows
-    assert {"fetch", "decode", "push", "cache", "bases", "ahead", "now", "process"} <= set(rows)
+    assert {"fetch", "decode", "cache", "bases", "ahead", "now", "process"} <= set(rows)
     assert "\x1b" not in done.stdout
 
 

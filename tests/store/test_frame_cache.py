@@ -8,51 +8,74 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from tests.support.mounts import poll
 from tests.support.stores import noise, tuned, weights
-from zipfs.codec import FRAME_NBYTES, FrameJob, decode_frames, encode_frame
+from zipfs.codec import FRAME_NBYTES, Cast, FrameJob, decode_frames, encode_frame
 from zipfs.errors import FrameDamaged, PackDamaged
 from zipfs.store import blobs
-from zipfs.store.blobs import FrameCache, OpenBlob, Target, opened
+from zipfs.store.blobs import FrameCache, OpenBlob, Target, base_frames, open_blob
 from zipfs.store.buffers import buffer_nbytes
 from zipfs.store.packs import PackDirectory, PackWriter
-from zipfs.store.rows import BaseRef, BlobId, frame_seed
+from zipfs.store.rows import BaseRef, Blob, BlobId, frame_seed
+from zipfs.store.view import View
 
 FRAMES = 6
 BASE = weights(FRAMES * FRAME_NBYTES // 2 + 300)
+WIDE = np.random.default_rng(4).normal(0, 0.05, FRAMES * FRAME_NBYTES // 4).astype("<f4").tobytes()
 OFFSET = FRAME_NBYTES // 2 + 2
+NARROWED = View(OFFSET + 2, len(WIDE) - OFFSET - 2, Cast("F32", "BF16"))
+
+
+def _seen(view: View, base: bytes, nbytes: int) -> bytes:
+    """The first `nbytes` bytes of a view."""
+    out = bytearray(nbytes)
+    offset, needed = view.needed(0, nbytes)
+    view.fill([memoryview(base)[offset : offset + needed]], memoryview(out))
+    return bytes(out)
+
+
 RAW: Mapping[str, bytes] = {
     "base": BASE,
-    "other base": weights(2 * FRAME_NBYTES // 2, 9),
+    "wide": WIDE,
     "tuned": tuned(BASE),
     "other": tuned(BASE, 2),
     "slice": tuned(BASE[OFFSET : OFFSET + 3 * FRAME_NBYTES + 500], 3),
+    "grown": tuned(BASE, 4) + bytes(FRAME_NBYTES + 10),
+    "narrow": tuned(_seen(NARROWED, WIDE, 2 * FRAME_NBYTES + 600), 5),
     "alone": noise(2 * FRAME_NBYTES + 1),
 }
 IDS = {name: BlobId(number) for number, name in enumerate(RAW, start=1)}
-BASES = {"tuned": BaseRef(IDS["base"]), "other": BaseRef(IDS["base"]), "slice": BaseRef(IDS["base"], OFFSET)}
+BASES = {
+    "tuned": BaseRef(IDS["base"], View(0, len(BASE))),
+    "other": BaseRef(IDS["base"], View(0, len(BASE))),
+    "slice": BaseRef(IDS["base"], View(OFFSET, len(RAW["slice"]))),
+    "grown": BaseRef(IDS["base"], View(0, len(BASE))),
+    "narrow": BaseRef(IDS["wide"], NARROWED),
+}
 _PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenBlob]:
-    """Blobs in one pack; `slice` is coded against a range of `base` that begins within a frame of it."""
-    writer = PackWriter(PackDirectory(tmp_path_factory.mktemp("packs")))
-    packed = {}
+    """Blobs in one pack. Of `slice` each frame needs two frames of its base, of `narrow` up to three."""
+    directory = PackDirectory(tmp_path_factory.mktemp("packs"))
+    writer = PackWriter(directory)
+    packed: dict[BlobId, Blob] = {}
     for name, raw in RAW.items():
         reference = BASES.get(name)
+        against = None
+        if reference is not None:
+            against = _seen(reference.view, BASE if reference.blob_id == IDS["base"] else WIDE, len(raw))
         writer.begin_blob()
         for index, at in enumerate(range(0, len(raw), FRAME_NBYTES)):
-            part = raw[at : at + FRAME_NBYTES]
-            base = None if reference is None else BASE[reference.offset + at :][: len(part)]
-            frame = encode_frame(part, "BF16", base, frame_seed(IDS[name], index))
-            writer.append_frame(frame)
-        packed[name] = writer.end_blob(IDS[name], len(raw), bytes(16), "BF16", (len(raw) // 2,), reference)
-    pack = writer.file
-    base_blob = opened(packed["base"], pack, None)
-    return {name: opened(blob, pack, base_blob if name in BASES else None) for name, blob in packed.items()}
+            cut = slice(at, at + FRAME_NBYTES)
+            base = None if against is None else against[cut]
+            writer.append_frame(encode_frame(raw[cut], "BF16", base, frame_seed(IDS[name], index)))
+        packed[IDS[name]] = writer.end_blob(IDS[name], len(raw), bytes(16), "BF16", (len(raw) // 2,), reference)
+    return {name: open_blob(directory.open, packed[IDS[name]], packed.__getitem__) for name in RAW}
 
 
 class Codec:
@@ -148,6 +171,16 @@ def test_a_range_of_a_base_that_two_frames_hold(sources: dict[str, OpenBlob], co
     assert codec.decoded == {seed("slice", 1): 1, seed("base", 1): 1, seed("base", 2): 1}
     decode(cache, sources, [("slice", 3), ("slice", 0)])
     assert codec.decoded[seed("base", 3)] == codec.decoded[seed("base", 0)] == 1
+
+
+def test_ranges_that_are_cast_or_end_early(sources: dict[str, OpenBlob], codec: Codec) -> None:
+    cache = FrameCache(64 << 20)
+    assert len(base_frames(targets(cache, sources, [("narrow", 0)])[0])) == 3
+    decode(cache, sources, [("narrow", 1), ("grown", 6), ("grown", 7), ("narrow", 0)])
+    assert {codec.decoded[seed("wide", index)] for index in range(5)} == {1}
+    assert codec.decoded[seed("base", 6)] == 1
+    assert not any(codec.decoded[seed("base", index)] for index in range(6))
+    decode(cache, sources, [("grown", 5), ("narrow", 2)])
 
 
 @pytest.mark.parametrize("name", ["base", "slice"])
@@ -314,9 +347,8 @@ def test_memory_is_let_go_when_others_need_it(sources: dict[str, OpenBlob]) -> N
     cache = FrameCache(4 * FRAME_NBYTES)
     decode(cache, sources, [("tuned", index) for index in range(4)])
     assert cache.nbytes == 4 * FRAME_NBYTES
-    cache.cached(IDS["base"], 0)
     cache.budget.make_room(2 * FRAME_NBYTES)
-    assert [cache.cached(IDS["base"], index) is not None for index in range(4)] == [True, False, False, True]
+    assert sum(cache.cached(IDS["base"], index) is not None for index in range(4)) == 2
     cache.budget.make_room(100 * FRAME_NBYTES)
     assert cache.nbytes == 0
     assert not cache.drop_one()

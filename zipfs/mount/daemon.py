@@ -129,7 +129,6 @@ class _Mount:
             trio.run(self._main)
         finally:
             if self._mounted:
-                self._operations.reader.stop_pushing()
                 pyfuse3.close(unmount=True)
             self._changes.close()
             self._operations.reader.close()
@@ -147,7 +146,6 @@ class _Mount:
                 listeners.start_soon(self._feed.follow)
                 await pyfuse3.main(_MIN_TASKS, _MAX_TASKS)
                 listeners.cancel_scope.cancel()
-            self._operations.reader.stop_pushing()
             pyfuse3.close(unmount=True)  # now: the worker may take a while to end, and a mount must answer or be gone
             self._mounted = False
             nursery.cancel_scope.cancel()

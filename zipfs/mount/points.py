@@ -15,7 +15,7 @@ from pathlib import Path
 from zipfs.errors import StoreBusy, ZipfsError
 
 SUBTYPE = "fuse.zipfs"
-READ_AHEAD_KIB = 1 << 10
+READ_AHEAD_KIB = 4 << 10
 MAX_BACKGROUND = 64
 CONGESTION_THRESHOLD = 48
 _PROBE_S = 20.0

@@ -27,7 +27,7 @@ from zipfs.serve import Reader, open_content
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.catalog import NAMES_AT_ONCE
-from zipfs.store.rows import INGEST_ROOT, ROOT, Inode, InodeId
+from zipfs.store.rows import INGEST_ROOT, ROOT, Inode
 from zipfs.store.store import Store
 
 _PAGE_NAMES = 4096
@@ -60,7 +60,7 @@ class ReadingOperations(pyfuse3.Operations):
         self.handles = Handles()
         counters.gauge("open_files", self.handles.files)
         self.ready = trio.Event()
-        self.reader = Reader(store.frames, counters, _push)
+        self.reader = Reader(store.frames, counters)
 
     def init(self) -> None:
         self.ready.set()
@@ -301,11 +301,3 @@ async def _outcome(future: Future[bytes | memoryview]) -> bytes | memoryview:
     future.add_done_callback(lambda _: token.run_sync_soon(done.set))
     await done.wait()
     return future.result()
-
-
-def _push(inode_id: InodeId, offset: int, data: memoryview) -> None:
-    try:
-        pyfuse3.notify_store(Place(inode_id, False).number, offset, data)  # type: ignore[arg-type]  # takes any buffer
-    except OSError as error:
-        if error.errno != errno.ENOENT:  # the kernel has forgotten the file: nobody reads it any more
-            raise

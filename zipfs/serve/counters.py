@@ -120,8 +120,6 @@ class Counters:
         """Reads from packs, and the bytes read."""
         self.decode = Timer()
         """Frames decoded, and the raw bytes that came out."""
-        self.push = Timer()
-        """Bytes given to the kernel that it had not asked for."""
         self.hits = Tally()
         """Requests, or parts of them, that were answered from memory."""
         self.misses = Tally()

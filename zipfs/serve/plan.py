@@ -6,13 +6,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
 
 from zipfs.codec import FRAME_NBYTES
 from zipfs.store.rows import BlobId, Extent
-
-PAGE_NBYTES: Final = 4096
-"""What a reader's system keeps of a file or does not."""
 
 
 @dataclass(frozen=True, slots=True)

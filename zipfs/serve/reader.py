@@ -17,13 +17,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Final, ParamSpec, Self, TypeVar
 
 from zipfs.errors import ZipfsError
 from zipfs.serve.counters import Counters
 from zipfs.serve.decoding import bare, decode_slab, join
-from zipfs.serve.pushing import Push, Pusher, pushed_nbytes
 from zipfs.serve.slabs import Countdown, OpenFile, Slab
 from zipfs.serve.streams import Order
 from zipfs.store.blobs import FrameCache, OpenBlob, Watch
@@ -49,11 +47,10 @@ _MAX_NICENESS: Final = 19
 class Reader:
     """The slabs of a store's files."""
 
-    def __init__(self, frames: FrameCache, counters: Counters | None = None, push: Push | None = None) -> None:
+    def __init__(self, frames: FrameCache, counters: Counters | None = None) -> None:
         self._frames = frames
         self._counters = counters or Counters()
         self._lock = threading.Lock()
-        self._pusher = Pusher(push, self._lock, self._counters)
         self._files: dict[InodeId, OpenFile] = {}
         self._orders: OrderedDict[int, Order] = OrderedDict()
         self._kept: OrderedDict[Slab, None] = OrderedDict()
@@ -79,14 +76,9 @@ class Reader:
 
     def close(self) -> None:
         """Ends the threads; nothing may be read any more."""
-        self.stop_pushing()
         self._ahead.shutdown(cancel_futures=True)
         self._demand.shutdown()
         self._frames.budget.leave(self)
-
-    def stop_pushing(self) -> None:
-        """On return nothing is pushed any more, unless that waits for answers that will not come."""
-        self._pusher.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -182,7 +174,6 @@ class Reader:
             number = number + 1 if slab is None else slab.stop
 
     def _note_use(self, slab: Slab, offset: int, nbytes: int) -> None:
-        slab.asked_end = max(slab.asked_end, min(offset + nbytes, slab.offset + slab.nbytes))
         if slab.ahead:
             slab.ahead = False
             self._ahead_nbytes -= slab.nbytes
@@ -237,7 +228,7 @@ class Reader:
         made: list[Slab] = []
         with self._lock:
             limit = self._frames.budget.nbytes // 8
-            ranges = file.streams.observe(offset, nbytes, min(_AHEAD_NBYTES, limit), partial(pushed_nbytes, file))
+            ranges = file.streams.observe(offset, nbytes, min(_AHEAD_NBYTES, limit))
             at_most = min(SLAB_NBYTES, sum(end - begin for begin, end in ranges))
             for begin, end in ranges:
                 number, last = file.cells.at(begin), file.cells.at(end - 1)
@@ -251,11 +242,7 @@ class Reader:
                     number = number + 1 if slab is None else slab.stop
         for slab in made:
             self._counters.prefetched.add(slab.nbytes)
-            self._ahead.submit(self._decode_ahead, slab)
-
-    def _decode_ahead(self, slab: Slab) -> None:
-        self.decode(slab)
-        self._pusher.submit(slab)  # whoever waits for a part of it has been called back by now
+            self._ahead.submit(self.decode, slab)
 
     def join(self, slabs: Sequence[Slab], offset: int, nbytes: int) -> memoryview:
         """A range out of the decoded slabs that hold it; copied only where there are several."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
-from zipfs.serve.plan import PAGE_NBYTES, Cells
+from zipfs.serve.plan import Cells
 from zipfs.serve.streams import Order, Streams
 from zipfs.store.blobs import OpenBlob
 from zipfs.store.rows import BlobId, Extent, InodeId
@@ -45,11 +45,7 @@ class Slab:
     ahead: bool
     """Decoded before anybody asked, and not asked for yet."""
     claimed: bool = False
-    asked_end: int = 0
-    """Where in the file the furthest request for a part of it ended."""
-    pushed_nbytes: int = 0
     read_nbytes: int = 0
-    """Asked for or pushed."""
     content: memoryview | None = None
     error: BaseException | None = None
     waiting: list[Callable[[], None]] = field(default_factory=list)
@@ -61,15 +57,6 @@ class Slab:
             raise copy(self.error)  # each raising notes where it was, and would refer to this slab in its own error
         assert self.content is not None
         return self.content
-
-    def pages_to_push(self) -> tuple[int, int]:
-        """The range of the file, in whole pages, that the kernel may be given unasked.
-
-        Nothing that was asked for: the kernel waits for its answer. And never the last page, which is shared with the
-        next slab or is the end of the file: that it is asked for tells how far the reader has come.
-        """
-        begin = -(-max(self.offset, self.asked_end) // PAGE_NBYTES) * PAGE_NBYTES
-        return begin, (self.offset + self.nbytes - 1) // PAGE_NBYTES * PAGE_NBYTES
 
     @property
     def finished(self) -> bool:

@@ -20,7 +20,7 @@ SHORTEST_S: Final = 2.0**_LOWEST_EXPONENT
 LONGEST_S: Final = 2.0**_HIGHEST_EXPONENT
 BUCKETS: Final = (_HIGHEST_EXPONENT - _LOWEST_EXPONENT) * BUCKETS_PER_OCTAVE
 FORMAT: Final = 1
-STAGES: Final = ("fetch", "decode", "push")
+STAGES: Final = ("fetch", "decode")
 TALLIES: Final = (
     "hits",
     "misses",
@@ -115,7 +115,7 @@ class Process:
 class Snapshot:
     """`started_at` and `taken_at` in seconds since 1970, `elapsed_s` on a clock that nobody sets.
 
-    `operations` are by the names of their handlers; `stages` are fetch, decode and push. `gauges` that count bytes have
+    `operations` are by the names of their handlers; `stages` are fetch and decode. `gauges` that count bytes have
     names that end in `_bytes`.
     """
 

@@ -8,15 +8,15 @@ remembered, and files of the same layout (the fine-tunes of one model) share tha
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from zipfs.serve.plan import PAGE_NBYTES, Cells
+from zipfs.serve.plan import Cells
 
 _STREAMS: Final = 64
+_PAGE_NBYTES: Final = 4096
 _BEHIND_NBYTES: Final = 2 << 20
-_BEYOND_NBYTES: Final = 8 << 20
+_BEYOND_NBYTES: Final = 4 << 20
 """The kernel splits what it reads ahead into requests that need not come in order."""
 
 _LARGE_NBYTES: Final = 128 << 10
@@ -54,20 +54,13 @@ class Streams:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def observe(
-        self, offset: int, nbytes: int, at_most: int, pushed: Callable[[int, int], int] = lambda begin, end: 0
-    ) -> list[tuple[int, int]]:
-        """Note a request; ranges [begin, end) that are likely next, the nearest first, at most `at_most` bytes.
-
-        `pushed` tells how many bytes between two positions the reader had no need to ask for.
-        """
+    def observe(self, offset: int, nbytes: int, at_most: int) -> list[tuple[int, int]]:
+        """Note a request; ranges [begin, end) that are likely next, the nearest first, at most `at_most` bytes."""
         end = min(offset + nbytes, self._cells.nbytes)
         if end <= offset:
             return []
         stream = self._find(offset) or self._begin(offset)
         if end > stream.position:
-            if offset > stream.position:
-                stream.seen_nbytes += pushed(stream.position, offset)
             self._forget_passed(stream.position, end)
             stream.position = end
         stream.seen_nbytes += end - offset
@@ -101,7 +94,7 @@ class Streams:
 
     def _begins_tensor(self, offset: int) -> bool:
         """Whether a tensor, or something else that is stored on its own, begins in the page at `offset`."""
-        last = min(offset + PAGE_NBYTES, self._cells.nbytes) - 1
+        last = min(offset + _PAGE_NBYTES, self._cells.nbytes) - 1
         return self._cells.extent_at(last).offset >= offset
 
     def _forget_passed(self, position: int, end: int) -> None:
