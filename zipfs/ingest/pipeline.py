@@ -180,8 +180,7 @@ class Pipeline:
         with self._store.transaction(durable=True, fault="ingest") as txn:
             if writer is not None:
                 txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
-                for blob_id, (sketch, signature) in batch.sketches.items():
-                    txn.put_sketch(blob_id, sketch, signature)
+                batch.chooser.keep(txn)
                 batch.relations.keep(txn)
             for source, stored in batch.files:
                 source.commit(txn, stored)
