@@ -63,7 +63,7 @@ class Figures:
     solved_tensors: int = 0
     found_nbytes: float = 0.0
     exact_nbytes: float = 0.0
-    worst_over_exact: float = 1.0
+    worstover_exact: float = 1.0
     planning_s: float = 0.0
     online_s: float = 0.0
 
@@ -162,7 +162,7 @@ def compare_with_exact(cluster: Cluster, figures: Figures) -> None:
     figures.solved_tensors += len(cluster.tensors)
     figures.found_nbytes += found
     figures.exact_nbytes += best
-    figures.worst_over_exact = max(figures.worst_over_exact, found / best)
+    figures.worstover_exact = max(figures.worstover_exact, found / best)
 
 
 def exact(problem: Problem) -> float:
@@ -223,8 +223,8 @@ def print_figures(console: Console, figures: Figures) -> None:
         table.add_row(name, f"{nbytes / figures.raw_nbytes:.4f}", f"{over:.3f}", str(bases))
     console.print(table)
     console.print(
-        f"planner, {figures.solved_clusters} clusters of {FEW + 1} to {EXACT} tensors: {_over_exact(figures):.5f} of"
-        f" the exact optimum, the worst {figures.worst_over_exact:.4f}"
+        f"planner, {figures.solved_clusters} clusters of {FEW + 1} to {EXACT} tensors: {over_exact(figures):.5f} of"
+        f" the exact optimum, the worst {figures.worstover_exact:.4f}"
     )
     console.print(
         f"coded anew {figures.moved_nbytes / figures.raw_nbytes:.3f} of the raw bytes;"
@@ -233,7 +233,7 @@ def print_figures(console: Console, figures: Figures) -> None:
     )
 
 
-def _over_exact(figures: Figures) -> float:
+def over_exact(figures: Figures) -> float:
     return figures.found_nbytes / figures.exact_nbytes if figures.exact_nbytes else 1.0
 
 

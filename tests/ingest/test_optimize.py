@@ -29,8 +29,10 @@ from tests.support.stores import (
 )
 from zipfs.codec import Cast, encode_frame
 from zipfs.errors import NoSpace
-from zipfs.ingest import optimizing, recode
+from zipfs.ingest import optimizing, recode, settling
+from zipfs.ingest.importing import find
 from zipfs.ingest.optimizing import Limits, look, optimize
+from zipfs.ingest.pipeline import Pipeline
 from zipfs.lineage.planner import DEFAULT_PRICES
 from zipfs.lineage.resketch import make_sketches
 from zipfs.serve import Content, Library, Reader, open_content
@@ -430,3 +432,43 @@ def test_progress_tells_of_a_listener(path: Path) -> None:
     assert {"comparing tensors", "coding anew"} <= {what for what, _, _ in told}
     assert all(0 <= done <= total for _, done, total in told)
     assert Listener().failures == []
+
+
+def _ingest_and_settle(store: Store, scratch: Path, name: bytes, content: bytes) -> int:
+    """As `zipfs ingest` does; returns how many tensors were coded anew at the end."""
+    path = scratch / "content"
+    path.write_bytes(content)
+    pipeline = Pipeline(store, Listener())
+    try:
+        pipeline.run(find(store, path, name).sources)
+        return pipeline.settle().tensors
+    finally:
+        pipeline.close()
+
+
+def test_a_small_family_changes_over_to_a_better_base_as_it_grows(tmp_path: Path) -> None:
+    family = badly_based_family(60_000)
+    with open_store(tmp_path / "store", create=True) as store:
+        moved = [_ingest_and_settle(store, tmp_path, name, content) for name, content in family.items()]
+        assert moved[0] == moved[1] == 0
+        assert sum(moved) > 0
+        assert base_of(store, b"kin/0")[-1] is not None
+        assert problems(store) == []
+        dead = store.catalog.query("SELECT sum(nbytes) FROM packs")[0][0]
+        dead -= store.catalog.query("SELECT sum(stored_nbytes) FROM blobs")[0][0]
+        assert dead < 0.1 * sum(map(len, family.values()))
+    assert contents(tmp_path / "store") == family
+
+
+def test_a_full_disk_while_settling_is_no_failure_of_the_ingest(path: Path, tmp_path: Path) -> None:
+    late = model(changed(changed(weights(20_000, 77), 4, 1.0, 78), 2, 0.1, 500), "kin")
+    with open_store(path) as store, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settling, "_LEAST_NBYTES", 0)
+
+        def full(*arguments: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(settling, "recode", full)
+        assert _ingest_and_settle(store, tmp_path, b"late", late) == 0
+        assert problems(store) == []
+    assert contents(path) == {**KIN, b"late": late}

@@ -32,6 +32,9 @@ class _Shower:
     def began(self, shown_path: str, nbytes: int) -> None:
         self._describe(shown(shown_path))
 
+    def settling(self) -> None:
+        self._describe("looking for better bases")
+
     def _describe(self, text: str) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=text)
@@ -97,6 +100,8 @@ def ingest_command(
                     put_directories(opened, item)
             else:
                 _drain(opened, pipeline)
+            shower.settling()
+            shower.stored_nbytes -= pipeline.settle().saved_nbytes
         finally:
             pipeline.close()
     for item in found:

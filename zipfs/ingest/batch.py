@@ -16,25 +16,23 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes, read_header
+from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
+from zipfs.ingest.choosing import Chooser, Mine
 from zipfs.ingest.ordered import in_order
 from zipfs.ingest.parts import Part, parts_of, parts_of_repetition
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.relations import Relations
 from zipfs.ingest.source import Source, SourceError, StoredFile
-from zipfs.lineage import LEAST_NBYTES, Search, choose_base, predict_alone, signature, sketch
+from zipfs.lineage import Search
 from zipfs.lineage.choose import MARGIN
 from zipfs.lineage.landmarks import Landmarks, Scan
-from zipfs.lineage.opening import KIN, is_poor, worth_opening
-from zipfs.lineage.planner import OUTSIDE
 from zipfs.lineage.relatives import Relative
 from zipfs.store.blobs import OpenBlob, opened
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
 from zipfs.store.store import Store
-from zipfs.store.view import View
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +49,6 @@ class _Look:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What a tensor is compared by: its sketch, and the signature of that."""
-
-    sketch: bytes
-    signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class _New:
     """A blob that this batch has written, and the raw bytes to compare it with."""
 
@@ -72,15 +62,13 @@ class Batch:
 
     def __init__(self, store: Store, executor: Executor, progress: Progress, search: Search) -> None:
         self._store = store
-        self._search = search
         self._executor = executor
         self._progress = progress
         self._writer: PackWriter | None = None
         self._new: dict[BlobId, _New] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
+        self.chooser = Chooser(search, self._base)
         self.relations = Relations(store, self._base)
-        self.sketches: dict[BlobId, tuple[bytes, bytes]] = {}
-        """Sketch and signature of each new tensor."""
         self.files: list[tuple[Source, StoredFile]] = []
 
     @property
@@ -101,10 +89,9 @@ class Batch:
         """Forget all but the first `count` blobs: what was read of a file that changed meanwhile is of no use."""
         for blob_id in list(self._new)[count:]:
             blob = self._new.pop(blob_id).open.blob
-            self.sketches.pop(blob_id, None)
+            self.chooser.forget(blob_id)
             self.relations.forget(blob_id)
             self._by_fingerprint[blob.fingerprint, blob.nbytes].remove(blob_id)
-            self._search.forget(blob_id)
         if self._writer is not None:
             self._writer.rewind(count)
 
@@ -170,31 +157,31 @@ class Batch:
         With `members` parts may be shared that seem to be equal to some of what has a base itself; with `repeats` the
         relative of a part may be another one.
         """
-        known = self._know(source, span)
-        base, predicted_bits = self._choose_base(span, known)
+        mine = self.chooser.look(source, span)
+        chosen = self.chooser.choose(span, mine)
         relatives: list[Relative] = []
-        if look.landmarks is not None and known is not None:
-            alone_bits = predict_alone(known.sketch, span.dtype)
-            if predicted_bits > _GOOD * alone_bits:
+        if look.landmarks is not None:
+            alone_bits = chosen.alone_bits
+            if chosen.bits > _GOOD * alone_bits:
                 found = self.relations.find(look.landmarks, source, span, alone_bits, members=members)
                 saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
-                if saved_bits / look.landmarks.items > (alone_bits - predicted_bits) + MARGIN * alone_bits:
+                if saved_bits / look.landmarks.items > (alone_bits - chosen.bits) + MARGIN * alone_bits:
                     relatives = found
                 elif repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
                     looks = [(part, self._look(source, part)) for part in parts]
                     return [extent for of in looks for extent in self._put(source, *of, members=members, repeats=False)]
         if not relatives:
-            return [self._whole(self._write_new(source, span, look, base, known), span)]
+            return [self._whole(self._write_new(source, span, look, chosen.base, mine), span)]
         extents: list[Extent] = []
         for part in parts_of(span, relatives):
-            extents += self._put_part(source, span, part, look, known, repeats=repeats)
+            extents += self._put_part(source, span, part, look, mine, repeats=repeats)
         return extents
 
     def _whole(self, blob: Blob, span: Span) -> Extent:
         return Extent(span.offset, span.nbytes, blob.id, 0)
 
     def _put_part(
-        self, source: Source, span: Span, part: Part, look: _Look, known: _Known | None, *, repeats: bool
+        self, source: Source, span: Span, part: Part, look: _Look, mine: Mine | None, *, repeats: bool
     ) -> list[Extent]:
         if part.base is not None and part.equal:
             if self._is_range(source, part.span, part.base):
@@ -208,11 +195,11 @@ class Batch:
             if same is not None:
                 self._progress.advanced(part.span.nbytes)
                 return [Extent(part.span.offset, part.span.nbytes, same, 0)]
-            known = self._know(source, part.span)
+            mine = self.chooser.look(source, part.span)
         base = part.base
         if base is None:
-            base, _ = self._choose_base(part.span, known)
-        return [self._whole(self._write_new(source, part.span, look, base, known), part.span)]
+            base = self.chooser.choose(part.span, mine).base
+        return [self._whole(self._write_new(source, part.span, look, base, mine), part.span)]
 
     def _is_range(self, source: Source, span: Span, base: BaseRef) -> bool:
         """Whether a span has the very bytes of a part of a blob."""
@@ -233,9 +220,7 @@ class Batch:
         new = self._new.get(blob_id)
         return self._store.open_blob(blob_id) if new is None else new.open
 
-    def _write_new(
-        self, source: Source, span: Span, look: _Look, reference: BaseRef | None, known: _Known | None
-    ) -> Blob:
+    def _write_new(self, source: Source, span: Span, look: _Look, reference: BaseRef | None, mine: Mine | None) -> Blob:
         base = None if reference is None else self._base(reference.blob_id)
         if self._writer is None:
             self._writer = PackWriter(self._store.packs)
@@ -261,7 +246,7 @@ class Batch:
             # Frames coded alone would not help: those who read them would still ask for the base.
             log.error("%s; %s is coded without it", error, source.shown)
             writer.drop_blob()
-            return self._write_new(source, span, look, None, known)
+            return self._write_new(source, span, look, None, mine)
         except BaseException:
             writer.drop_blob()
             raise
@@ -270,47 +255,11 @@ class Batch:
         blob = writer.end_blob(blob_id, span.nbytes, look.fingerprint, span.dtype, span.shape, reference)
         self._new[blob_id] = _New(opened(blob, writer.file, base), source, span.offset)
         self._by_fingerprint[look.fingerprint, span.nbytes].append(blob_id)
-        if known is not None:
-            self.sketches[blob_id] = known.sketch, known.signature
-            self._search.add(
-                blob_id, span.dtype, span.nbytes, known.sketch, known.signature, _planned_base(reference, span)
-            )
+        if mine is not None:
+            self.chooser.add(blob, mine)
         if look.landmarks is not None:
             self.relations.add(blob, look.landmarks)
         return blob
-
-    def _know(self, source: Source, span: Span) -> _Known | None:
-        """What a tensor is compared by; None for plain bytes."""
-        if not span.dtype or span.nbytes < LEAST_NBYTES:
-            return None
-        mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
-        return _Known(mine, signature(mine, span.dtype))
-
-    def _choose_base(self, span: Span, known: _Known | None) -> tuple[BaseRef | None, float]:
-        """The best base of the same length, None to code the tensor alone; and predicted bits an item with that base.
-
-        These are also given where a base is passed over so that the tensor can be one itself: whoever finds relatives
-        for its parts must save clearly more by them than that base would.
-        """
-        if known is None:
-            return None, 0.0
-        candidates = self._search.near(span.dtype, span.nbytes, known.signature)
-        choice = choose_base(known.sketch, span.nbytes, span.dtype, candidates)
-        if choice is None:
-            return None, predict_alone(known.sketch, span.dtype)
-        predicted_bits = choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes
-        if is_poor(choice):
-            kin = self._search.kin(choice.blob_id, span.nbytes, known.signature, KIN)
-            base_sketch = dict(candidates)[choice.blob_id]
-            if worth_opening(known.sketch, span.nbytes, span.dtype, choice, base_sketch, kin):
-                return None, predicted_bits
-        reference = BaseRef(BlobId(choice.blob_id), View(0, span.nbytes))
-        try:
-            self._base(reference.blob_id)
-        except Damaged as error:
-            log.error("%s; the tensor is coded alone instead", error)
-            return None, predict_alone(known.sketch, span.dtype)
-        return reference, predicted_bits
 
     # Verification
 
@@ -370,10 +319,3 @@ class Batch:
 def same_bytes(one: memoryview | bytes, other: memoryview | bytes) -> bool:
     """Compared without holding the GIL, as memoryview's own comparison would."""
     return bool(np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)))
-
-
-def _planned_base(reference: BaseRef | None, span: Span) -> int | None:
-    """What a tensor is coded against, as a plan says it."""
-    if reference is None:
-        return None
-    return int(reference.blob_id) if reference.view == View(0, span.nbytes) else OUTSIDE

@@ -23,7 +23,7 @@ from zipfs.ingest.spool import free_nbytes
 from zipfs.lineage.planner import DEFAULT_PRICES, Move, Plan, Prices
 from zipfs.lineage.resketch import make_sketches
 from zipfs.lineage.survey import Report, survey
-from zipfs.store.gc import Collected, collect
+from zipfs.store.gc import SHED, Collected, collect
 from zipfs.store.store import Store
 
 PACK_NBYTES = 256 << 20
@@ -32,8 +32,6 @@ _PACK_TENSORS = 4096
 _LEAST_FREE_NBYTES = 64 << 20
 _MOST_MOVES = 200_000
 """Moves held in memory, the best; what is left is found by the next survey."""
-_SPARSE = 0.95
-"""Packs with a smaller live part are rewritten at the end: what the run saves must not lie around as holes in packs."""
 _LET_OTHERS_IN_S = 0.25
 """Whoever waits for the pack lock looks every tenth of a second."""
 BUSY = "another process is compressing or collecting in this store"
@@ -163,7 +161,7 @@ class _Run:
             chosen = list(self._within_limit(plans))
             total = sum(part.nbytes for part in chosen)
             begun = 0
-            for parts in _packs(chosen):
+            for parts in in_packs(chosen):
                 self._report("coding anew", begun, total)
                 self._step(parts)
                 begun += sum(part.nbytes for part in parts)
@@ -173,14 +171,14 @@ class _Run:
         if not self._done.recoded.tensors and not self._wait:
             return
         with self._lock():
-            self._done.collected = collect(self._store, self._report, sparse=_SPARSE)
+            self._done.collected = collect(self._store, self._report, sparse=SHED)
 
     def _within_limit(self, plans: Iterable[Plan]) -> Iterator[Part]:
         """Plans as parts of at most a pack each; the last of them may be cut short by the limit."""
         for plan in plans:
             self._tried.add(plan.moves[0].blob_id)
             left = plan.moved_nbytes
-            for part in _parts(plan):
+            for part in in_parts(plan):
                 if self._limit_nbytes is not None:
                     if part.nbytes > self._limit_nbytes:
                         break
@@ -195,11 +193,7 @@ class _Run:
             if free_nbytes(self._store) < 2 * predicted_nbytes + _LEAST_FREE_NBYTES:
                 collect(self._store, self._report)
             step = recode(self._store, self._executor, parts, self._pace)
-        so_far = self._done.recoded
-        so_far.tensors += step.tensors
-        so_far.moved_nbytes += step.moved_nbytes
-        so_far.saved_nbytes += step.saved_nbytes
-        so_far.given_up += step.given_up
+        self._done.recoded.add(step)
         self._stop.wait(_LET_OTHERS_IN_S)
 
     def _lock(self) -> AbstractContextManager[None]:
@@ -207,7 +201,7 @@ class _Run:
         return self._store.lock("pack").held(BUSY, waiting=waiting, stop=self._stop)
 
 
-def _parts(plan: Plan) -> Iterator[Part]:
+def in_parts(plan: Plan) -> Iterator[Part]:
     """The moves of a plan in its order, at most a pack of them in each part."""
     moves: list[Move] = []
     nbytes = 0
@@ -221,7 +215,7 @@ def _parts(plan: Plan) -> Iterator[Part]:
         yield Part(tuple(moves), plan.gain_nbytes)
 
 
-def _packs(parts: Iterable[Part]) -> Iterator[list[Part]]:
+def in_packs(parts: Iterable[Part]) -> Iterator[list[Part]]:
     """Parts that go into one pack."""
     pack: list[Part] = []
     nbytes = tensors = 0

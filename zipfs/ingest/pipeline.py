@@ -18,10 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from zipfs.errors import Damaged, NoSpace, StoreBusy, ZipfsError
 from zipfs.ingest.batch import Batch
 from zipfs.ingest.progress import Progress
+from zipfs.ingest.recode import Recoded
+from zipfs.ingest.settling import settle
 from zipfs.ingest.source import Source, SourceError
 from zipfs.ingest.spool import free_nbytes
 from zipfs.lineage import Search
 from zipfs.store import faults
+from zipfs.store.rows import BlobId
 from zipfs.store.store import Store
 
 BATCH_NBYTES = 1 << 30
@@ -39,6 +42,9 @@ class Pipeline:
         self._search = Search(store)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self.stop = threading.Event()
+        self._joined: set[BlobId] = set()
+        self._joined_nbytes = 0
+        """Bases that got members since the last `settle`, and the raw bytes of these."""
 
     def close(self) -> None:
         self._executor.shutdown(cancel_futures=True)
@@ -54,6 +60,15 @@ class Pipeline:
                 # A smaller pack may still fit, and frees its spool; and what is damaged concerns one of them only.
                 for source in group:
                     self._store_alone(source, error if len(group) == 1 else None)
+
+    def settle(self) -> Recoded:
+        """Change over to better bases where families that have grown since the last time are still small.
+
+        Raises StoreBusy.
+        """
+        bases, joined_nbytes = self._joined, self._joined_nbytes
+        self._joined, self._joined_nbytes = set(), 0
+        return settle(self._store, self._executor, bases, joined_nbytes, self.stop)
 
     def _store_alone(self, source: Source, error: NoSpace | Damaged | None) -> None:
         """Store one file, unless that has ended in `error` already. Raises NoSpace: the next would not fit either."""
@@ -165,11 +180,15 @@ class Pipeline:
         with self._store.transaction(durable=True, fault="ingest") as txn:
             if writer is not None:
                 txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
-                for blob_id, (sketch, signature) in batch.sketches.items():
-                    txn.put_sketch(blob_id, sketch, signature)
+                batch.chooser.keep(txn)
                 batch.relations.keep(txn)
             for source, stored in batch.files:
                 source.commit(txn, stored)
+        if writer is not None:
+            for packed in writer.blobs:
+                if packed.blob.base is not None:
+                    self._joined.add(packed.blob.base.blob_id)
+                    self._joined_nbytes += packed.blob.nbytes
         for source, _ in batch.files:
             source.done()
         for source, stored in batch.files:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged, Stopped
@@ -26,7 +26,7 @@ from zipfs.lineage.planner import OUTSIDE, Move
 from zipfs.store import faults
 from zipfs.store.blobs import OpenBlob, opened
 from zipfs.store.packs import PackWriter
-from zipfs.store.rows import BaseRef, Blob, BlobId, frame_count
+from zipfs.store.rows import BaseRef, Blob, BlobId, PackName, frame_count
 from zipfs.store.store import Store
 from zipfs.store.transaction import Transaction
 from zipfs.store.view import View
@@ -58,6 +58,15 @@ class Recoded:
     moved_nbytes: int = 0
     saved_nbytes: int = 0
     given_up: int = 0
+    packs: set[PackName] = field(default_factory=set)
+    """Those that the old forms are in."""
+
+    def add(self, other: Recoded) -> None:
+        self.tensors += other.tensors
+        self.moved_nbytes += other.moved_nbytes
+        self.saved_nbytes += other.saved_nbytes
+        self.given_up += other.given_up
+        self.packs |= other.packs
 
 
 class Pace:
@@ -126,6 +135,7 @@ class _Pack:
             new, old = self._new[BlobId(move.blob_id)]
             self.done.moved_nbytes += old.blob.nbytes
             self.done.saved_nbytes += old.blob.stored_nbytes - new.blob.stored_nbytes
+            self.done.packs.add(old.blob.pack)
 
     def _add(self, part: Part) -> None:
         excess_nbytes = 0

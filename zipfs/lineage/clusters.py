@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.lineage.signature import FIRST_WORD_RELATED, RELATED, WORDS, Bits
+from zipfs.lineage.signature import RELATED, RELATED_SO_FAR, WORDS, Bits
 
 Indices = NDArray[np.intp]
 
@@ -49,7 +49,7 @@ def _cut(found: Indices, words: Bits) -> Iterator[Indices]:
 def _near(some: Bits, others: Bits) -> tuple[Indices, Indices]:
     """All related pairs, as indices in `some` and in `others`; by the first word, and the others where that is near."""
     first = np.bitwise_count(some[:, None, 0] ^ others[None, :, 0])
-    rows, columns = np.nonzero(first <= FIRST_WORD_RELATED)
+    rows, columns = np.nonzero(first <= RELATED_SO_FAR[0])
     related = _distances(some[rows], others[columns]) <= RELATED
     return rows[related], columns[related]
 

@@ -1,7 +1,8 @@
 """Owns the index over the signatures of one group: tensors of one dtype and length that may serve as bases.
 
-`near` is a scan, so it misses nothing that its thresholds let through: one word a tensor is compared, and the other
-three of the few that pass.  It takes 8 bytes of memory traffic a tensor, and 40 bytes of memory.  Used by one thread.
+`near` is a scan, so it misses nothing that the thresholds of `signature` let through: one word a tensor is compared,
+and the others of the few that pass.  It takes 8 bytes of memory traffic a tensor, and 40 bytes of memory.  Used by one
+thread.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.lineage.signature import FIRST_WORD_RELATED, RELATED, WORDS, Bits
+from zipfs.lineage.signature import RELATED, RELATED_SO_FAR, WORDS, Bits
 
 Ids = NDArray[np.int64]
 
 _BLOCK: Final = 1 << 16
 """Tensors compared at once, so that the differences stay in the second-level cache."""
+_FEW: Final = 1024
+"""So few are compared whole: the steps of sieving them would take longer."""
 _EQUAL_KEPT: Final = 4
 """Of tensors with one and the same signature the newest are kept: the others would only be in the way."""
 
@@ -58,28 +61,36 @@ class GroupIndex:
 
         None that differs in more than RELATED bits; of equally near ones the newest come first.
         """
-        passed = [self._passed(start, mine) for start in range(0, self._size, _BLOCK)]
-        if not passed:
+        if not self._size:
             return np.empty(0, np.int64)
-        rows = np.concatenate(passed)
-        distances = np.zeros(len(rows), np.int64)
-        for word in range(WORDS):
-            distances += np.bitwise_count(self._words[word, rows] ^ mine[word])
-        related = distances <= RELATED
-        rows, distances = rows[related], distances[related]
+        passed = [self._passed(start, mine) for start in range(0, self._size, _BLOCK)]
+        rows = np.concatenate([part[0] for part in passed])
+        distances = np.concatenate([part[1] for part in passed])
         rank = distances * len(self._ids) - rows
         if len(rows) > at_most:
             nearest = np.argpartition(rank, at_most - 1)[:at_most]
             rows, rank = rows[nearest], rank[nearest]
-        return self._ids[rows[np.argsort(rank)]]
+        found: Ids = self._ids[rows[np.argsort(rank)]]
+        return found
 
-    def _passed(self, start: int, mine: Bits) -> NDArray[np.intp]:
-        """Rows of a block whose first word is near enough."""
+    def _passed(self, start: int, mine: Bits) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Rows of a block that are related, and their distances."""
         count = min(_BLOCK, self._size - start)
+        if count <= _FEW:
+            distances = np.bitwise_count(self._words[:, start : start + count].T ^ mine).sum(axis=1, dtype=np.int64)
+            rows = np.flatnonzero(distances <= RELATED)
+            return rows + start, distances[rows]
         differing, counts = self._differing[:count], self._counts[:count]
         np.bitwise_xor(self._words[0, start : start + count], mine[0], out=differing)
         np.bitwise_count(differing, out=counts)
-        return np.flatnonzero(counts <= FIRST_WORD_RELATED) + start
+        rows = np.flatnonzero(counts <= RELATED_SO_FAR[0])
+        distances = counts[rows].astype(np.int64)
+        rows += start
+        for word in range(1, WORDS):
+            distances += np.bitwise_count(self._words[word, rows] ^ mine[word])
+            related = distances <= RELATED_SO_FAR[word]
+            rows, distances = rows[related], distances[related]
+        return rows, distances
 
 
 def _newest_of_equals(words: Bits) -> NDArray[np.intp]:

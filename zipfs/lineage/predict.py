@@ -100,7 +100,9 @@ def predict_against(mine: bytes, candidates: Sequence[bytes], dtype: str) -> Bit
     """
     bits: Bits = predict_matrix([mine], candidates, dtype)[0]
     samples = parse(mine)
-    if samples is None or not samples.items.size or samples.items.size < samples.tensor_nbytes // 8 * 8:
+    if len(candidates) < 2 or samples is None or not samples.items.size:
+        return bits
+    if samples.items.size < samples.tensor_nbytes // 8 * 8:
         return bits
     for index in np.argsort(bits)[:_TRIED]:
         theirs = parse(candidates[index])

@@ -17,6 +17,7 @@ from zipfs.lineage.costs import make_cluster
 from zipfs.lineage.planner import DEFAULT_PRICES, OUTSIDE, Plan, Prices, Tensor, plan
 from zipfs.lineage.signature import as_words
 from zipfs.store.catalog import WHOLE_VIEW
+from zipfs.store.rows import BlobId
 from zipfs.store.store import Store
 
 Report = Callable[[str, int, int], None]
@@ -69,6 +70,26 @@ def _clusters(store: Store, group: Group) -> Iterator[list[int]]:
     words = as_words(b"".join(row[1] for row in rows))
     for found in clusters(words):
         yield ids[found].tolist()
+
+
+def plan_family(store: Store, base_id: BlobId, least_nbytes: int, at_most: int, prices: Prices) -> Plan | None:
+    """A plan for a base of `least_nbytes` or more and what is coded against the whole of it.
+
+    None if that are more than `at_most` tensors, or if the blob is no base of a comparable tensor any more.
+    """
+    row = store.catalog.row(
+        "SELECT dtype, nbytes FROM blobs WHERE id = ? AND base_id IS NULL AND nbytes >= ?", (base_id, least_nbytes)
+    )
+    if row is None:
+        return None
+    members = store.catalog.query(
+        f"SELECT id FROM blobs WHERE base_id = ? AND {WHOLE_VIEW} AND dtype = ? AND nbytes = ? LIMIT ?",
+        (base_id, *row, at_most),
+    )
+    if not 0 < len(members) < at_most:
+        return None
+    group = Group(row[0], row[1], len(members) + 1)
+    return _plan(store, group, sorted([base_id, *(member[0] for member in members)]), prices)
 
 
 def _plan(store: Store, group: Group, ids: Sequence[int], prices: Prices) -> Plan:

@@ -7,7 +7,7 @@ most, which the next collection frees. Readers hold the packs that they read fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -25,7 +25,11 @@ Report = Callable[[str, int, int], None]
 
 SPARSE = 0.7
 """Packs with a smaller live part are rewritten: copying 0.7 to free 0.3 is about where it stops to pay."""
+SHED = 0.98
+"""The same where what is dead are old forms of blobs that were coded anew: it must not eat up what that has saved."""
 _REWRITTEN_PACK_NBYTES = 1 << 30
+_INDEX_NBYTES = 1 << 16
+"""About."""
 
 
 @dataclass(slots=True)
@@ -108,7 +112,7 @@ def _rewrite_sparse(store: Store, live: set[BlobId], least_live: float, collecte
     for name, blobs in _blobs_by_pack(store).items():
         live_nbytes = sum(nbytes for blob, nbytes in blobs if blob in live)
         all_nbytes = sum(nbytes for _, nbytes in blobs)
-        if live_nbytes < least_live * max(all_nbytes, sizes[name] - (1 << 16)):
+        if live_nbytes < least_live * max(all_nbytes, sizes[name] - _INDEX_NBYTES):
             sparse.append((name, live_nbytes))
     total = sum(nbytes for _, nbytes in sparse)
     done = 0
@@ -152,6 +156,19 @@ def _rewrite(store: Store, names: Sequence[PackName], live: set[BlobId], collect
         if writer.name not in store.catalog.packs():
             writer.abandon()
         raise
+
+
+def shed(store: Store, names: Iterable[PackName]) -> None:
+    """Rewrite packs of which a good part are forms that blobs have no longer; the caller holds the pack lock.
+
+    Whatever the catalog says to be in them is kept, needed or not.
+    """
+    sizes, by_pack = store.catalog.packs(), _blobs_by_pack(store)
+    for name in names:
+        if name in sizes:
+            here = by_pack[name]
+            if sum(nbytes for _, nbytes in here) < SHED * (sizes[name] - _INDEX_NBYTES):
+                _rewrite(store, [name], {blob for blob, _ in here}, Collected())
 
 
 def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId]) -> None:

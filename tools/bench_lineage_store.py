@@ -1,0 +1,122 @@
+"""Owns what bench_lineage says of stores: a family in several orders of arrival, and what ingest spends on search."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+
+from zipfs.ingest.batch import Batch
+from zipfs.ingest.importing import find
+from zipfs.ingest.optimizing import NO_LIMITS, optimize
+from zipfs.ingest.pipeline import Pipeline
+from zipfs.store.store import Store, open_store
+
+ORDERS: Final = 12
+SEARCHING: Final = ("_sketch", "_choose_base")
+"""Methods of Batch that are counted as sketching and search."""
+
+
+class Silent:
+    """A Progress that nobody watches."""
+
+    def waiting(self, why: str) -> None:
+        return
+
+    def began(self, shown: str, nbytes: int) -> None:
+        return
+
+    def advanced(self, nbytes: int) -> None:
+        return
+
+    def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None:
+        return
+
+    def failed(self, shown: str, message: str) -> None:
+        raise RuntimeError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Models in an order of arrival, and the bytes of blobs that are needed, before optimize and after it.
+
+    Times are of processors, so that what else the machine does is left out.
+    """
+
+    models: tuple[str, ...]
+    before_nbytes: int
+    after_nbytes: int
+    packs_nbytes: int
+    ingest_s: float
+    searching_s: float
+
+
+def orders(names: Sequence[str], seed: int = 0) -> list[tuple[str, ...]]:
+    """Each model first once, and some at random."""
+    rng = np.random.default_rng(seed)
+    found = [(name, *(other for other in names if other != name)) for name in names]
+    return found + [tuple(rng.permutation(names).tolist()) for _ in range(ORDERS - len(found))]
+
+
+def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> Iterator[Order]:
+    """Ingest the models one by one in each order, then optimize."""
+    for order in chosen:
+        with TemporaryDirectory() as scratch, open_store(Path(scratch) / "store", create=True) as store:
+            begin = time.process_time()
+            with _timed(Batch, SEARCHING) as searching_s:
+                for name in order:
+                    _ingest(store, models[name], name)
+            ingest_s = time.process_time() - begin
+            before = _needed_nbytes(store)
+            optimize(store, lambda what, done, total: None, limits=NO_LIMITS, stop=threading.Event())
+            packs = sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
+            yield Order(order, before, _needed_nbytes(store), packs, ingest_s, sum(searching_s))
+
+
+def _ingest(store: Store, path: Path, name: str) -> None:
+    pipeline = Pipeline(store, Silent())
+    try:
+        pipeline.run(find(store, path, name.encode()).sources)
+        pipeline.settle()
+    finally:
+        pipeline.close()
+
+
+def _needed_nbytes(store: Store) -> int:
+    rows = store.catalog.query(
+        "SELECT sum(stored_nbytes) FROM blobs WHERE id IN (SELECT blob_id FROM extents UNION SELECT base_id FROM blobs"
+        " WHERE id IN (SELECT blob_id FROM extents))"
+    )
+    return int(rows[0][0])
+
+
+@contextmanager
+def _timed(owner: type, names: Sequence[str]) -> Iterator[list[float]]:
+    """The seconds of processor time that each call of some methods takes meanwhile; none may call another one."""
+    taken_s: list[float] = []
+    methods: dict[str, Callable[..., Any]] = {name: getattr(owner, name) for name in names}
+
+    def watched(method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: object) -> object:
+            begin = time.thread_time()
+            try:
+                return method(*arguments)
+            finally:
+                taken_s.append(time.thread_time() - begin)
+
+        return timed
+
+    for name, method in methods.items():
+        setattr(owner, name, watched(method))
+    try:
+        yield taken_s
+    finally:
+        for name, method in methods.items():
+            setattr(owner, name, method)

@@ -1,0 +1,105 @@
+"""Which base of its own length a new tensor gets, if any: sketch, search, choice, and the rule that opens a new base.
+
+Knows the blobs of the catalog and those of the batch that are not in it yet. Used by one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zipfs.codec import FRAME_NBYTES, item_nbytes
+from zipfs.errors import Damaged
+from zipfs.formats import Span
+from zipfs.ingest.source import Source
+from zipfs.lineage import LEAST_NBYTES, Choice, Search, choose_base, predict_alone, signature, sketch
+from zipfs.lineage.opening import KIN, is_poor, worth_opening
+from zipfs.lineage.planner import OUTSIDE
+from zipfs.store.blobs import OpenBlob
+from zipfs.store.rows import BaseRef, Blob, BlobId
+from zipfs.store.transaction import Transaction
+from zipfs.store.view import View
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """What a tensor is compared by."""
+
+    sketch: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The best base of the same length, None to code the tensor alone, and predicted bits an item with it and alone.
+
+    `bits` are also given of a base that is passed over so that the tensor can be one itself: whoever finds relatives
+    for its parts has to save clearly more by them than that base would.
+    """
+
+    base: BaseRef | None
+    bits: float
+    alone_bits: float
+
+
+class Chooser:
+    """The choice of bases for one batch."""
+
+    def __init__(self, search: Search, open_blob: Callable[[BlobId], OpenBlob]) -> None:
+        self._search = search
+        self._open = open_blob
+        self._new: dict[BlobId, Mine] = {}
+
+    def look(self, source: Source, span: Span) -> Mine | None:
+        """None for plain bytes, and for what is too small to gain by a base. Raises SourceError."""
+        if not span.dtype or span.nbytes < LEAST_NBYTES:
+            return None
+        if span.nbytes <= FRAME_NBYTES:  # one copy takes less time than many short reads
+            whole = source.read_exactly(span.offset, span.nbytes)
+            mine = sketch(lambda offset, nbytes: whole[offset : offset + nbytes], span.nbytes, span.dtype)
+        else:
+            mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
+        return Mine(mine, signature(mine, span.dtype))
+
+    def choose(self, span: Span, mine: Mine | None) -> Chosen:
+        if mine is None:
+            return Chosen(None, 0.0, 0.0)
+        alone_bits = predict_alone(mine.sketch, span.dtype)
+        candidates = self._search.near(span.dtype, span.nbytes, mine.signature)
+        choice = choose_base(mine.sketch, span.nbytes, span.dtype, candidates)
+        if choice is None:
+            return Chosen(None, alone_bits, alone_bits)
+        bits = choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes
+        if is_poor(choice) and self._is_to_open(span, mine, choice, dict(candidates)[choice.blob_id]):
+            return Chosen(None, bits, alone_bits)
+        reference = BaseRef(BlobId(choice.blob_id), View(0, span.nbytes))
+        try:
+            self._open(reference.blob_id)
+        except Damaged as error:
+            log.error("%s; the tensor is coded alone instead", error)
+            return Chosen(None, alone_bits, alone_bits)
+        return Chosen(reference, bits, alone_bits)
+
+    def _is_to_open(self, span: Span, mine: Mine, choice: Choice, base: bytes) -> bool:
+        kin = self._search.kin(choice.blob_id, span.nbytes, mine.signature, KIN)
+        return worth_opening(mine.sketch, span.nbytes, span.dtype, choice, base, kin)
+
+    def add(self, blob: Blob, mine: Mine) -> None:
+        """Have a new tensor be found."""
+        self._new[blob.id] = mine
+        base_id = None
+        if blob.base is not None:
+            base_id = blob.base.blob_id if blob.base.view == View(0, blob.nbytes) else OUTSIDE
+        self._search.add(blob.id, blob.dtype, blob.nbytes, mine.sketch, mine.signature, base_id)
+
+    def forget(self, blob_id: BlobId) -> None:
+        self._new.pop(blob_id, None)
+        self._search.forget(blob_id)
+
+    def keep(self, txn: Transaction) -> None:
+        """Write down what new tensors are compared by, in the transaction that registers them."""
+        for blob_id, mine in self._new.items():
+            txn.put_sketch(blob_id, mine.sketch, mine.signature)
