@@ -25,10 +25,10 @@ from rich.progress import track
 from rich.table import Table
 
 from tools.simulate_cache_policies import TEXTBOOK, Belady, Policy
-from tools.simulate_cache_traces import TRACES, Family, Key, Trace, families_of, make_trace, nbytes_of, plausible_hub
+from tools.simulate_cache_traces import TRACES, Family, Trace, families_of, make_trace, nbytes_of, plausible_hub
 from zipfs.codec import FRAME_NBYTES, FrameJob, decode_frames, encode_frame
 from zipfs.errors import ZipfsError
-from zipfs.store.policy import HISTORY_FRAMES, RECENT_NBYTES, FramePolicy
+from zipfs.store.policy import HISTORY_FRAMES, RECENT_NBYTES, FramePolicy, Key
 
 MIB = 1 << 20
 CACHES_MIB = (64, 512, 4096, 32768)

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-Key = tuple[int, int]
+from zipfs.store.policy import Key
 
 
 class Policy(Protocol):

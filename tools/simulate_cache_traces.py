@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 from zipfs.store import tree
 from zipfs.store.catalog import Catalog
+from zipfs.store.policy import Key
 from zipfs.store.rows import ROOT, Inode
 from zipfs.store.store import open_store
-
-Key = tuple[int, int]
 
 
 class Run(NamedTuple):
@@ -92,7 +91,9 @@ def _runs(catalog: Catalog, inode: Inode) -> Model:
     for extent in catalog.extents(inode):
         base = blobs[extent.blob_id].base
         if base is not None:
-            runs.append(Run(base.blob_id, base.offset + extent.blob_offset, extent.nbytes))
+            start, nbytes = base.view.needed(extent.blob_offset, extent.nbytes)
+            if nbytes:
+                runs.append(Run(base.blob_id, start, nbytes))
     return runs
 
 

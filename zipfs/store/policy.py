@@ -63,8 +63,9 @@ _Frames = OrderedDict[Key, tuple[int, int]]
 class FramePolicy:
     """Says which frames to drop so that the rest keep to `budget_nbytes`, which may be set at any time.
 
-    Beside what is in memory it remembers `history_frames` (a power of two) at 8 bytes each, 2 MiB by default, and for
-    comparison the frames that LRU would have, about 200 bytes each.
+    It remembers `history_frames` (a power of two) that were dropped at 8 bytes each, 2 MiB by default. What it knows of
+    the frames in memory, and of those that LRU would have instead (at most 65,536), takes about 500 bytes for each that
+    fits into the budget.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class FramePolicy:
             self._share = min(self._budget, self._share + nbytes)
         dropped: list[Key] = []
         room = self._budget - self._share - nbytes
-        if self._kept_nbytes > room and kept:
+        if self._kept_nbytes > room >= 0:
             previous_use = self._history.find(key)
             while self._kept_nbytes > room and kept and next(iter(kept.values()))[1] < previous_use:
                 dropped.append(self._drop_kept())
@@ -142,8 +143,12 @@ class FramePolicy:
         return dropped
 
     def drop_one(self) -> Key | None:
-        """The frame least worth keeping, which is to be dropped; None if there is none."""
-        if self._recent and (self._recent_nbytes > self._share or not self._kept):
+        """The frame to drop because somebody else needs memory; None if there is none.
+
+        A recent one if there is any: whoever makes room for a frame before it is decoded and admitted takes the place
+        that it would have been given anyway.
+        """
+        if self._recent:
             return self._drop_recent()
         return self._drop_kept() if self._kept else None
 
