@@ -1,20 +1,16 @@
-"""Which frames of bases stay in memory. Pure: no locks, no buffers, no clock but the bytes that were asked for.
+"""Which frames of bases stay in memory. Pure: no locks, no buffers, and no clock but the count of uses.
 
 Models are read from end to end, and most are larger than the memory for their bases: to drop what was not used for the
-longest time would then drop every frame just before it is needed again. So a frame is kept for one of two reasons:
+longest time (LRU) would then drop every frame just before it is needed again. So there are two shares:
 
-- *recent*: it was just decoded, and fine-tunes of the same base that are read at the same time are about to ask for it.
-  First in, first out; small, so that its buffers are used again at once, unless there is room or its size pays.
-- *proven*: it comes back at shorter intervals than those that would have to give way. One that comes back as often as
-  they do stays out, so of a model that is read over and over, as much stays as there is room for.
-
-An interval is counted in bytes of distinct frames asked for: uses within `RECENT_NBYTES` of each other are one use.
-What is expected of a frame is the mean of its last intervals, the later the weightier, and the time since its last use
-counts as one of them; so what is not used any more gives way, however popular it was.
-
-The share of the recent ones grows with each frame missed that plain LRU would still have, and shrinks with each hit on
-a proven one that LRU would have dropped (in the manner of ARC, Megiddo and Modha 2003; expected intervals are in the
-manner of LIRS, Jiang and Zhang 2002).
+- *kept* frames stay while they are used. A frame that was decoded once more comes in for the least recently used of
+  them only if that one was not used since the frame's own previous use: what comes back at longer intervals, or at the
+  same, stays out. So of a model that is read over and over as much stays as there is room for, and a scan changes
+  nothing. This is the rule of LIRS (Jiang and Zhang, 2002).
+- *recent* frames are the other ones, dropped in the order of their use: readers of several fine-tunes of one base, a
+  little apart, share what is decoded. Their share is small, so that buffers are soon used again; it grows with each
+  frame missed that plain LRU would still have, and shrinks with each hit on a kept one that LRU would have dropped (as
+  ARC does, Megiddo and Modha 2003), which makes it LRU where nothing else is as good.
 
 Each call takes constant time, spread over the calls. Any thread may call, one at a time.
 """
@@ -28,158 +24,154 @@ from typing import Final
 Key = tuple[int, int]
 """The id of a blob and the number of one of its frames."""
 
-RECENT_NBYTES: Final = 32 << 20
-"""The share of the recent ones is never smaller, unless this is more than half of the budget."""
-
-_NEWEST: Final = 0.5
-"""The weight of the last interval."""
-
-_TRIES: Final = 2
-_FIRST: Final = float("inf")
-"""The expected interval of a frame that was asked for once."""
+RECENT_NBYTES: Final = 16 << 20
+"""The share of the recent frames is never smaller, unless this is more than half of the budget."""
 
 HISTORY_FRAMES: Final = 1 << 18
-_PAGES: Final = 1 << 13
-_PAGE_FRAMES: Final = 128
+_TAG_BITS: Final = 16
+_TAG_MASK: Final = (1 << _TAG_BITS) - 1
+_LRU_FRAMES: Final = 1 << 16
 
 
 class History:
-    """When frames were last used and the interval expected of them, for the blobs used last: at most 6 MiB.
+    """When frames that were dropped had been used last: 8 bytes for each of `frames`, a power of two.
 
-    Kept in pages, each for 128 frames of one blob that follow each other, which are forgotten together: 16 bytes for a
-    frame and about 250 for a page.
+    A table by hash; of two frames that meet in a place the one noted last stays. Whose place it is, 16 more bits of the
+    hash tell: one frame in 65,536 that is not known is taken for another.
     """
 
     def __init__(self, frames: int) -> None:
-        self.frames = 0
-        self._limit = frames
-        self._pages: OrderedDict[Key, array[float]] = OrderedDict()
+        self._mask = frames - 1
+        self._places = array("Q", bytes(8 * frames))
 
-    def page(self, key: Key) -> tuple[array[float], int]:
-        """The page for a frame and where in it: the time of the last use, or -1; after it the interval."""
-        blob_id, number = key
-        where = blob_id, number // _PAGE_FRAMES
-        at = number % _PAGE_FRAMES * 2
-        page = self._pages.get(where)
-        if page is None:
-            page = self._pages[where] = array("d")
-        else:
-            self._pages.move_to_end(where)
-        if at >= len(page):
-            missing = at // 2 + 1 - len(page) // 2
-            page.extend((-1.0, _FIRST) * missing)
-            self.frames += missing
-            while (self.frames > self._limit or len(self._pages) > _PAGES) and len(self._pages) > 1:
-                _, oldest = self._pages.popitem(last=False)
-                self.frames -= len(oldest) // 2
-        return page, at
+    def note(self, key: Key, when: int) -> None:
+        """`when` is above 0."""
+        hashed = hash(key)
+        self._places[hashed & self._mask] = when << _TAG_BITS | hashed >> 40 & _TAG_MASK
+
+    def find(self, key: Key) -> int:
+        """0 if it is not known."""
+        hashed = hash(key)
+        found = self._places[hashed & self._mask]
+        return found >> _TAG_BITS if found & _TAG_MASK == hashed >> 40 & _TAG_MASK else 0
+
+
+_Frames = OrderedDict[Key, tuple[int, int]]
+"""Sizes and times of the last use, in the order of these."""
 
 
 class FramePolicy:
-    """Says which frames to drop so that the rest keep to `budget_nbytes`, which may be set at any time."""
+    """Says which frames to drop so that the rest keep to `budget_nbytes`, which may be set at any time.
 
-    def __init__(self, budget_nbytes: int, history_frames: int = HISTORY_FRAMES) -> None:
-        self.budget_nbytes = budget_nbytes
-        self._history = History(history_frames)
-        self._now = 0.0
-        self._recent: OrderedDict[Key, int] = OrderedDict()
-        self._proven: OrderedDict[Key, int] = OrderedDict()
-        self._recent_nbytes = self._proven_nbytes = 0
+    It remembers `history_frames` (a power of two) that were dropped at 8 bytes each, 2 MiB by default. What it knows of
+    the frames in memory, and of those that LRU would have instead (at most 65,536), takes about 500 bytes for each that
+    fits into the budget.
+    """
+
+    def __init__(
+        self, budget_nbytes: int, recent_nbytes: int = RECENT_NBYTES, history_frames: int = HISTORY_FRAMES
+    ) -> None:
+        self._recent_nbytes_wanted = recent_nbytes
         self._share = 0
-        """Bytes for recent frames, as far as that pays."""
+        self.budget_nbytes = budget_nbytes
+        self._now = 0
+        self._recent: _Frames = OrderedDict()
+        self._recent_nbytes = 0
+        self._kept: _Frames = OrderedDict()
+        self._kept_nbytes = 0
+        self._history = History(history_frames)
+        self._lru: OrderedDict[Key, int] = OrderedDict()
+        self._lru_nbytes = 0
 
     @property
     def nbytes(self) -> int:
         """Of all frames that were admitted and not dropped."""
-        return self._recent_nbytes + self._proven_nbytes
+        return self._recent_nbytes + self._kept_nbytes
 
     @property
-    def _recent_share(self) -> int:
-        return max(self._share, min(RECENT_NBYTES, self.budget_nbytes // 2))
+    def budget_nbytes(self) -> int:
+        """If it is set to less than `nbytes`, the next `admit` drops the rest; or call `drop_one`."""
+        return self._budget
+
+    @budget_nbytes.setter
+    def budget_nbytes(self, nbytes: int) -> None:
+        self._budget = nbytes
+        self._least_share = min(self._recent_nbytes_wanted, nbytes // 2)
+        self._share = max(self._least_share, min(self._share, nbytes))
 
     def used(self, key: Key) -> None:
         """A frame in memory was asked for."""
-        nbytes = self._proven.get(key)
-        if nbytes is None:
-            nbytes = self._recent.get(key)
-            if nbytes is not None:
-                self._note_use(key, nbytes)
-            return
-        self._proven.move_to_end(key)
-        interval, _ = self._note_use(key, nbytes)
-        if interval >= self.budget_nbytes:
-            self._share = max(0, self._share - nbytes)
+        frames = self._kept
+        entry = frames.get(key)
+        if entry is None:
+            frames = self._recent
+            entry = frames.get(key)
+            if entry is None:
+                return
+        self._now += 1
+        nbytes = entry[0]
+        frames[key] = nbytes, self._now
+        frames.move_to_end(key)
+        if not self._lru_had(key, nbytes) and frames is self._kept:
+            self._share = max(self._least_share, self._share - nbytes)
 
     def admit(self, key: Key, nbytes: int) -> list[Key]:
         """A frame was decoded that was not in memory; returns what to drop, which may be the frame itself."""
-        if key in self._recent or key in self._proven:
+        kept, recent = self._kept, self._recent
+        if key in kept or key in recent:
             self.used(key)
             return []
-        interval, expected = self._note_use(key, nbytes)
-        if interval < self.budget_nbytes:
-            self._share = min(self.budget_nbytes, max(self._share, RECENT_NBYTES) + nbytes)
+        self._now += 1
+        if self._lru_had(key, nbytes):
+            self._share = min(self._budget, self._share + nbytes)
         dropped: list[Key] = []
-        if expected < _FIRST and self._make_room_among_proven(nbytes, expected, dropped):
-            self._proven[key] = nbytes
-            self._proven_nbytes += nbytes
+        room = self._budget - self._share - nbytes
+        if self._kept_nbytes > room >= 0:
+            previous_use = self._history.find(key)
+            while self._kept_nbytes > room and kept and next(iter(kept.values()))[1] < previous_use:
+                dropped.append(self._drop_kept())
+        if self._kept_nbytes <= room:
+            kept[key] = nbytes, self._now
+            self._kept_nbytes += nbytes
         else:
-            self._recent[key] = nbytes
+            recent[key] = nbytes, self._now
             self._recent_nbytes += nbytes
-        while self.nbytes > self.budget_nbytes:
-            victim = self.drop_one()
-            assert victim is not None
-            dropped.append(victim)
+        while self._recent_nbytes > self._share:
+            dropped.append(self._drop_recent())
+        while self._kept_nbytes + self._recent_nbytes > self._budget:
+            dropped.append(self._drop_kept() if kept else self._drop_recent())
         return dropped
 
     def drop_one(self) -> Key | None:
-        """The frame least worth keeping, which is to be dropped; None if there is none."""
-        if self._recent and (self._recent_nbytes > self._recent_share or not self._proven):
-            key, nbytes = self._recent.popitem(last=False)
-            self._recent_nbytes -= nbytes
-            return key
-        if not self._proven:
-            return None
-        looked_at = []
-        for _ in range(_TRIES):
-            key = next(iter(self._proven))
-            looked_at.append(key)
-            self._proven.move_to_end(key)
-        worst = max(looked_at, key=self._expected)
-        self._proven_nbytes -= self._proven.pop(worst)
-        return worst
+        """The frame to drop because somebody else needs memory; None if there is none.
 
-    def _note_use(self, key: Key, nbytes: int) -> tuple[float, float]:
-        """The time since the last use, and the interval that is expected now."""
-        page, at = self._history.page(key)
-        last, expected = page[at], page[at + 1]
-        if last < 0:
-            self._now += nbytes
-            page[at] = self._now
-            return _FIRST, _FIRST
-        interval = self._now - last
-        if interval < RECENT_NBYTES:
-            return interval, expected
-        self._now += nbytes
-        expected = interval if expected == _FIRST else expected + _NEWEST * (interval - expected)
-        page[at], page[at + 1] = self._now, expected
-        return interval, expected
+        A recent one if there is any: whoever makes room for a frame before it is decoded and admitted takes the place
+        that it would have been given anyway.
+        """
+        if self._recent:
+            return self._drop_recent()
+        return self._drop_kept() if self._kept else None
 
-    def _expected(self, key: Key) -> float:
-        """The interval expected of a frame, were it used now."""
-        page, at = self._history.page(key)
-        last, expected = page[at], page[at + 1]
-        return _FIRST if expected == _FIRST else expected + _NEWEST * (self._now - last - expected)
+    def _drop_recent(self) -> Key:
+        key, (nbytes, last_use) = self._recent.popitem(last=False)
+        self._recent_nbytes -= nbytes
+        self._history.note(key, last_use)
+        return key
 
-    def _make_room_among_proven(self, nbytes: int, expected: float, dropped: list[Key]) -> bool:
-        """Drop proven frames for one that is expected after `expected` bytes, if they are expected later."""
-        room = self.budget_nbytes - self._recent_share - nbytes
-        for _ in range(_TRIES):
-            if self._proven_nbytes <= room or not self._proven:
-                break
-            key = next(iter(self._proven))
-            if self._expected(key) > expected:
-                self._proven_nbytes -= self._proven.pop(key)
-                dropped.append(key)
-            else:
-                self._proven.move_to_end(key)
-        return self._proven_nbytes <= room
+    def _drop_kept(self) -> Key:
+        key, (nbytes, last_use) = self._kept.popitem(last=False)
+        self._kept_nbytes -= nbytes
+        self._history.note(key, last_use)
+        return key
+
+    def _lru_had(self, key: Key, nbytes: int) -> bool:
+        """Whether LRU with the same budget would have the frame that is asked for."""
+        lru = self._lru
+        if key in lru:
+            lru.move_to_end(key)
+            return True
+        lru[key] = nbytes
+        self._lru_nbytes += nbytes
+        while self._lru_nbytes > self._budget or len(lru) > _LRU_FRAMES:
+            self._lru_nbytes -= lru.popitem(last=False)[1]
+        return False
