@@ -12,16 +12,21 @@ from dataclasses import dataclass
 from typing import Final
 
 _GAP: Final = "  "
-_LEAST: Final = 12
+_LEAST: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`shrinks` says that what does not fit is cut out of its middle; `number` that it is set to the right."""
+    """`shrinks` says that what does not fit is cut out of its middle; `number` that it is set to the right.
+
+    Columns that are `dispensable` are left out one by one, those with the highest number first, where even that is not
+    enough.
+    """
 
     title: str
     number: bool = True
     shrinks: bool = False
+    dispensable: int = 0
 
 
 def terminal_width() -> int | None:
@@ -30,24 +35,48 @@ def terminal_width() -> int | None:
 
 
 def lay_out_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    """The lines of a table, its titles first, none wider than `width` if the columns that shrink can give so much."""
+    """The lines of a table, its titles first; none is wider than `width` unless even what is left at last needs more.
+
+    A line at the end names the columns that were left out.
+    """
     from rich.cells import cell_len
 
-    widths = [max(cell_len(column.title), *(cell_len(row[at]) for row in rows), 0) for at, column in enumerate(columns)]
+    titles = [column.title for column in columns]
+    widths = [max(cell_len(row[at]) for row in [titles, *rows]) for at in range(len(columns))]
+    kept = list(range(len(columns)))
+    left_out: list[str] = []
+    while width is not None and _least(columns, widths, kept) > width:
+        last = max(kept, key=lambda at: columns[at].dispensable)
+        if not columns[last].dispensable:
+            break
+        kept.remove(last)
+        left_out.insert(0, columns[last].title)
     if width is not None:
-        excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
-        while excess > 0:
-            wide = [at for at, column in enumerate(columns) if column.shrinks and widths[at] > _LEAST]
-            if not wide:
-                break
-            widest = max(wide, key=lambda at: widths[at])
-            others = [widths[at] for at in wide if at != widest]
-            step = max(1, min(excess, widths[widest] - max([_LEAST, *others])))
-            widths[widest] -= step
-            excess -= step
-    for row in ([column.title for column in columns], *rows):
-        cells = (_fitted(text, widths[at], columns[at]) for at, text in enumerate(row))
-        yield _GAP.join(cells).rstrip()
+        _shrink(columns, widths, kept, width)
+    for row in [titles, *rows]:
+        yield _GAP.join(_fitted(row[at], widths[at], columns[at]) for at in kept).rstrip()
+    if left_out:
+        yield f"(left out for want of room: {', '.join(left_out)})"
+
+
+def _total(widths: Sequence[int], kept: Sequence[int]) -> int:
+    return sum(widths[at] for at in kept) + len(_GAP) * (len(kept) - 1)
+
+
+def _least(columns: Sequence[Column], widths: Sequence[int], kept: Sequence[int]) -> int:
+    least = [min(width, _LEAST) if column.shrinks else width for column, width in zip(columns, widths, strict=True)]
+    return _total(least, kept)
+
+
+def _shrink(columns: Sequence[Column], widths: list[int], kept: Sequence[int], width: int) -> None:
+    """Take from the widest column, down to the next one, as long as there is too much."""
+    while (excess := _total(widths, kept) - width) > 0:
+        wide = sorted((widths[at], at) for at in kept if columns[at].shrinks and widths[at] > _LEAST)
+        if not wide:
+            return
+        most, widest = wide[-1]
+        following = wide[-2][0] if len(wide) > 1 else _LEAST
+        widths[widest] -= max(1, min(excess, most - following))
 
 
 def _fitted(text: str, width: int, column: Column) -> str:
