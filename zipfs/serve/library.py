@@ -70,6 +70,11 @@ class Library:
         self._reader.close()
         self._store.close()
 
+    @property
+    def store(self) -> Store:
+        """The store, for what its catalog tells beyond the tree."""
+        return self._store
+
     def node(self, path: str | bytes, *, follow: bool = True) -> Node:
         """What is at a path. Symlinks within the tree are followed, the last one only with `follow`.
 

@@ -326,9 +326,13 @@ class Catalog(Database):
         )
 
     def _select_blobs(self) -> str:
+        return _SELECT_BLOBS.format(view=self.view_columns())
+
+    def view_columns(self) -> str:
+        """What to select from blobs for how many bytes a view has, and its cast."""
         if not self._has_views:  # another process may have migrated the catalog meanwhile
             self._has_views = any(row[1] == "base_cast" for row in self.query("PRAGMA table_info(blobs)"))
-        return _SELECT_BLOBS.format(view=_VIEW_COLUMNS if self._has_views else _VIEW_BEFORE_VIEWS)
+        return _VIEW_COLUMNS if self._has_views else _VIEW_BEFORE_VIEWS
 
     def _blob(self, row: Sequence[Any]) -> Blob:
         blob_id, nbytes, fingerprint, dtype, shape, base_id, *view, pack, pack_offset, frames, stored = row

@@ -1,0 +1,178 @@
+"""`zipfs families`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zipfs.cli.output import counting, json_option, print_json, ratio, shown, size
+from zipfs.cli.table import Column, lay_out_table, terminal_width
+
+if TYPE_CHECKING:
+    from zipfs.lineage.families import Family, Kinship, Member, Share
+
+
+@click.command("families")
+@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@json_option
+def families_command(store: Path, as_json: bool) -> None:
+    """Show which models in STORE are related, and what that saves.
+
+    A model is a directory that holds tensors. Each hangs on the one that most of its bytes rest on, because they are
+    coded against tensors there or are the same. For each: its size, what it added to the store, and how much of it is
+    stored how: shared as it is, against a tensor of another model (delta), a range of one or one of another type
+    (cast), alone, or as bytes that are no tensor.
+
+    \b
+    Example:
+      zipfs families /store
+    """
+    from zipfs.lineage.census import take_census
+    from zipfs.lineage.families import find_families
+    from zipfs.store.store import open_store
+
+    with open_store(store, read_only=True) as opened, counting() as report:
+        found = find_families(take_census(opened, report))
+    if as_json:
+        print_json(document(found))
+        return
+    for line in _lines(found, terminal_width()):
+        click.echo(line)
+
+
+def document(found: Kinship) -> dict[str, Any]:
+    """What `--json` prints: sizes in bytes, paths as text."""
+    return {
+        "nbytes": found.nbytes,
+        "stored_nbytes": found.stored_nbytes,
+        "saved_nbytes": found.nbytes - found.stored_nbytes,
+        "unused_nbytes": found.unused_nbytes,
+        "other_files": {"files": found.other_files, **_sizes(found.others)},
+        "spool": {"files": found.spool_files, **_sizes(found.spool)},
+        "families": [_family(family) for family in found.families],
+    }
+
+
+def _sizes(share: Share) -> dict[str, int]:
+    return {"nbytes": share.nbytes, "stored_nbytes": share.stored_nbytes}
+
+
+def _family(family: Family) -> dict[str, Any]:
+    return {
+        "root": model_name(family.root.path),
+        "nbytes": family.nbytes,
+        "stored_nbytes": family.stored_nbytes,
+        "saved_nbytes": family.saved_nbytes,
+        "kept_nbytes": family.kept_nbytes,
+        "members": [_member(member) for member in family.members],
+    }
+
+
+def _member(member: Member) -> dict[str, Any]:
+    return {
+        "path": model_name(member.path),
+        "parent": None if member.parent is None else model_name(member.parent),
+        "files": member.files,
+        "tensors": member.tensors,
+        "nbytes": member.nbytes,
+        "stored_nbytes": member.stored_nbytes,
+        "saved_nbytes": member.saved_nbytes,
+        "carried_nbytes": member.carried_nbytes,
+        "ways": {way.label: _sizes(share) for way, share in member.ways.items()},
+        "rests_on": [{"path": model_name(path), "nbytes": nbytes} for path, nbytes in member.rests_on],
+    }
+
+
+def model_name(path: bytes) -> str:
+    return shown(path) or "/"
+
+
+_COLUMNS = (
+    Column("model", number=False, shrinks=True),
+    Column("size"),
+    Column("added"),
+    Column("of size"),
+)
+
+
+def _lines(found: Kinship, width: int | None) -> Iterator[str]:
+    from zipfs.lineage.census import Way
+
+    used = [way for way in Way if any(way in member.ways for family in found.families for member in family.members)]
+    columns = [*_COLUMNS, *(Column(way.label) for way in used)]
+    related = [family for family in found.families if len(family.members) > 1]
+    single = [family.root for family in found.families if len(family.members) == 1]
+    rows: list[list[str]] = []
+    for family in related:
+        rows += [_row(member, name, used) for member, name in zip(family.members, tree_names(family), strict=True)]
+    rows += [_row(member, model_name(member.path), used) for member in single]
+    lines = list(lay_out_table(columns, rows, width))
+    if rows:
+        yield lines[0]
+    at = 1
+    for family in related:
+        yield ""
+        yield from lines[at : at + len(family.members)]
+        at += len(family.members)
+        yield _sum(family)
+    if single:
+        yield ""
+        yield from lines[at:]
+        yield f"{len(single)} {'models' if len(single) > 1 else 'model'} without relatives"
+    if rows:
+        yield ""
+    yield from _totals(found)
+
+
+def _sum(family: Family) -> str:
+    kept = f", {size(family.kept_nbytes)} of it bases whose own files are gone" if family.kept_nbytes else ""
+    return (
+        f"{len(family.members)} models, {size(family.nbytes)} in {size(family.stored_nbytes)}"
+        f" ({ratio(family.stored_nbytes, family.nbytes)}), {size(family.saved_nbytes)} saved{kept}"
+    )
+
+
+def _totals(found: Kinship) -> Iterator[str]:
+    if found.other_files:
+        sizes = f"{size(found.others.nbytes)} in {size(found.others.stored_nbytes)}"
+        yield f"{found.other_files} files outside of models: {sizes}"
+    if found.spool_files:
+        yield f"{found.spool_files} files ({size(found.spool.nbytes)}) are not compressed yet"
+    if found.unused_nbytes:
+        yield f"{size(found.unused_nbytes)} are of what was removed: `zipfs gc` frees them"
+    stored = f"{size(found.nbytes)} in {size(found.stored_nbytes)} ({ratio(found.stored_nbytes, found.nbytes)})"
+    yield f"all: {stored}, {size(found.nbytes - found.stored_nbytes)} saved"
+
+
+def tree_names(family: Family) -> list[str]:
+    """The members' paths behind the lines of a tree."""
+    last = _is_last(family.members)
+    names = []
+    bars: list[str] = []
+    for member, ends in zip(family.members, last, strict=True):
+        if not member.depth:
+            names.append(model_name(member.path))
+            continue
+        del bars[member.depth - 1 :]
+        names.append("".join(bars) + ("└─ " if ends else "├─ ") + model_name(member.path))
+        bars.append("   " if ends else "│  ")
+    return names
+
+
+def _is_last(members: Sequence[Member]) -> list[bool]:
+    """Whether each is the last child of its parent."""
+    seen: set[bytes | None] = set()
+    last = []
+    for member in reversed(members):
+        last.append(member.parent not in seen)
+        seen.add(member.parent)
+    return last[::-1]
+
+
+def _row(member: Member, name: str, ways: Sequence[Any]) -> list[str]:
+    shares = (ratio(member.ways[way].nbytes, member.nbytes) if way in member.ways else "" for way in ways)
+    stored = ratio(member.stored_nbytes, member.nbytes)
+    return [name, size(member.nbytes), size(member.stored_nbytes), stored, *shares]
