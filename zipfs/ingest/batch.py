@@ -38,8 +38,8 @@ from zipfs.store.view import View
 
 log = logging.getLogger(__name__)
 
-_GOOD = 0.5
-"""A base of the same length by which a tensor becomes so much smaller is taken without a search for others."""
+_SEARCHED_BITS = 8 * (32 << 10)
+"""Where a base of the same length leaves less to gain than this, other relatives are not looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +175,12 @@ class Batch:
         relatives: list[Relative] = []
         if look.landmarks is not None and known is not None:
             alone_bits = predict_alone(known.sketch, span.dtype)
-            if predicted_bits > _GOOD * alone_bits:
+            if base is None or predicted_bits * look.landmarks.items > _SEARCHED_BITS:
                 found = self.relations.find(look.landmarks, source, span, alone_bits, members=members)
                 saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
                 if saved_bits / look.landmarks.items > (alone_bits - predicted_bits) + MARGIN * alone_bits:
                     relatives = found
-                elif repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
+                elif base is None and repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
                     looks = [(part, self._look(source, part)) for part in parts]
                     return [extent for of in looks for extent in self._put(source, *of, members=members, repeats=False)]
         if not relatives:
