@@ -169,6 +169,16 @@ def test_a_tensor_that_was_put_together_is_shared_when_it_comes_again(shelf: She
     shelf.check()
 
 
+@pytest.mark.parametrize("shape", [[2400 * WIDTH], [1200, 2 * WIDTH], [2, 1200, 16, 16], [WIDTH, 2400]])
+def test_another_shape_and_name_make_no_difference(shelf: Shelf, shape: list[int]) -> None:
+    shelf.put(file_of(BASE))
+    assert (
+        shelf.put(tensor_file({"model.layers.7.other": ("BF16", shape, BASE[: 1200 * ROW] + BASE[1200 * ROW :])})) < 200
+    )
+    assert shelf.put(tensor_file({"x": ("BF16", shape, tuned(BASE, 5))})) < 3.0 / 16 * len(BASE)
+    shelf.check()
+
+
 def test_experts_that_were_copied_from_one_are_stored_once(shelf: Shelf) -> None:
     assert shelf.put(file_of(BASE * 4)) < len(BASE) * ALONE + OVERHEAD
     assert shelf.put(file_of(BASE)) < OVERHEAD

@@ -21,8 +21,10 @@ from tests.support.stores import (
     problems,
     put_file,
     remove,
+    tensor_file,
     tuned,
     weights,
+    widened,
 )
 from zipfs.errors import AlreadyExists, PathError
 from zipfs.ingest.queue import seal_everything
@@ -34,6 +36,7 @@ from zipfs.store.store import Store, open_store
 from zipfs.store.transaction import compact
 
 BASE = weights(2000)
+LARGE = weights(20_000, 3)
 CONTENTS = [
     b"",
     b"x",
@@ -43,6 +46,11 @@ CONTENTS = [
     *(model(tuned(BASE, seed)) for seed in range(4)),
     model(weights(2000, 9)),
     b"text " * 200,
+    model(LARGE),
+    model(LARGE[10_000:34_000]),
+    model(tuned(LARGE[10_000:34_000])),
+    model(weights(4000, 4) + LARGE),
+    tensor_file({"w": ("F32", [len(LARGE) // 2], widened(LARGE))}),
 ]
 PATHS = [b"a", b"b", b"d/a", b"d/b", b"d/e/c", b"e/\xff"]
 

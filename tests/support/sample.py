@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.support.stores import Listener, model, noise, tensor_file, tuned, weights
+from zipfs.codec import Cast
 from zipfs.ingest.importing import find, put_directories
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.store.store import FORMAT, open_store
@@ -51,8 +52,16 @@ def _files_2() -> dict[str, bytes]:
         "views/4-longer.safetensors": model(tuned(base) + new[:1000]),
         "views/5-grown.safetensors": model(base + new),
         "views/6-other.safetensors": tensor_file({"w": ("F32", [40_000], (wide ^ 0x8000_0001).tobytes())}),
+        "views/8-quantised.safetensors": tensor_file({"w": ("F8_E4M3", [40_000], _quantised(base))}),
         "views/7-fused.safetensors": model(tuned(base) + base[:40_000]),
     }
+
+
+def _quantised(raw: bytes) -> bytes:
+    """E4M3 items with a scale."""
+    out = bytearray(len(raw) // 2)
+    Cast("BF16", "F8_E4M3", 1234.5).apply(raw, out)
+    return bytes(out)
 
 
 def _files_1() -> dict[str, bytes]:

@@ -98,6 +98,12 @@ def badly_based_family(items: int, members: int = 7) -> dict[bytes, bytes]:
     return {b"kin/0": model(outlier, "kin"), **others}
 
 
+def widened(raw: bytes) -> bytes:
+    """F32 items that `raw`, BF16, might have been rounded from."""
+    low = np.random.default_rng(2).integers(0, 0x8000, len(raw) // 2, dtype="<u4")
+    return ((np.frombuffer(raw, "<u2").astype("<u4") << 16) | low).tobytes()
+
+
 def tensor_file(tensors: Mapping[str, Tensor], pad: int = 0) -> bytes:
     """A safetensors file; `pad` spaces make its header longer."""
     header: dict[str, object] = {}

@@ -36,8 +36,8 @@ from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
 
-_GOOD = 0.5
-"""A base of the same length by which a tensor becomes so much smaller is taken without a search for others."""
+_SEARCHED_BITS = 8 * (32 << 10)
+"""Where a base of the same length leaves less to gain than this, other relatives are not looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +160,14 @@ class Batch:
         mine = self.chooser.look(source, span)
         chosen = self.chooser.choose(span, mine)
         relatives: list[Relative] = []
-        if look.landmarks is not None:
+        if look.landmarks is not None and mine is not None:
             alone_bits = chosen.alone_bits
-            if chosen.bits > _GOOD * alone_bits:
+            if chosen.base is None or chosen.bits * look.landmarks.items > _SEARCHED_BITS:
                 found = self.relations.find(look.landmarks, source, span, alone_bits, members=members)
                 saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
                 if saved_bits / look.landmarks.items > (alone_bits - chosen.bits) + MARGIN * alone_bits:
                     relatives = found
-                elif repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
+                elif chosen.base is None and repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
                     looks = [(part, self._look(source, part)) for part in parts]
                     return [extent for of in looks for extent in self._put(source, *of, members=members, repeats=False)]
         if not relatives:
