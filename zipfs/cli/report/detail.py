@@ -9,7 +9,7 @@ from typing import Final
 from zipfs.cli.kin import model_name, tree_bars
 from zipfs.cli.output import size
 from zipfs.cli.report.gather import OUTSIDE, Detail, Layer
-from zipfs.cli.report.heat import LEVELS, Cell, binned, largest, level
+from zipfs.cli.report.heat import LEVELS, Cell, Grid, binned, largest, level
 from zipfs.cli.report.markup import Title, attribute, brief, cell, in_of, name_cell, size_cells, table, text, way_bar
 from zipfs.lineage.families import Family
 
@@ -30,19 +30,22 @@ def describe(number: int, detail: Detail) -> Iterator[str]:
     if detail.by_model.rows:
         yield "<h4>Bits per weight by model and layer</h4>"
         yield _by_model(detail, _brief_names(family), binned(layers, LAYERS))
-    yield '<div class="beside">'
-    if detail.by_kind.rows:
-        yield f"<div><h4>By layer and kind of tensor{_which(count)}</h4>"
-        yield f"{_by_kind(detail, binned(sorted(detail.by_kind.rows), LAYERS))}</div>"
-    if detail.outside.columns:
-        yield f"<div><h4>Outside of layers{_which(count)}</h4>{_outside(detail)}</div>"
-    yield "</div>"
+    dtype = detail.main_type()
+    if dtype is not None:
+        yield from _by_type(detail.by_kind[dtype], dtype, count)
     yield from _remarks(detail)
     yield "</details>"
 
 
-def _which(models: int) -> str:
-    return "" if models == 1 else ": all models but the first, casts left out"
+def _by_type(grid: Grid[Layer, str], dtype: str, models: int) -> Iterator[str]:
+    which = f"{dtype} tensors" + (" of all models but the first" if models > 1 else "")
+    groups = binned(sorted(layer for layer in grid.rows if layer != OUTSIDE), LAYERS)
+    yield '<div class="beside">'
+    if groups:
+        yield f"<div><h4>By layer and kind: {which}</h4>{_by_kind(grid, groups)}</div>"
+    if OUTSIDE in grid.rows:
+        yield f"<div><h4>Outside of layers: {which}</h4>{_outside(grid)}</div>"
+    yield "</div>"
 
 
 def _remarks(detail: Detail) -> Iterator[str]:
@@ -58,7 +61,7 @@ def _members(family: Family) -> str:
         Title("size", wide=True),
         Title("added"),
         Title("of size"),
-        Title("stored how", number=False),
+        Title("how", number=False),
     ]
     rows = [
         [
@@ -101,33 +104,34 @@ def _by_model(detail: Detail, names: Sequence[str], groups: Sequence[Sequence[La
     return _heat(titles, lines)
 
 
-def _by_kind(detail: Detail, groups: Sequence[Sequence[Layer]]) -> str:
-    kept, others = largest(detail.by_kind.columns, KINDS, str)
+def _by_kind(grid: Grid[Layer, str], groups: Sequence[Sequence[Layer]]) -> str:
+    inside = [layer for group in groups for layer in group]
+    sizes = {kind: grid.cell(inside, [kind]) for kind in grid.columns}
+    kept, others = largest({kind: cell for kind, cell in sizes.items() if cell.items}, KINDS)
     columns = [[kind] for kind in kept]
     titles = "".join(f'<th class="kind" title="{attribute(kind)}"><span>{brief(kind)}</span></th>' for kind in kept)
     if others:
         columns.append(others)
         titles += f'<th class="kind"><span>{len(others):,} others</span></th>'
-    only = len({stack for group in groups for stack, _ in group}) == 1
+    only = len({stack for stack, _ in inside}) == 1
     lines = [
         f'<tr><th class="name">{_layer_title(group, only)}</th>'
-        + "".join(_cell(detail.by_kind.cell(group, column)) for column in columns)
+        + "".join(_cell(grid.cell(group, column)) for column in columns)
         + "</tr>"
         for group in groups
     ]
     return _heat(titles, lines)
 
 
-def _outside(detail: Detail) -> str:
-    kept, others = largest(detail.outside.columns, KINDS, str)
+def _outside(grid: Grid[Layer, str]) -> str:
+    kinds = {kind: cell for (layer, kind), cell in grid.cells.items() if layer == OUTSIDE}
+    kept, others = largest(kinds, KINDS)
     lines = [
-        f'<tr><th class="name" title="{attribute(kind)}">{text(kind)}</th>{_cell(detail.outside.columns[kind])}</tr>'
-        for kind in kept
+        f'<tr><th class="name" title="{attribute(kind)}">{text(kind)}</th>{_cell(kinds[kind])}</tr>' for kind in kept
     ]
     if others:
-        lines.append(
-            f'<tr><th class="name mute">{len(others):,} others</th>{_cell(detail.outside.cell([OUTSIDE], others))}</tr>'
-        )
+        rest = _cell(grid.cell([OUTSIDE], others))
+        lines.append(f'<tr><th class="name mute">{len(others):,} others</th>{rest}</tr>')
     return _heat("", lines)
 
 

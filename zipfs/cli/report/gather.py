@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zipfs.cli.naming import Naming
 from zipfs.cli.report.anatomy import dissect
@@ -20,7 +19,7 @@ from zipfs.cli.report.heat import Cell, Grid
 from zipfs.errors import NotFound
 from zipfs.formats import Layout
 from zipfs.formats.safetensors import BITS_OF_DTYPE
-from zipfs.lineage.census import Census, File, Way, take_census
+from zipfs.lineage.census import Census, File, take_census
 from zipfs.lineage.families import Family, Kinship, find_families
 from zipfs.store.kinship import Integers
 from zipfs.store.store import Store
@@ -41,18 +40,21 @@ OUTSIDE: Final[Layer] = ("", -1)
 class Detail:
     """Bits per weight of one family.
 
-    `by_model` has a row for each model (an index into the members) and a column for each layer; `by_kind` a row for
-    each layer and a column for each kind of tensor, `outside` one row of what is in no layer; these two count all
-    members but the root (or the root of a family that has no others), and no tensors that are coded against another
-    type: what those take is mostly the other type.
+    `by_model` has a row for each model (an index into the members) and a column for each layer.  `by_kind` has a row
+    for each layer and a column for each kind of tensor, for each type by itself; it counts all members but the root, or
+    the root of a family that has no others.
     """
 
     family: Family
     by_model: Grid[int, Layer] = field(default_factory=Grid)
-    by_kind: Grid[Layer, str] = field(default_factory=Grid)
-    outside: Grid[Layer, str] = field(default_factory=Grid)
+    by_kind: dict[str, Grid[Layer, str]] = field(default_factory=lambda: defaultdict(Grid))
     unnamed_files: int = 0
     unread_files: int = 0
+
+    def main_type(self) -> str | None:
+        """The type that most bytes are of: bits per weight of several are not to be compared."""
+        sizes = {dtype: sum(cell.nbytes for cell in grid.rows.values()) for dtype, grid in self.by_kind.items()}
+        return min(sizes, key=lambda dtype: (-sizes[dtype], dtype), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,11 @@ def _files_by_model(census: Census) -> dict[bytes, list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Anatomy:
-    """Of a file: where its spans start, and for each that is a tensor its place in the model, bytes and items."""
+    """Of a file: where its spans start, and for each that is a tensor its layer, kind, type, bytes and items."""
 
     layout: Layout
     starts: Integers
-    tensors: tuple[tuple[int, Layer, str, int, float], ...]
+    tensors: tuple[tuple[int, Layer, str, str, int, float], ...]
 
 
 class _Anatomies:
@@ -140,6 +142,7 @@ def _anatomy(layout: Layout) -> _Anatomy:
             at,
             OUTSIDE if part.stack is None else (part.stack, part.layer),
             part.kind,
+            span.dtype,
             span.nbytes,
             span.nbytes * 8 / BITS_OF_DTYPE[span.dtype],
         )
@@ -150,11 +153,10 @@ def _anatomy(layout: Layout) -> _Anatomy:
 
 @dataclass(frozen=True, slots=True)
 class Extents:
-    """Of one file: offsets, added bytes, whether each is cast."""
+    """Of one file: offsets and added bytes."""
 
     offsets: Integers
     added_nbytes: Integers
-    cast: NDArray[np.bool_]
 
 
 class _Spans:
@@ -168,7 +170,7 @@ class _Spans:
 
     def of(self, at: int) -> Extents:
         rows = self._order[self._ends[at] - self._counts[at] : self._ends[at]]
-        return Extents(self._uses.offset[rows], self._uses.added_nbytes[rows], self._uses.ways[rows] == Way.CAST)
+        return Extents(self._uses.offset[rows], self._uses.added_nbytes[rows])
 
 
 def _add(detail: Detail, number: int, anatomy: _Anatomy | None, extents: Extents) -> None:
@@ -177,11 +179,9 @@ def _add(detail: Detail, number: int, anatomy: _Anatomy | None, extents: Extents
         return
     spans = np.searchsorted(anatomy.starts, extents.offsets, side="right") - 1
     added = np.bincount(spans, extents.added_nbytes, anatomy.starts.size).tolist()
-    cast = set(spans[extents.cast].tolist())
     counts_for_kinds = number > 0 or len(detail.family.members) == 1
-    for at, layer, kind, nbytes, items in anatomy.tensors:
+    for at, layer, kind, dtype, nbytes, items in anatomy.tensors:
         cell = Cell(added[at] * 8, items, nbytes)
         detail.by_model.add(number, layer, cell)
-        if counts_for_kinds and at not in cast:
-            grid = detail.outside if layer == OUTSIDE else detail.by_kind
-            grid.add(layer, kind, cell)
+        if counts_for_kinds:
+            detail.by_kind[dtype].add(layer, kind, cell)

@@ -18,11 +18,13 @@ from zipfs.lineage.families import Family, Member
 NODES_AT_MOST: Final = 150
 """Models of one family that are drawn."""
 _RING: Final = 9
+LABELLED: Final = _RING + 1
+"""Models of a family up to which they are named in its drawing."""
 _GOLDEN_ANGLE: Final = math.pi * (3 - math.sqrt(5))
 _LARGEST: Final = 15.0
 _SMALLEST: Final = 3.0
 _MARGIN: Final = 4.0
-_LABEL_WIDTH: Final = 74.0
+_LABEL_WIDTH: Final = 118.0
 _LABEL_HEIGHT: Final = 16.0
 _LABEL_LENGTH: Final = 17
 _STRONG: Final = 0.1
@@ -36,7 +38,7 @@ def draw(family: Family) -> str:
     members = family.members[:NODES_AT_MOST]
     radii = _radii(members)
     places = _places(radii)
-    labelled = len(members) <= _RING + 1
+    labelled = len(members) <= LABELLED
     width = max(abs(x) + radius for (x, _), radius in zip(places, radii, strict=True)) + _MARGIN
     height = max(abs(y) + radius for (_, y), radius in zip(places, radii, strict=True)) + _MARGIN
     if labelled:
@@ -74,7 +76,7 @@ def _places(radii: list[float]) -> list[tuple[float, float]]:
     around = len(radii) - 1
     widest = max(radii[1:], default=0.0)
     if around <= _RING:
-        distance = max(radii[0] + widest + 46, (widest + 22) * around / math.pi)
+        distance = max(radii[0] + widest + 34, (widest + 8) * around / math.pi)
         angles = [2 * math.pi * at / max(around, 1) - math.pi / 2 for at in range(around)]
         ring = [distance] * around
     else:
@@ -85,14 +87,14 @@ def _places(radii: list[float]) -> list[tuple[float, float]]:
 
 
 def _labels(members: Sequence[Member], radii: list[float], places: list[tuple[float, float]]) -> Iterator[str]:
-    """Names below and above the circles, away from the middle."""
-    for at, (member, radius, (x, y)) in enumerate(zip(members, radii, places, strict=True)):
-        if not at and len(members) > 1:
-            continue  # the caption names the root
-        above = y < -1
-        where = y - radius - 5 if above else y + radius + 14
+    """Names beside the circles, away from the middle; the caption names the root."""
+    for member, radius, (x, y) in zip(members[1:], radii[1:], places[1:], strict=True):
         name = brief(last_part(member.path), _LABEL_LENGTH)
-        yield f'<text x="{x:.1f}" y="{where:.1f}" text-anchor="middle">{name}</text>'
+        if abs(x) < 1:
+            at, anchor = (x, y - radius - 5 if y < 0 else y + radius + 14), "middle"
+        else:
+            at, anchor = (x + math.copysign(radius + 5, x), y + 4), "start" if x > 0 else "end"
+        yield f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" text-anchor="{anchor}">{name}</text>'
 
 
 def _line(begin: tuple[float, float], end: tuple[float, float]) -> str:

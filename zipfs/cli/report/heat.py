@@ -6,7 +6,7 @@ thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -69,10 +69,7 @@ def binned(items: Sequence[Row], at_most: int) -> list[list[Row]]:
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def largest(
-    cells: dict[Column, Cell], at_most: int, order: Callable[[Column], object]
-) -> tuple[list[Column], list[Column]]:
-    """The `at_most` with most bytes, in their order, and the others."""
-    ranked = sorted(cells, key=lambda one: (-cells[one].nbytes, str(order(one))))
-    kept = set(ranked[:at_most])
-    return [one for one in cells if one in kept], [one for one in cells if one not in kept]
+def largest(cells: Mapping[str, Cell], at_most: int) -> tuple[list[str], list[str]]:
+    """The `at_most` with most bytes, and the others, both in order."""
+    ranked = sorted(cells, key=lambda one: (-cells[one].nbytes, one))
+    return sorted(ranked[:at_most]), sorted(ranked[at_most:])

@@ -13,7 +13,7 @@ from zipfs.lineage.families import Share
 
 _LONGEST_TEXT: Final = 90
 _LONGEST_ATTRIBUTE: Final = 400
-_BRIEF: Final = 26
+_BRIEF: Final = 24
 _WHOLE: Final = 24
 """Characters of a name that are always in sight."""
 WAYS: Final = {
@@ -50,10 +50,14 @@ def brief(name: str, at_most: int = _BRIEF) -> str:
 
 
 def name_cell(name: bytes | str, before: str = "") -> str:
-    """A name in a table, in full as its title if it is cut; `before` is HTML."""
+    """A name in a table, without its directory on a phone, in full as its title; `before` is HTML."""
     whole = shown(name)
     title = f' title="{attribute(name)}"' if len(whole) > _WHOLE else ""
-    return f"<td class=name{title}>{before}{text(name)}</td>"
+    directory, slash, last = whole.rpartition("/")
+    if len(whole) > _LONGEST_TEXT or not last:
+        directory, slash, last = "", "", whole
+    outer = f"<span class=wide>{text(directory + slash)}</span>" if slash else ""
+    return f"<td class=name{title}>{before}{outer}{text(last)}</td>"
 
 
 def in_of(nbytes: int, stored_nbytes: int) -> str:

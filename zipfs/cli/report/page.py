@@ -15,7 +15,7 @@ from zipfs.cli.kin import model_name
 from zipfs.cli.output import percent, size
 from zipfs.cli.report.detail import KINDS, LAYERS, MODELS, describe, heat_keys
 from zipfs.cli.report.gather import DETAILED_FAMILIES, HEADERS_AT_MOST, Findings
-from zipfs.cli.report.graph import NODES_AT_MOST, draw, shades
+from zipfs.cli.report.graph import LABELLED, NODES_AT_MOST, draw, shades
 from zipfs.cli.report.markup import WAYS, Title, cell, in_of, name_cell, number_cell, size_cells, table, text, way_bar
 from zipfs.cli.report.style import SCRIPT, STYLE
 from zipfs.lineage.census import Way
@@ -25,7 +25,7 @@ DRAWN_FAMILIES: Final = 40
 FAMILY_ROWS: Final = 200
 MODEL_ROWS: Final = 1000
 _LARGE: Final = 60
-"""Models of a family that gets more room."""
+"""A family with more models, or with names in its drawing, gets more room."""
 
 
 def page(name: str, findings: Findings) -> Iterator[str]:
@@ -155,7 +155,7 @@ def _card(family: Family, number: int) -> str:
     more = len(family.members) - NODES_AT_MOST
     left_out = f"<span>{more:,} of them are not drawn</span>" if more > 0 else ""
     sizes = in_of(family.nbytes, family.stored_nbytes)
-    large = ' class="large"' if len(family.members) > _LARGE else ""
+    large = ' class="large"' if len(family.members) > _LARGE or len(family.members) <= LABELLED else ""
     return (
         f"<figure{large}>{draw(family)}<figcaption>{named}<span>{len(family.members):,} models, {sizes}</span>"
         f"{left_out}</figcaption></figure>\n"
@@ -205,7 +205,7 @@ def _all_models(kinship: Kinship) -> Iterator[str]:
     rest = models[MODEL_ROWS:]
     if rest:
         rows.append([_more(rest, "models"), *_sums(rest), cell("")])
-    titles = [Title("model", number=False), *_ADDED, Title("stored how", number=False)]
+    titles = [Title("model", number=False), *_ADDED, Title("how", number=False)]
     yield f'<div id="models">{table(titles, rows, "sortable")}</div>'
 
 

@@ -39,7 +39,7 @@ p{margin:4px 0 10px;max-width:76ch}a{color:var(--link)}.mute{color:var(--mute)}
 .cards{display:flex;flex-wrap:wrap;gap:14px;align-items:stretch}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px;display:flex;
 flex-direction:column;align-items:center;justify-content:space-between;gap:8px;max-width:100%;flex:1 1 190px}
-figure.large{flex-basis:340px}figure text{font-size:12px;fill:var(--fg)}
+figure.large{flex-basis:310px}figure text{font-size:12px;fill:var(--fg)}
 figure svg{max-width:100%;height:auto;margin:auto}figcaption{font-size:13px;text-align:center;max-width:340px;
 overflow-wrap:anywhere}figcaption span{display:block;color:var(--mute)}
 .tie{fill:none;stroke:var(--tie);stroke-width:1}.other{stroke-dasharray:3 3}
@@ -59,9 +59,8 @@ cursor:pointer;z-index:1}td.rest{color:var(--mute)}.sortable th:hover{color:var(
 font-variant-numeric:tabular-nums;border:1px solid var(--card)}
 .heat th{padding:2px 8px;border:0;font-weight:400}.heat tbody th{position:sticky;left:0;background:var(--card);
 color:var(--fg);max-width:230px;overflow:hidden;text-overflow:ellipsis}.heat tbody th.mute{color:var(--mute)}
-.heat thead th{text-align:center;padding:4px 2px;vertical-align:bottom}.heat thead th.kind{height:128px}
-.kind span{writing-mode:vertical-rl;transform:rotate(180deg);display:inline-block;max-height:170px;overflow:hidden;
-text-overflow:ellipsis}
+.heat thead th{text-align:center;padding:4px 2px;vertical-align:bottom}.heat thead th.kind{height:100px}
+.kind span{writing-mode:vertical-rl;transform:rotate(180deg);display:inline-block}
 .h0,.h1,.h2,.h3,.h4,.h5,.h6{color:var(--low)}.h7,.h8,.h9,.h10{color:var(--high)}.h0{color:var(--mute)}
 td.h1,.key.h1{background:var(--h1)}td.h2,.key.h2{background:var(--h2)}td.h3,.key.h3{background:var(--h3)}
 td.h4,.key.h4{background:var(--h4)}td.h5,.key.h5{background:var(--h5)}td.h6,.key.h6{background:var(--h6)}
@@ -74,7 +73,7 @@ input{font:inherit;padding:6px 10px;border:1px solid var(--line);border-radius:8
 color:var(--fg);width:min(100%,340px);margin:2px 0 4px}
 footer{margin-top:48px;color:var(--mute);font-size:13px}
 @media(max-width:640px){main{padding:16px 12px 40px}h1{font-size:22px}.tiles{grid-template-columns:1fr 1fr;gap:8px}
-.tiles b{font-size:18px}.wide{display:none}td.name{max-width:38vw}.heat tbody th{max-width:34vw;padding:2px 6px}
+.tiles b{font-size:18px}.wide{display:none}td.name{max-width:35vw}.heat tbody th{max-width:34vw;padding:2px 6px}
 th,td{padding:4px 6px}td.bars{min-width:64px}.bar{min-width:52px}figure{flex-basis:100%}}
 @media print{.scroll,div.sortable{overflow:visible;max-height:none}}
 """
