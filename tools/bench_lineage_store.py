@@ -13,15 +13,23 @@ from typing import Any, Final
 
 import numpy as np
 
-from zipfs.ingest.batch import Batch
+from zipfs.ingest.choosing import Chooser
 from zipfs.ingest.importing import find
 from zipfs.ingest.optimizing import NO_LIMITS, optimize
 from zipfs.ingest.pipeline import Pipeline
+from zipfs.ingest.relations import Relations
+from zipfs.lineage.landmarks import Scan
 from zipfs.store.store import Store, open_store
 
 ORDERS: Final = 12
-SEARCHING: Final = ("_sketch", "_choose_base")
-"""Methods of Batch that are counted as sketching and search."""
+SEARCHING: Final[tuple[tuple[type, Callable[..., Any]], ...]] = (
+    (Chooser, Chooser.look),
+    (Chooser, Chooser.choose),
+    (Scan, Scan.feed),
+    (Scan, Scan.landmarks),
+    (Relations, Relations.find),
+)
+"""Methods that are counted as sketching and search; none of them calls another one."""
 
 
 class Silent:
@@ -70,7 +78,7 @@ def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> It
     for order in chosen:
         with TemporaryDirectory() as scratch, open_store(Path(scratch) / "store", create=True) as store:
             begin = time.process_time()
-            with _timed(Batch, SEARCHING) as searching_s:
+            with _timed(SEARCHING) as searching_s:
                 for name in order:
                     _ingest(store, models[name], name)
             ingest_s = time.process_time() - begin
@@ -98,25 +106,24 @@ def _needed_nbytes(store: Store) -> int:
 
 
 @contextmanager
-def _timed(owner: type, names: Sequence[str]) -> Iterator[list[float]]:
-    """The seconds of processor time that each call of some methods takes meanwhile; none may call another one."""
+def _timed(methods: Sequence[tuple[type, Callable[..., Any]]]) -> Iterator[list[float]]:
+    """The seconds of processor time that each call of some methods takes meanwhile."""
     taken_s: list[float] = []
-    methods: dict[str, Callable[..., Any]] = {name: getattr(owner, name) for name in names}
 
     def watched(method: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: object) -> object:
+        def timed(*arguments: object, **options: object) -> object:
             begin = time.thread_time()
             try:
-                return method(*arguments)
+                return method(*arguments, **options)
             finally:
                 taken_s.append(time.thread_time() - begin)
 
         return timed
 
-    for name, method in methods.items():
-        setattr(owner, name, watched(method))
+    for owner, method in methods:
+        setattr(owner, method.__name__, watched(method))
     try:
         yield taken_s
     finally:
-        for name, method in methods.items():
-            setattr(owner, name, method)
+        for owner, method in methods:
+            setattr(owner, method.__name__, method)
