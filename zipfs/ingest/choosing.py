@@ -69,7 +69,7 @@ class Chooser:
             return Chosen(None, 0.0, 0.0)
         alone_bits = predict_alone(mine.sketch, span.dtype)
         candidates = self._search.near(span.dtype, span.nbytes, mine.signature)
-        choice = choose_base(mine.sketch, span.nbytes, span.dtype, candidates)
+        choice = choose_base(mine.sketch, span.nbytes, span.dtype, candidates, alone_bits)
         if choice is None:
             return Chosen(None, alone_bits, alone_bits)
         bits = choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes

@@ -30,15 +30,18 @@ class Choice:
     predicted_alone_nbytes: int
 
 
-def choose_base(mine: bytes, nbytes: int, dtype: str, candidates: Sequence[tuple[int, bytes]]) -> Choice | None:
+def choose_base(
+    mine: bytes, nbytes: int, dtype: str, candidates: Sequence[tuple[int, bytes]], alone: float | None = None
+) -> Choice | None:
     """The candidate (blob id, sketch) that a tensor of `nbytes` bytes is predicted to be smallest against, or None.
 
     None if coding alone is predicted to be as good but for MARGIN and MIN_SAVED_NBYTES.  Of equal candidates the first
-    is taken.  What is not a sketch, or is one of a tensor of another length or item size, is passed over.
+    is taken.  What is not a sketch, or is one of a tensor of another length or item size, is passed over.  `alone` is
+    what `predict_alone` says, if that is known.
     """
     if not candidates or not nbytes:
         return None
-    alone = predict_alone(mine, dtype)
+    alone = predict_alone(mine, dtype) if alone is None else alone
     against = predict_against(mine, [stored for _, stored in candidates], dtype)
     best = int(np.argmin(against))
     if not np.isfinite(against[best]):
