@@ -45,7 +45,7 @@ def found(mine: tuple[bytes, str], *others: tuple[bytes, str]) -> list[Relative]
     for blob_id, (raw, dtype) in enumerate(others):
         theirs = look(raw, dtype)
         if theirs is not None:
-            stored = theirs.kept().encode()
+            stored = theirs.kept(is_member=False).encode()
             assert len(stored) <= LANDMARKS_MAX_NBYTES
             kept = parse_landmarks(stored)
             assert kept is not None
@@ -160,7 +160,7 @@ def test_tensors_that_say_little_are_passed_over_quickly(kind: str, other: str) 
 def test_what_was_kept_is_read_back_and_anything_else_is_refused() -> None:
     landmarks = look(cast(weights(1000, 1), "BF16"), "BF16")
     assert landmarks is not None
-    kept = landmarks.kept()
+    kept = landmarks.kept(is_member=False)
     stored = kept.encode()
     again = parse_landmarks(stored)
     assert again is not None
@@ -183,7 +183,7 @@ def test_altered_landmarks_never_raise(data: st.DataObject) -> None:
     raw = cast(weights(200, 1), "BF16")
     mine = look(raw, "BF16")
     assert mine is not None
-    stored = bytearray(mine.kept().encode())
+    stored = bytearray(mine.kept(is_member=False).encode())
     for _ in range(data.draw(st.integers(1, 5))):
         stored[data.draw(st.integers(0, len(stored) - 1))] = data.draw(st.integers(0, 255))
     theirs = parse_landmarks(bytes(stored))

@@ -12,8 +12,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pytest
 
 from tests.support import prometheus
 from tests.support.crowds import PATIENCE_S, crowd
-from tests.support.mounts import Mount, noise, poll, poll_equal, run, zipfs
+from tests.support.mounts import Mount, is_alive, noise, poll, poll_equal, run, zipfs
 from tests.support.plain import Pair, Spec
 from tests.support.stores import served_inode, tensor_file, tuned, weights
 from zipfs.codec import FRAME_NBYTES
@@ -172,18 +172,28 @@ class Changes:
         assert len(os.listdir(self._mount.point)) >= len(self._house.spec.good)
 
 
+@contextmanager
+def _telling(mount: Mount) -> Iterator[None]:
+    """What fails in here shows the end of the log, too."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"{mount.log()[-5000:]}\nalive: {is_alive(mount.pid)}")
+        raise
+
+
 def test_everything_at_once(house: House, tmp_path: Path) -> None:
     roles = ["sequential", "halting", "mapped", "anywhere", "shared", "direct", "replaced", "damaged", "walk"]
     changes = Changes(house, random.Random(_SEED))
     end = time.monotonic() + _SECONDS
-    with crowd(house.mount, house.spec, tmp_path, roles, _SEED * 1000) as readers:
+    with _telling(house.mount), crowd(house.mount, house.spec, tmp_path, roles, _SEED * 1000) as readers:
         while time.monotonic() < end and not house.stop.exists():
             readers.busy()
             changes.make_some()
         house.stop.touch()
         poll(lambda: not readers.busy(), within_s=2 * PATIENCE_S, what="the readers to end")
         assert readers.failures() == []
-    _check_rest(house)
+        _check_rest(house)
 
 
 def _check_rest(house: House) -> None:

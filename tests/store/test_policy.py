@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given
@@ -114,53 +114,51 @@ class Plain:
         return self.drop(keys) if keys else None
 
 
-BUDGETS = st.integers(0, 40)
-STEPS = st.one_of(
-    st.tuples(st.just("ask"), st.integers(0, 59)),
-    st.tuples(st.just("scan"), st.integers(0, 59)),
-    st.tuples(st.just("budget"), BUDGETS),
-    st.tuples(st.just("drop"), st.integers(0, 3)),
-)
-
-
 def size_of(number: int) -> int:
     return 1 + number % 3
 
 
-@given(BUDGETS, st.integers(0, 10), st.sampled_from([1, 16, 1 << 10]), st.lists(STEPS, max_size=60))
-def test_it_does_what_the_plainest_policy_does(
-    budget: int, recent: int, history: int, steps: Sequence[tuple[str, int]]
-) -> None:
+def steps(rng: random.Random) -> Iterator[tuple[str, int]]:
+    """What is asked for: mostly a few frames again and again, and now and then a scan of many."""
+    for _ in range(300):
+        match rng.randrange(30):
+            case 0:
+                yield "budget", rng.randint(0, 40)
+            case 1:
+                yield "drop", rng.randint(1, 4)
+            case 2:
+                first = rng.randrange(60)
+                yield from (("ask", number) for number in range(first, first + rng.randrange(40)))
+            case _:
+                yield "ask", rng.randrange(14)
+
+
+@given(st.integers(0, 40), st.integers(0, 10), st.sampled_from([1, 16, 1 << 10]), st.integers(0, 1 << 32))
+def test_it_does_what_the_plainest_policy_does(budget: int, recent: int, history: int, seed: int) -> None:
     policy, plain = FramePolicy(budget, recent, history), Plain(budget, recent, history)
     plain.set_budget(budget)
     kept: set[Key] = set()
-    for step, number in steps:
-        match step:
-            case "budget":
-                policy.budget_nbytes = number
-                plain.set_budget(number)
-                continue
-            case "drop":
-                for _ in range(number):
-                    victim = policy.drop_one()
-                    assert victim == plain.drop_one()
-                    kept.discard(victim or (0, 0))
-                    assert (victim is None) <= (not kept)
-                continue
-            case _:
-                asked = range(number, number + (20 if step == "scan" else 1))
-        for one in asked:
-            key = one % 2, one
-            if key in kept:
-                policy.used(key)
-                plain.used(key)
-            else:
-                dropped = policy.admit(key, size_of(one))
-                assert dropped == plain.admit(key, size_of(one))
-                kept = (kept | {key}) - set(dropped)
-                assert policy.nbytes <= policy.budget_nbytes
-            assert kept == {*plain.kept, *plain.recent}
-            assert policy.nbytes == sum(size_of(number) for _, number in kept)
+    for step, number in steps(random.Random(seed)):
+        key = number % 2, number
+        if step == "budget":
+            policy.budget_nbytes = number
+            plain.set_budget(number)
+        elif step == "drop":
+            for _ in range(number):
+                victim = policy.drop_one()
+                assert victim == plain.drop_one()
+                assert (victim is None) == (not kept)
+                kept -= {victim}
+        elif key in kept:
+            policy.used(key)
+            plain.used(key)
+        else:
+            dropped = policy.admit(key, size_of(number))
+            assert dropped == plain.admit(key, size_of(number))
+            kept = (kept | {key}) - set(dropped)
+            assert policy.nbytes <= policy.budget_nbytes
+        assert kept == {*plain.kept, *plain.recent}
+        assert policy.nbytes == sum(size_of(number) for _, number in kept)
 
 
 def test_of_a_model_read_over_and_over_as_much_stays_as_there_is_room_for() -> None:
@@ -248,11 +246,18 @@ def test_what_is_remembered_is_bounded() -> None:
     try:
         cache.load(1, 2_000)
         before, _ = tracemalloc.get_traced_memory()
-        cache.load(2, 50_000)
+        cache.load(2, 20_000)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert after - before < 64 << 10
+
+
+def test_the_frames_that_lru_would_have_are_bounded_however_small_they_are() -> None:
+    policy = FramePolicy(MIB)
+    for number in range(70_000):
+        policy.admit((1, number), 1)
+    assert len(policy._lru) == 65_536
 
 
 FAMILIES = [
@@ -271,7 +276,7 @@ def rate(policy: Policy, trace: Trace) -> float:
 @pytest.mark.parametrize("budget_mib", [16, 64, 256])
 @pytest.mark.parametrize("trace", TRACES)
 def test_it_is_at_least_as_good_as_lru(budget_mib: int, trace: str) -> None:
-    """But for what it costs to find out that LRU is best: about as much as the cache holds, once."""
+    """But for what it takes to find out that LRU is best."""
     replayed = make_trace(trace, FAMILIES, MIB, 20_000, seed=0)
     ours = rate(FramePolicy(budget_mib * MIB, MIB), replayed)
-    assert ours >= rate(TEXTBOOK["LRU"](budget_mib * MIB), replayed) - 0.015
+    assert ours >= rate(TEXTBOOK["LRU"](budget_mib * MIB), replayed) - 0.01

@@ -96,7 +96,7 @@ def account_of_file(store: Store, naming: Naming, path: bytes, inode: Inode) -> 
     """Raises CatalogDamaged."""
     if inode.state is not State.STORED:
         return FileAccount(path, inode.nbytes, inode.state, None, (), {})
-    pieces = pieces_of(store.catalog, inode)
+    pieces = pieces_of(store, inode)
     layout = naming.layout(inode, path)
     spans = layout.spans if layout is not None else tuple(_plain_span(piece) for piece in pieces)
     starts = [span.offset for span in spans]

@@ -62,5 +62,5 @@ def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> Non
         for line in explain_tables.table(account, width):
             click.echo(line)
     if node.inode.is_directory:
-        for line in explain_tables.summary(summaries, width):
+        for line in explain_tables.summary(node.path, summaries, width):
             click.echo(line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zipfs.cli.output import counting, json_option, print_json, ratio, shown, size
+from zipfs.cli.output import counting, json_option, percent, print_json, ratio, shown, size
 from zipfs.cli.table import Column, lay_out_table, terminal_width
 
 if TYPE_CHECKING:
@@ -91,18 +91,19 @@ def model_name(path: bytes) -> str:
 
 
 _COLUMNS = (
-    Column("model", number=False, shrinks=True),
+    Column("model", number=False, least=24),
     Column("size"),
     Column("added"),
-    Column("of size"),
+    Column("of size", dispensable=1),
 )
+_DISPENSABLE = {"bytes": 2}
 
 
 def _lines(found: Kinship, width: int | None) -> Iterator[str]:
     from zipfs.lineage.census import Way
 
     used = [way for way in Way if any(way in member.ways for family in found.families for member in family.members)]
-    columns = [*_COLUMNS, *(Column(way.label) for way in used)]
+    columns = [*_COLUMNS, *(Column(way.label, dispensable=_DISPENSABLE.get(way.label, 0)) for way in used)]
     related = [family for family in found.families if len(family.members) > 1]
     single = [family.root for family in found.families if len(family.members) == 1]
     rows: list[list[str]] = []
@@ -173,6 +174,6 @@ def _is_last(members: Sequence[Member]) -> list[bool]:
 
 
 def _row(member: Member, name: str, ways: Sequence[Any]) -> list[str]:
-    shares = (ratio(member.ways[way].nbytes, member.nbytes) if way in member.ways else "" for way in ways)
+    shares = (percent(member.ways[way].nbytes, member.nbytes) if way in member.ways else "" for way in ways)
     stored = ratio(member.stored_nbytes, member.nbytes)
     return [name, size(member.nbytes), size(member.stored_nbytes), stored, *shares]

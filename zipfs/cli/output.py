@@ -35,6 +35,12 @@ def ratio(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
+def percent(part: float, whole: float) -> str:
+    """`7%`; a part that is not nothing is not told as 0%, nor one that is not all as 100%."""
+    rounded = min(99, max(1, round(100 * part / whole))) if 0 < part < whole else round(100 * part / max(whole, 1))
+    return f"{rounded}%" if part / max(whole, 1) >= 0.01 or not part else "<1%"
+
+
 def shown(path: bytes | str) -> str:
     """A path as text that any terminal takes, whatever bytes it is made of."""
     text = os.fsdecode(path)

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: the widest of the columns that may shrink gives way; whole lines where nobody watches.
+"""Tables that fit the terminal: columns that may shrink give way; whole lines where nobody watches.
 
 Pure but for `terminal_width`.
 """
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 _GAP: Final = "  "
-_LEAST: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`shrinks` says that what does not fit is cut out of its middle; `number` that it is set to the right.
+    """`number` says that it is set to the right. What does not fit is cut out of its middle, down to `least` cells;
+    0 if it does not shrink.
 
     Columns that are `dispensable` are left out one by one, those with the highest number first, where even that is not
     enough.
@@ -25,7 +25,7 @@ class Column:
 
     title: str
     number: bool = True
-    shrinks: bool = False
+    least: int = 0
     dispensable: int = 0
 
 
@@ -46,7 +46,7 @@ def lay_out_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], widt
     kept = list(range(len(columns)))
     left_out: list[str] = []
     while width is not None and _least(columns, widths, kept) > width:
-        last = max(kept, key=lambda at: columns[at].dispensable)
+        last = max(kept, key=lambda at: (columns[at].dispensable, at))
         if not columns[last].dispensable:
             break
         kept.remove(last)
@@ -64,25 +64,25 @@ def _total(widths: Sequence[int], kept: Sequence[int]) -> int:
 
 
 def _least(columns: Sequence[Column], widths: Sequence[int], kept: Sequence[int]) -> int:
-    least = [min(width, _LEAST) if column.shrinks else width for column, width in zip(columns, widths, strict=True)]
+    least = [min(width, column.least or width) for column, width in zip(columns, widths, strict=True)]
     return _total(least, kept)
 
 
 def _shrink(columns: Sequence[Column], widths: list[int], kept: Sequence[int], width: int) -> None:
-    """Take from the widest column, down to the next one, as long as there is too much."""
+    """Take from the column that has most to give, down to the next one, as long as there is too much."""
     while (excess := _total(widths, kept) - width) > 0:
-        wide = sorted((widths[at], at) for at in kept if columns[at].shrinks and widths[at] > _LEAST)
-        if not wide:
+        spare = sorted((widths[at] - columns[at].least, at) for at in kept if 0 < columns[at].least < widths[at])
+        if not spare:
             return
-        most, widest = wide[-1]
-        following = wide[-2][0] if len(wide) > 1 else _LEAST
+        most, widest = spare[-1]
+        following = spare[-2][0] if len(spare) > 1 else 0
         widths[widest] -= max(1, min(excess, most - following))
 
 
 def _fitted(text: str, width: int, column: Column) -> str:
     from rich.cells import cell_len
 
-    text = shorten(text, width) if column.shrinks else text
+    text = shorten(text, width) if column.least else text
     space = " " * max(0, width - cell_len(text))
     return space + text if column.number else text + space
 

@@ -167,7 +167,9 @@ class Batch:
                 saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
                 if saved_bits / look.landmarks.items > (alone_bits - chosen.bits) + MARGIN * alone_bits:
                     relatives = found
-                elif chosen.base is None and repeats and (parts := parts_of_repetition(span, look.landmarks.repetition())):
+                elif not repeats or chosen.base is not None:
+                    pass
+                elif parts := parts_of_repetition(span, look.landmarks.repetition()):
                     looks = [(part, self._look(source, part)) for part in parts]
                     return [extent for of in looks for extent in self._put(source, *of, members=members, repeats=False)]
         if not relatives:

@@ -13,7 +13,16 @@ from zipfs.codec import FRAME_NBYTES, item_nbytes
 from zipfs.errors import Damaged
 from zipfs.formats import Span
 from zipfs.ingest.source import Source
-from zipfs.lineage import LEAST_NBYTES, Choice, Search, choose_base, predict_alone, signature, sketch
+from zipfs.lineage import (
+    LEAST_MEMBER_NBYTES,
+    LEAST_NBYTES,
+    Choice,
+    Search,
+    choose_base,
+    predict_alone,
+    signature,
+    sketch,
+)
 from zipfs.lineage.opening import KIN, is_poor, worth_opening
 from zipfs.lineage.planner import OUTSIDE
 from zipfs.store.blobs import OpenBlob
@@ -89,6 +98,8 @@ class Chooser:
 
     def add(self, blob: Blob, mine: Mine) -> None:
         """Have a new tensor be found."""
+        if blob.base is not None and blob.nbytes < LEAST_MEMBER_NBYTES:
+            return
         self._new[blob.id] = mine
         base_id = None
         if blob.base is not None:

@@ -50,8 +50,9 @@ class Relations:
 
     def add(self, blob: Blob, landmarks: Landmarks) -> None:
         """Have a new blob be found."""
-        kept = landmarks.kept()
-        self._new[blob.id] = Candidate(blob.id, blob.dtype, kept, is_member=blob.base is not None)
+        is_member = blob.base is not None
+        kept = landmarks.kept(is_member=is_member)
+        self._new[blob.id] = Candidate(blob.id, blob.dtype, kept, is_member=is_member)
         if blob.base is not None:
             self._members[blob.base.blob_id].append(blob.id)
             return

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 LANDMARKS_MAX_NBYTES: Final = 4096
+_MEMBERS_MAX_NBYTES: Final = 1024
+"""Of a tensor that has a base itself only what is equal to some of it is found by its landmarks: few suffice."""
 _NBYTES_PER_LANDMARK: Final = 1024
 _LEAST_KEPT: Final = 16
 _NBYTES_PER_ANCHOR: Final = 16384
@@ -86,9 +88,13 @@ class Landmarks:
         best = int(np.argmax(counts))
         return int(distances[best]) if counts[best] >= _LEAST_REPEATED * self.hashes.size else 0
 
-    def kept(self) -> Landmarks:
-        """Those that a store keeps: of the lowest hashes, once each, as many as LANDMARKS_MAX_NBYTES hold."""
-        fits = (LANDMARKS_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
+    def kept(self, *, is_member: bool) -> Landmarks:
+        """Those that a store keeps: of the lowest hashes, once each, as many as LANDMARKS_MAX_NBYTES hold.
+
+        Fewer if `is_member`: if the tensor is coded against a base.
+        """
+        at_most = _MEMBERS_MAX_NBYTES if is_member else LANDMARKS_MAX_NBYTES
+        fits = (at_most - _HEADER.size) // (12 + self.runs.shape[1])
         fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // _NBYTES_PER_LANDMARK))
         hashes, first = np.unique(self.hashes, return_index=True)
         first = first[self.places[first] // self.stride < 1 << 32]

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from zipfs.errors import CatalogDamaged
 from zipfs.lineage.census import Way
 from zipfs.lineage.predict import predict_against, predict_alone
-from zipfs.store.catalog import Catalog
-from zipfs.store.kinship import comparable, first_uses, member_counts, sketches_of
-from zipfs.store.rows import Blob, BlobId, Extent, Inode, InodeId, shape_text
+from zipfs.lineage.search import Search
+from zipfs.store.kinship import first_uses, member_counts, signatures_of, sketches_of
+from zipfs.store.rows import Blob, BlobId, Extent, Inode, InodeId
+from zipfs.store.store import Store
 from zipfs.store.view import View
-
-_CANDIDATES: Final = 32
-"""Other bases that a tensor is compared with, the newest of its type and shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class Base:
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """Bits per item: against the base (None without one that is taken whole), alone, and against the best of the other
-    tensors that could be a base, which is used first at `other`.
+    tensors that resemble it and are coded alone, which is used first at `other`.
     """
 
     against: float | None
@@ -69,14 +66,15 @@ class Piece:
     prediction: Prediction | None
 
 
-def pieces_of(catalog: Catalog, inode: Inode) -> list[Piece]:
+def pieces_of(store: Store, inode: Inode) -> list[Piece]:
     """The extents of a stored file, in order. Raises CatalogDamaged."""
+    catalog = store.catalog
     with catalog.snapshot():
         extents = catalog.extents(inode)
         blobs = catalog.blobs_of(inode)
         places = {blob_id: Place(*use) for blob_id, use in first_uses(catalog, sorted(blobs)).items()}
         members = member_counts(catalog, sorted(blobs))
-        predictions = _Predictions(catalog, blobs)
+        predictions = _Predictions(store, blobs)
         return [_piece(inode, extent, blobs, places, members, predictions) for extent in extents]
 
 
@@ -124,10 +122,12 @@ def _way(blob: Blob, base: Base | None) -> Way:
 class _Predictions:
     """Of the tensors of one file."""
 
-    def __init__(self, catalog: Catalog, blobs: Mapping[BlobId, Blob]) -> None:
-        self._catalog = catalog
-        self._sketches = sketches_of(catalog, sorted(blobs))
-        self._candidates: dict[tuple[str, str, int], list[tuple[BlobId, bytes]]] = {}
+    def __init__(self, store: Store, blobs: Mapping[BlobId, Blob]) -> None:
+        self._catalog = store.catalog
+        self._sketches = sketches_of(store.catalog, sorted(blobs))
+        self._signatures = signatures_of(store.catalog, sorted(blobs))
+        self._search = Search(store)
+        self._search.begin()
 
     def of(self, blob: Blob) -> Prediction | None:
         mine = self._sketches.get(blob.id)
@@ -135,13 +135,17 @@ class _Predictions:
             return None
         alone = predict_alone(mine, blob.dtype)
         base_id = None if blob.base is None else blob.base.blob_id
-        others = [one for one in self._comparable(blob) if one[0] not in (blob.id, base_id)]
+        others = [one for one in self._near(blob) if one[0] not in (blob.id, base_id)]
         theirs = [sketch for _, sketch in others]
         of_base = self._sketches.get(base_id) if base_id is not None else None
         bits = predict_against(mine, [*theirs, of_base or b""], blob.dtype)
         against = float(bits[-1]) if np.isfinite(bits[-1]) else None
-        best, other = self._best(bits[:-1].tolist(), [blob_id for blob_id, _ in others])
+        best, other = self._best(bits[:-1].tolist(), [BlobId(blob_id) for blob_id, _ in others])
         return None if not np.isfinite(alone) else Prediction(against, alone, best, other)
+
+    def _near(self, blob: Blob) -> list[tuple[int, bytes]]:
+        signature = self._signatures.get(blob.id)
+        return [] if signature is None else self._search.near(blob.dtype, blob.nbytes, signature)
 
     def _best(self, bits: Sequence[float], ids: Sequence[BlobId]) -> tuple[float | None, Place | None]:
         finite = [(value, blob_id) for value, blob_id in zip(bits, ids, strict=True) if np.isfinite(value)]
@@ -150,9 +154,3 @@ class _Predictions:
         value, blob_id = min(finite)
         use = first_uses(self._catalog, [blob_id]).get(blob_id)
         return value, None if use is None else Place(*use)
-
-    def _comparable(self, blob: Blob) -> list[tuple[BlobId, bytes]]:
-        key = blob.dtype, shape_text(blob.shape), blob.nbytes
-        if key not in self._candidates:
-            self._candidates[key] = comparable(self._catalog, *key, _CANDIDATES)
-        return self._candidates[key]

@@ -9,7 +9,7 @@ from zipfs.errors import Damaged
 from zipfs.lineage.landmarks import LEAST_ITEMS, Landmarks, Scan
 from zipfs.lineage.signature import signature
 from zipfs.lineage.sketch import sketch
-from zipfs.lineage.survey import LEAST_NBYTES
+from zipfs.lineage.survey import LEAST_MEMBER_NBYTES, LEAST_NBYTES
 from zipfs.store.blobs import OpenBlob
 from zipfs.store.rows import BlobId, frame_count
 from zipfs.store.store import Store
@@ -20,8 +20,9 @@ _COMMIT_EVERY = 256
 def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
     """Sketch every tensor that has no sketch; returns how many. Damaged blobs are passed over."""
     rows = store.catalog.query(
-        "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= ? AND id NOT IN (SELECT blob_id FROM signatures)",
-        (LEAST_NBYTES,),
+        "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= iif(base_id IS NULL, ?, ?)"
+        " AND id NOT IN (SELECT blob_id FROM signatures)",
+        (LEAST_NBYTES, LEAST_MEMBER_NBYTES),
     )
     made: dict[BlobId, tuple[bytes, bytes]] = {}
     for done, (blob_id,) in enumerate(rows):
@@ -58,8 +59,9 @@ def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int
             report("looking for landmarks", start + done + 1, len(rows))
         with store.transaction() as txn:
             for blob_id, landmarks in found:
-                txn.put_landmarks(blob_id, landmarks.kept().encode())
-                if store.catalog.blob(blob_id).base is None:
+                is_member = store.catalog.blob(blob_id).base is not None
+                txn.put_landmarks(blob_id, landmarks.kept(is_member=is_member).encode())
+                if not is_member:
                     txn.put_anchors(blob_id, landmarks.anchors)
     return len(rows)
 

@@ -24,6 +24,10 @@ Report = Callable[[str, int, int], None]
 
 LEAST_NBYTES: Final = 256
 """What smaller tensors could gain, the headers of their frames take."""
+
+LEAST_MEMBER_NBYTES: Final = 4096
+"""A smaller tensor that has a base keeps it: a sketch would be as large as the tensor, and all there is to gain."""
+
 _ROWS: Final = 1000
 
 

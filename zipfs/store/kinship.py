@@ -112,14 +112,14 @@ def sketches_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, by
     return {BlobId(blob_id): sketch for blob_id, sketch in rows if isinstance(sketch, bytes)}
 
 
-def comparable(catalog: Catalog, dtype: str, shape_text: str, nbytes: int, at_most: int) -> list[tuple[BlobId, bytes]]:
-    """(blob id, sketch) of the newest tensors of one dtype and shape that are coded alone."""
+def signatures_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, bytes]:
+    """The signatures of those of some blobs that have one; none in a catalog that an older ZipFS has left."""
+    if not catalog.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'signatures'"):
+        return {}
     rows = catalog.query(
-        "SELECT id, sketch FROM blobs JOIN sketches ON blob_id = id WHERE dtype = ? AND dtype <> '' AND shape = ?"
-        " AND nbytes = ? AND base_id IS NULL ORDER BY id DESC LIMIT ?",
-        (dtype, shape_text, nbytes, at_most),
+        "SELECT blob_id, signature FROM json_each(?) CROSS JOIN signatures ON blob_id = value", (json.dumps(blob_ids),)
     )
-    return [(BlobId(blob_id), sketch) for blob_id, sketch in rows if isinstance(sketch, bytes)]
+    return {BlobId(blob_id): signature for blob_id, signature in rows if isinstance(signature, bytes)}
 
 
 def _integers(column: Sequence[object]) -> Integers:
