@@ -36,6 +36,9 @@ from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
 
+_KEPT_OPEN = 256
+"""Stored blobs: a base is looked at, weighed and coded against, one after the other."""
+
 _SEARCHED_BITS = 8 * (32 << 10)
 """Where a base of the same length leaves less to gain than this, other relatives are not looked for."""
 
@@ -66,6 +69,7 @@ class Batch:
         self._progress = progress
         self._writer: PackWriter | None = None
         self._new: dict[BlobId, _New] = {}
+        self._opened: dict[BlobId, OpenBlob] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
         self.chooser = Chooser(search, self._base)
         self.relations = Relations(store, self._base)
@@ -219,8 +223,16 @@ class Batch:
             return False
 
     def _base(self, blob_id: BlobId) -> OpenBlob:
+        """A blob to compare or to code with; while the batch holds the pack lock nothing stored changes."""
         new = self._new.get(blob_id)
-        return self._store.open_blob(blob_id) if new is None else new.open
+        if new is not None:
+            return new.open
+        found = self._opened.get(blob_id)
+        if found is None:
+            if len(self._opened) >= _KEPT_OPEN:
+                self._opened.clear()
+            found = self._opened[blob_id] = self._store.open_blob(blob_id)
+        return found
 
     def _write_new(self, source: Source, span: Span, look: _Look, reference: BaseRef | None, mine: Mine | None) -> Blob:
         base = None if reference is None else self._base(reference.blob_id)
