@@ -12,7 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+from safetensors import TensorSpec, serialize_file
 
+from tools.bench_codec_data import BASE_SIGMA
+from tools.simulate_hub_data import bf16
 from zipfs.ingest.choosing import Chooser
 from zipfs.ingest.importing import find
 from zipfs.ingest.optimizing import NO_LIMITS, optimize
@@ -71,6 +74,27 @@ def orders(names: Sequence[str], seed: int = 0) -> list[tuple[str, ...]]:
     rng = np.random.default_rng(seed)
     found = [(name, *(other for other in names if other != name)) for name in names]
     return found + [tuple(rng.permutation(names).tolist()) for _ in range(ORDERS - len(found))]
+
+
+def write_large(folder: Path, models: int = 4, tensors: int = 8, items: int = 1 << 22) -> dict[str, Path]:
+    """Models of few large tensors, as those of large language models are: a base, and fine-tunes of it."""
+    rng = np.random.default_rng(0)
+    base = [rng.normal(0, BASE_SIGMA, items).astype(np.float32) for _ in range(tensors)]
+    found = {}
+    for number in range(models):
+        noise = np.float32(1e-3 if number else 0.0)
+        values = [bf16(weights + noise * rng.standard_normal(items, np.float32)) for weights in base]
+        specs = {
+            f"t{n}": TensorSpec(
+                dtype="bfloat16", shape=(items // 2048, 2048), data_ptr=bits.ctypes.data, data_len=bits.nbytes
+            )
+            for n, bits in enumerate(values)
+        }
+        path = folder / f"large-{number}"
+        path.mkdir(parents=True)
+        serialize_file(specs, path / "model.safetensors", None)
+        found[path.name] = path
+    return found
 
 
 def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> Iterator[Order]:
