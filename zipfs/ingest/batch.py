@@ -71,7 +71,7 @@ class Batch:
         self._new: dict[BlobId, _New] = {}
         self._opened: dict[BlobId, OpenBlob] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
-        self.chooser = Chooser(search, self._base)
+        self.chooser = Chooser(search, store.frames, self._base)
         self.relations = Relations(store, self._base)
         self.files: list[tuple[Source, StoredFile]] = []
 
@@ -162,7 +162,7 @@ class Batch:
         relative of a part may be another one.
         """
         mine = self.chooser.look(source, span)
-        chosen = self.chooser.choose(span, mine)
+        chosen = self.chooser.choose(source, span, mine)
         relatives: list[Relative] = []
         if look.landmarks is not None and mine is not None:
             alone_bits = chosen.alone_bits
@@ -204,7 +204,7 @@ class Batch:
             mine = self.chooser.look(source, part.span)
         base = part.base
         if base is None:
-            base = self.chooser.choose(part.span, mine).base
+            base = self.chooser.choose(source, part.span, mine).base
         return [self._whole(self._write_new(source, part.span, look, base, mine), part.span)]
 
     def _is_range(self, source: Source, span: Span, base: BaseRef) -> bool:
