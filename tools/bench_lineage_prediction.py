@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from tools.bench_codec_data import BASE_SIGMA, Bytes, read_tensors
 from tools.simulate_hub_data import bf16
 from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes
-from zipfs.lineage import LEAST_NBYTES, predict_against, predict_alone, sketch
+from zipfs.lineage import LEAST_NBYTES, choose_base, predict_against, predict_alone, sketch
+from zipfs.store.rows import frame_count
 
 ITEMS: Final = 1 << 19
+_FOR_EVER: Final = 1e6
+"""Bits an item, as if coding alone were that bad."""
 TIE: Final = 0.001
 """Of the raw size: so much more is hardly worse than the best."""
 
@@ -41,7 +44,7 @@ class Prediction:
     bias: float
     """The same with its sign, weighted by size."""
     recall: float
-    """How often the candidate with the smallest predicted size is the best one."""
+    """How often the candidate that an ingest would choose is the best one."""
     recall_tie: float
     """The same where TIE more than the best one is as good."""
     lost: float
@@ -131,7 +134,7 @@ def _compare(name: str, entries: Sequence[tuple[Kin, NDArray[np.int64]]]) -> Pre
             real = sizes[target, others].astype(np.float64)
             errors.append((np.minimum(against, alone) - real) / raw)
             weights.append(np.full(len(others), float(raw)))
-            found.append((float(real[against.argmin()]), float(real.min()), float(raw)))
+            found.append((float(real[_chosen(kin, sketches, target, others)]), float(real.min()), float(raw)))
     error, weight = np.concatenate(errors), np.concatenate(weights)
     chosen, best, raws = np.array(found).T
     return Prediction(
@@ -143,6 +146,22 @@ def _compare(name: str, entries: Sequence[tuple[Kin, NDArray[np.int64]]]) -> Pre
         float((chosen <= best + TIE * raws).mean()),
         float(chosen.sum() / best.sum() - 1),
     )
+
+
+def _chosen(kin: Kin, sketches: Sequence[bytes], target: int, others: Sequence[int]) -> int:
+    """Which of `others` is chosen, as an ingest chooses."""
+    raw = kin.tensors[target]
+    start = (frame_count(raw.nbytes) - 1) // 2 * FRAME_NBYTES
+    piece = slice(start, start + FRAME_NBYTES)
+
+    def probe(number: int) -> float:
+        return len(encode_frame(raw[piece].data, kin.dtype, kin.tensors[number][piece].data, 0))
+
+    candidates = [(other, sketches[other]) for other in others]
+    # What is asked for is the best base, not whether there should be one.
+    choice = choose_base(sketches[target], raw.nbytes, kin.dtype, candidates, alone=_FOR_EVER, probe=probe)
+    assert choice is not None
+    return list(others).index(choice.blob_id)
 
 
 def _sketch(tensor: Bytes, dtype: str) -> bytes:

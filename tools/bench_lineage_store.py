@@ -12,16 +12,27 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+from safetensors import TensorSpec, serialize_file
 
-from zipfs.ingest.batch import Batch
+from tools.bench_codec_data import BASE_SIGMA
+from tools.simulate_hub_data import bf16
+from zipfs.ingest.choosing import Chooser
 from zipfs.ingest.importing import find
 from zipfs.ingest.optimizing import NO_LIMITS, optimize
 from zipfs.ingest.pipeline import Pipeline
+from zipfs.ingest.relations import Relations
+from zipfs.lineage.landmarks import Scan
 from zipfs.store.store import Store, open_store
 
 ORDERS: Final = 12
-SEARCHING: Final = ("_sketch", "_choose_base")
-"""Methods of Batch that are counted as sketching and search."""
+SEARCHING: Final[tuple[tuple[type, Callable[..., Any]], ...]] = (
+    (Chooser, Chooser.look),
+    (Chooser, Chooser.choose),
+    (Scan, Scan.feed),
+    (Scan, Scan.landmarks),
+    (Relations, Relations.find),
+)
+"""Methods that are counted as sketching and search; none of them calls another one."""
 
 
 class Silent:
@@ -65,12 +76,33 @@ def orders(names: Sequence[str], seed: int = 0) -> list[tuple[str, ...]]:
     return found + [tuple(rng.permutation(names).tolist()) for _ in range(ORDERS - len(found))]
 
 
+def write_large(folder: Path, models: int = 4, tensors: int = 8, items: int = 1 << 22) -> dict[str, Path]:
+    """Models of few large tensors, as those of large language models are: a base, and fine-tunes of it."""
+    rng = np.random.default_rng(0)
+    base = [rng.normal(0, BASE_SIGMA, items).astype(np.float32) for _ in range(tensors)]
+    found = {}
+    for number in range(models):
+        noise = np.float32(1e-3 if number else 0.0)
+        values = [bf16(weights + noise * rng.standard_normal(items, np.float32)) for weights in base]
+        specs = {
+            f"t{n}": TensorSpec(
+                dtype="bfloat16", shape=(items // 2048, 2048), data_ptr=bits.ctypes.data, data_len=bits.nbytes
+            )
+            for n, bits in enumerate(values)
+        }
+        path = folder / f"large-{number}"
+        path.mkdir(parents=True)
+        serialize_file(specs, path / "model.safetensors", None)
+        found[path.name] = path
+    return found
+
+
 def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> Iterator[Order]:
     """Ingest the models one by one in each order, then optimize."""
     for order in chosen:
         with TemporaryDirectory() as scratch, open_store(Path(scratch) / "store", create=True) as store:
             begin = time.process_time()
-            with _timed(Batch, SEARCHING) as searching_s:
+            with _timed(SEARCHING) as searching_s:
                 for name in order:
                     _ingest(store, models[name], name)
             ingest_s = time.process_time() - begin
@@ -98,25 +130,24 @@ def _needed_nbytes(store: Store) -> int:
 
 
 @contextmanager
-def _timed(owner: type, names: Sequence[str]) -> Iterator[list[float]]:
-    """The seconds of processor time that each call of some methods takes meanwhile; none may call another one."""
+def _timed(methods: Sequence[tuple[type, Callable[..., Any]]]) -> Iterator[list[float]]:
+    """The seconds of processor time that each call of some methods takes meanwhile."""
     taken_s: list[float] = []
-    methods: dict[str, Callable[..., Any]] = {name: getattr(owner, name) for name in names}
 
     def watched(method: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: object) -> object:
+        def timed(*arguments: object, **options: object) -> object:
             begin = time.thread_time()
             try:
-                return method(*arguments)
+                return method(*arguments, **options)
             finally:
                 taken_s.append(time.thread_time() - begin)
 
         return timed
 
-    for name, method in methods.items():
-        setattr(owner, name, watched(method))
+    for owner, method in methods:
+        setattr(owner, method.__name__, watched(method))
     try:
         yield taken_s
     finally:
-        for name, method in methods.items():
-            setattr(owner, name, method)
+        for owner, method in methods:
+            setattr(owner, method.__name__, method)

@@ -217,3 +217,34 @@ def test_tensors_of_other_lengths_and_item_sizes_are_passed_over() -> None:
     raw = _cast(_weights(13, 9000), "BF16")
     candidates = [(1, sketched(raw + b"\0\0", "BF16")), (2, sketched(raw, "F32")), (3, sketched(raw, ""))]
     assert choose_base(sketched(raw, "BF16"), len(raw), "BF16", candidates) is None
+
+
+def test_between_candidates_that_look_alike_the_codec_decides() -> None:
+    ancestor = _weights(14, 400_000)
+    rng = np.random.default_rng(15)
+    raws = [_cast(ancestor + rng.normal(0, sigma, ancestor.size), "BF16") for sigma in (1.02e-3, 1e-3, 1.01e-3, 2e-2)]
+    mine = _cast(ancestor, "BF16")
+    candidates = [(n, sketched(raw, "BF16")) for n, raw in enumerate(raws)]
+    asked: list[int] = []
+
+    def probe(blob_id: int) -> float:
+        asked.append(blob_id)
+        return len(encode_frame(mine, "BF16", raws[blob_id], 0))
+
+    choice = choose_base(sketched(mine, "BF16"), len(mine), "BF16", candidates, probe=probe)
+    assert choice is not None
+    assert choice.blob_id == 1
+    assert sorted(asked) == [0, 1, 2]  # the last one is worse beyond doubt
+
+
+def test_one_clear_winner_is_not_tried() -> None:
+    mine = _cast(_weights(7, 50_000), "BF16")
+    far = _cast(_weights(7, 50_000) + np.random.default_rng(1).normal(0, 1e-2, 50_000), "BF16")
+    candidates = [(1, sketched(far, "BF16")), (2, sketched(mine, "BF16"))]
+
+    def probe(blob_id: int) -> float:
+        raise AssertionError(blob_id)
+
+    choice = choose_base(sketched(mine, "BF16"), len(mine), "BF16", candidates, probe=probe)
+    assert choice is not None
+    assert choice.blob_id == 2

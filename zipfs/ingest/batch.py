@@ -36,6 +36,9 @@ from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
 
+_KEPT_OPEN = 256
+"""Stored blobs: a base is looked at, weighed and coded against, one after the other."""
+
 _SEARCHED_BITS = 8 * (32 << 10)
 """Where a base of the same length leaves less to gain than this, other relatives are not looked for."""
 
@@ -66,8 +69,9 @@ class Batch:
         self._progress = progress
         self._writer: PackWriter | None = None
         self._new: dict[BlobId, _New] = {}
+        self._opened: dict[BlobId, OpenBlob] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
-        self.chooser = Chooser(search, self._base)
+        self.chooser = Chooser(search, store.frames, self._base)
         self.relations = Relations(store, self._base)
         self.files: list[tuple[Source, StoredFile]] = []
 
@@ -158,7 +162,7 @@ class Batch:
         relative of a part may be another one.
         """
         mine = self.chooser.look(source, span)
-        chosen = self.chooser.choose(span, mine)
+        chosen = self.chooser.choose(source, span, mine)
         relatives: list[Relative] = []
         if look.landmarks is not None and mine is not None:
             alone_bits = chosen.alone_bits
@@ -200,7 +204,7 @@ class Batch:
             mine = self.chooser.look(source, part.span)
         base = part.base
         if base is None:
-            base = self.chooser.choose(part.span, mine).base
+            base = self.chooser.choose(source, part.span, mine).base
         return [self._whole(self._write_new(source, part.span, look, base, mine), part.span)]
 
     def _is_range(self, source: Source, span: Span, base: BaseRef) -> bool:
@@ -219,8 +223,16 @@ class Batch:
             return False
 
     def _base(self, blob_id: BlobId) -> OpenBlob:
+        """A blob to compare or to code with; while the batch holds the pack lock nothing stored changes."""
         new = self._new.get(blob_id)
-        return self._store.open_blob(blob_id) if new is None else new.open
+        if new is not None:
+            return new.open
+        found = self._opened.get(blob_id)
+        if found is None:
+            if len(self._opened) >= _KEPT_OPEN:
+                self._opened.clear()
+            found = self._opened[blob_id] = self._store.open_blob(blob_id)
+        return found
 
     def _write_new(self, source: Source, span: Span, look: _Look, reference: BaseRef | None, mine: Mine | None) -> Blob:
         base = None if reference is None else self._base(reference.blob_id)

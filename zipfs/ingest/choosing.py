@@ -6,10 +6,12 @@ Knows the blobs of the catalog and those of the batch that are not in it yet. Us
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
-from zipfs.codec import FRAME_NBYTES, item_nbytes
+from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes
 from zipfs.errors import Damaged
 from zipfs.formats import Span
 from zipfs.ingest.source import Source
@@ -23,10 +25,11 @@ from zipfs.lineage import (
     signature,
     sketch,
 )
+from zipfs.lineage.choose import Probe
 from zipfs.lineage.opening import KIN, is_poor, worth_opening
 from zipfs.lineage.planner import OUTSIDE
-from zipfs.store.blobs import OpenBlob
-from zipfs.store.rows import BaseRef, Blob, BlobId
+from zipfs.store.blobs import FrameCache, OpenBlob
+from zipfs.store.rows import BaseRef, Blob, BlobId, frame_count
 from zipfs.store.transaction import Transaction
 from zipfs.store.view import View
 
@@ -57,8 +60,9 @@ class Chosen:
 class Chooser:
     """The choice of bases for one batch."""
 
-    def __init__(self, search: Search, open_blob: Callable[[BlobId], OpenBlob]) -> None:
+    def __init__(self, search: Search, frames: FrameCache, open_blob: Callable[[BlobId], OpenBlob]) -> None:
         self._search = search
+        self._frames = frames
         self._open = open_blob
         self._new: dict[BlobId, Mine] = {}
 
@@ -73,12 +77,15 @@ class Chooser:
             mine = sketch(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
         return Mine(mine, signature(mine, span.dtype))
 
-    def choose(self, span: Span, mine: Mine | None) -> Chosen:
+    def choose(self, source: Source, span: Span, mine: Mine | None) -> Chosen:
+        """Raises SourceError."""
         if mine is None:
             return Chosen(None, 0.0, 0.0)
         alone_bits = predict_alone(mine.sketch, span.dtype)
         candidates = self._search.near(span.dtype, span.nbytes, mine.signature)
-        choice = choose_base(mine.sketch, span.nbytes, span.dtype, candidates)
+        choice = choose_base(
+            mine.sketch, span.nbytes, span.dtype, candidates, alone=alone_bits, probe=self._probe(source, span)
+        )
         if choice is None:
             return Chosen(None, alone_bits, alone_bits)
         bits = choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes
@@ -91,6 +98,21 @@ class Chooser:
             log.error("%s; the tensor is coded alone instead", error)
             return Chosen(None, alone_bits, alone_bits)
         return Chosen(reference, bits, alone_bits)
+
+    def _probe(self, source: Source, span: Span) -> Probe:
+        """Codes the frame in the middle of a tensor."""
+        start = (frame_count(span.nbytes) - 1) // 2 * FRAME_NBYTES
+        nbytes = min(FRAME_NBYTES, span.nbytes - start)
+        raw = cache(lambda: source.read_exactly(span.offset + start, nbytes))
+
+        def probe(blob_id: int) -> float:
+            try:
+                theirs = self._frames.range(self._open(BlobId(blob_id)), start, nbytes)
+            except Damaged:
+                return math.inf
+            return len(encode_frame(raw(), span.dtype, theirs, 0))
+
+        return probe
 
     def _is_to_open(self, span: Span, mine: Mine, choice: Choice, base: bytes) -> bool:
         kin = self._search.kin(choice.blob_id, span.nbytes, mine.signature, KIN)
