@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 LANDMARKS_MAX_NBYTES: Final = 4096
-_MEMBERS_MAX_NBYTES: Final = 1024
-"""Of a tensor that has a base itself only what is equal to some of it is found by its landmarks: few suffice."""
 _NBYTES_PER_LANDMARK: Final = 1024
+_NBYTES_PER_LANDMARK_OF_MEMBER: Final = 6144
+"""Of a tensor that has a base itself only what is equal to some of it is found by its landmarks: fewer suffice."""
 _LEAST_KEPT: Final = 16
 _NBYTES_PER_ANCHOR: Final = 16384
 _LEAST_ANCHORS: Final = 4
@@ -93,9 +93,9 @@ class Landmarks:
 
         Fewer if `is_member`: if the tensor is coded against a base.
         """
-        at_most = _MEMBERS_MAX_NBYTES if is_member else LANDMARKS_MAX_NBYTES
-        fits = (at_most - _HEADER.size) // (12 + self.runs.shape[1])
-        fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // _NBYTES_PER_LANDMARK))
+        fits = (LANDMARKS_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
+        apart_nbytes = _NBYTES_PER_LANDMARK_OF_MEMBER if is_member else _NBYTES_PER_LANDMARK
+        fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // apart_nbytes))
         hashes, first = np.unique(self.hashes, return_index=True)
         first = first[self.places[first] // self.stride < 1 << 32]
         ceiling = self.ceiling if first.size <= fits else int(hashes[fits - 1])
