@@ -35,17 +35,14 @@ def summarize(census: Census, directory: bytes) -> list[Summary]:
     on = np.where(uses.ways == Way.SHARED, uses.owner, of_base)
     bits = np.array([BITS_OF_DTYPE.get(name, 0) for name in blobs.dtype_names] or [0], np.int64)
     width = bits[blobs.dtypes[uses.blob]]
-    order = np.argsort(uses.file, kind="stable")
-    ends = np.searchsorted(uses.file[order], np.arange(len(census.files)), side="right")
     summaries = []
-    for number, file in enumerate(census.files):
+    for number, (file, rows) in enumerate(zip(census.files, census.uses_of_files(), strict=False)):
         if not file.path.startswith(prefix):
             continue
         if file.in_spool:
             ways = {Way.SPOOL: Share(file.nbytes, file.nbytes)} if file.nbytes else {}
             summaries.append(Summary(file.path, True, ways, None, ()))
             continue
-        rows = order[ends[number] - file.extents : ends[number]]
         nbytes, added = uses.nbytes[rows], uses.added_nbytes[rows]
         found = {
             way: Share(int(nbytes[chosen].sum()), int(added[chosen].sum()))

@@ -51,7 +51,7 @@ class Way(enum.IntEnum):
 @dataclass(frozen=True, slots=True)
 class File:
     """A served file, at the first of its names; `model` is the index of the directory that holds it, if that has
-    tensors. Of a file in the spool `extents` is 0.
+    tensors.
     """
 
     path: bytes
@@ -59,7 +59,6 @@ class File:
     nbytes: int
     in_spool: bool
     model: int | None
-    extents: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,16 @@ class Census:
         first = np.full(self.blobs.ids.size, -1, np.intp)
         first[self.uses.blob[self.uses.owner]] = self.uses.owner
         return first
+
+    def uses_of_files(self) -> list[NDArray[np.intp]]:
+        """For each file the indices of its extents, in order of offset."""
+        order = np.argsort(self.uses.file, kind="stable")
+        return np.split(order, np.searchsorted(self.uses.file[order], np.arange(1, len(self.files))))
+
+    def is_tensor(self) -> NDArray[np.bool_]:
+        """For each extent whether it belongs to a tensor."""
+        named = np.array([name != "" for name in self.blobs.dtype_names], np.bool_)
+        return named[self.blobs.dtypes[self.uses.blob]] if named.size else np.zeros(0, np.bool_)
 
     def model_of_use(self) -> NDArray[np.intp]:
         """For each extent the index of its model, -1 for files that belong to none."""
@@ -172,13 +181,11 @@ def _plain(blobs: BlobTable) -> int:
 
 
 def _with_models(found: list[_Found], uses: Uses, blobs: BlobTable) -> Census:
-    counts = np.bincount(uses.file, minlength=len(found))
     has_tensors = np.zeros(len(found), np.bool_)
     has_tensors[uses.file[blobs.dtypes[uses.blob] != _plain(blobs)]] = True
     models = sorted({os.path.dirname(found[at].path) for at in np.flatnonzero(has_tensors).tolist()})
     index = {path: number for number, path in enumerate(models)}
     files = tuple(
-        File(one.path, one.inode_id, one.nbytes, one.in_spool, index.get(os.path.dirname(one.path)), int(counts[at]))
-        for at, one in enumerate(found)
+        File(one.path, one.inode_id, one.nbytes, one.in_spool, index.get(os.path.dirname(one.path))) for one in found
     )
     return Census(files, tuple(models), blobs, uses)

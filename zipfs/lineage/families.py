@@ -148,7 +148,7 @@ class _Totals:
         shape = count, len(Way)
         self._nbytes = _sums(cell[inside], census.uses.nbytes[inside], shape)
         self._stored = _sums(cell[inside], census.uses.added_nbytes[inside], shape)
-        is_tensor = np.isin(census.blobs.dtypes[census.uses.blob], _tensor_types(census)) & inside
+        is_tensor = census.is_tensor() & inside
         self.tensor_nbytes = _sums(models[is_tensor], census.uses.nbytes[is_tensor], (count,)).tolist()
         self._tensors = np.bincount(models[is_tensor], minlength=count).tolist()
         self._files = [0] * count
@@ -194,10 +194,6 @@ class _Totals:
         )
 
 
-def _tensor_types(census: Census) -> list[int]:
-    return [code for code, name in enumerate(census.blobs.dtype_names) if name]
-
-
 def _sums(cells: Rows, values: Integers, shape: tuple[int, ...]) -> Integers:
     sums: Integers = np.zeros(int(np.prod(shape)), np.int64)
     np.add.at(sums, cells, values)
@@ -213,8 +209,7 @@ def _ties(census: Census) -> Ties:
     holder = _with_heirs(census, holder, models)
     base = blobs.bases[uses.blob]
     on = np.where(uses.ways == Way.SHARED, models[uses.owner], np.where(base >= 0, holder[base], -1))
-    is_tensor = np.isin(blobs.dtypes[uses.blob], _tensor_types(census))
-    tied = is_tensor & (models >= 0) & (on >= 0) & (on != models)
+    tied = census.is_tensor() & (models >= 0) & (on >= 0) & (on != models)
     pairs = models[tied] * len(census.models) + on[tied]
     found, inverse = np.unique(pairs, return_inverse=True)
     sums = _sums(inverse, uses.nbytes[tied], (found.size,))

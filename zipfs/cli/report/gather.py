@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zipfs.cli.naming import Naming
 from zipfs.cli.report.anatomy import dissect
@@ -76,7 +77,7 @@ def gather(store: Store, report: Report) -> Findings:
     chosen = kinship.families[:DETAILED_FAMILIES]
     total = min(HEADERS_AT_MOST, sum(len(files[member.path]) for family in chosen for member in family.members))
     done = 0
-    spans = _Spans(census)
+    uses = census.uses_of_files()
     for family in chosen:
         detail = Detail(family)
         for number, member in enumerate(family.members):
@@ -86,17 +87,14 @@ def gather(store: Store, report: Report) -> Findings:
                     continue
                 done += 1
                 report("reading headers", done, total)
-                _add(detail, number, anatomies.of(census.files[at]), spans.of(at))
+                _add(detail, number, anatomies.of(census.files[at]), census, uses[at])
         details.append(detail)
     return Findings(kinship, census, details)
 
 
 def _files_by_model(census: Census) -> dict[bytes, list[int]]:
     """The files that have tensors, by the model that they belong to."""
-    is_tensor = np.array([bool(name) for name in census.blobs.dtype_names] or [False])
-    counts = np.bincount(
-        census.uses.file[is_tensor[census.blobs.dtypes[census.uses.blob]]], minlength=len(census.files)
-    ).tolist()
+    counts = np.bincount(census.uses.file[census.is_tensor()], minlength=len(census.files)).tolist()
     found: dict[bytes, list[int]] = defaultdict(list)
     for at, file in enumerate(census.files):
         if file.model is not None and counts[at]:
@@ -151,34 +149,12 @@ def _anatomy(layout: Layout) -> _Anatomy:
     return _Anatomy(layout, np.array([span.offset for span in layout.spans], np.int64), tensors)
 
 
-@dataclass(frozen=True, slots=True)
-class Extents:
-    """Of one file: offsets and added bytes."""
-
-    offsets: Integers
-    added_nbytes: Integers
-
-
-class _Spans:
-    """The extents of one file after the other."""
-
-    def __init__(self, census: Census) -> None:
-        self._uses = census.uses
-        self._order = np.argsort(census.uses.file, kind="stable")
-        self._ends = np.searchsorted(census.uses.file[self._order], np.arange(len(census.files)), side="right")
-        self._counts = [file.extents for file in census.files]
-
-    def of(self, at: int) -> Extents:
-        rows = self._order[self._ends[at] - self._counts[at] : self._ends[at]]
-        return Extents(self._uses.offset[rows], self._uses.added_nbytes[rows])
-
-
-def _add(detail: Detail, number: int, anatomy: _Anatomy | None, extents: Extents) -> None:
+def _add(detail: Detail, number: int, anatomy: _Anatomy | None, census: Census, extents: NDArray[np.intp]) -> None:
     if anatomy is None:
         detail.unnamed_files += 1
         return
-    spans = np.searchsorted(anatomy.starts, extents.offsets, side="right") - 1
-    added = np.bincount(spans, extents.added_nbytes, anatomy.starts.size).tolist()
+    spans = np.searchsorted(anatomy.starts, census.uses.offset[extents], side="right") - 1
+    added = np.bincount(spans, census.uses.added_nbytes[extents], anatomy.starts.size).tolist()
     counts_for_kinds = number > 0 or len(detail.family.members) == 1
     for at, layer, kind, dtype, nbytes, items in anatomy.tensors:
         cell = Cell(added[at] * 8, items, nbytes)
