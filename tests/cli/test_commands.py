@@ -11,16 +11,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 
+from tests.support.commands import Done, Run, assert_refused
 from tests.support.stores import contents, model, noise, tensor_file, tuned, weights, write_tree
-from zipfs.cli.main import _COMMANDS, SUMMARIES, cli, main
+from zipfs.cli.main import _COMMANDS, SUMMARIES, cli
 from zipfs.errors import ZipfsError
 from zipfs.store.store import open_store
 
@@ -35,41 +33,6 @@ FILES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    """`zipfs` in this process: its exit code and what it wrote. Anything but an exit is a bug."""
-
-    def run_command(*arguments: object) -> Done:
-        capfdbinary.readouterr()
-        texts = [os.fsdecode(a) if isinstance(a, bytes) else str(a) for a in arguments]
-        monkeypatch.setattr(sys, "argv", ["zipfs", *texts])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        captured = capfdbinary.readouterr()
-        return Done(code, captured.out, captured.err.decode(errors="replace"))
-
-    return run_command
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return write_tree(tmp_path / "m", FILES)
@@ -80,16 +43,6 @@ def store(run: Run, tmp_path: Path, source: Path) -> Path:
     path = tmp_path / "store"
     assert run("ingest", path, source).code == 0
     return path
-
-
-def assert_refused(done: Done, code: int, *words: str) -> None:
-    """One line that names what it is about, the exit code that is documented, and no traceback."""
-    assert done.code == code, done.err
-    assert done.err.count("\n") == 1, done.err
-    assert done.err.startswith("zipfs: ")
-    assert "Traceback" not in done.err
-    for word in words:
-        assert word in done.err
 
 
 # Help
@@ -326,6 +279,9 @@ def no_store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, int]
         ["rebuild"],
         ["status"],
         ["ingest"],
+        ["families"],
+        ["explain"],
+        ["report", "-o", "/nonexistent/report.html"],
     ],
     ids=lambda command: "-".join(command[:2]),
 )
