@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -99,16 +99,16 @@ _COLUMNS = (
     Column("model", number=False, least=24),
     Column("size"),
     Column("added"),
-    Column("of size", dispensable=1),
+    Column("of size", dispensable=7),
 )
-_DISPENSABLE = {"bytes": 2}
+_DISPENSABLE: Final = {"shared": 1, "delta": 2, "cast": 3, "range": 4, "spool": 5, "alone": 6, "bytes": 8}
 
 
 def _lines(found: Kinship, width: int | None) -> Iterator[str]:
     from zipfs.lineage.census import Way
 
     used = [way for way in Way if any(way in member.ways for family in found.families for member in family.members)]
-    columns = [*_COLUMNS, *(Column(way.label, dispensable=_DISPENSABLE.get(way.label, 0)) for way in used)]
+    columns = [*_COLUMNS, *(Column(way.label, dispensable=_DISPENSABLE[way.label]) for way in used)]
     related = [family for family in found.families if len(family.members) > 1]
     single = [family.root for family in found.families if len(family.members) == 1]
     rows: list[list[str]] = []
