@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -28,12 +31,29 @@ def report_command(store: Path, output: Path) -> None:
     from zipfs.cli.report.page import page
     from zipfs.store.store import open_store
 
-    with open_store(store, read_only=True) as opened, counting() as report:
-        content = "".join(page(shown(store.resolve().name), gather(opened, report)))
-    part = output.with_name(f".{output.name}.{os.getpid()}")
+    with open_store(store, read_only=True) as opened, _replacing(output) as file, counting() as report:
+        for piece in page(shown(store.resolve().name), gather(opened, report)):
+            file.write(piece)
+    say(f"wrote {shown(str(output))}: {size(output.stat().st_size)}")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
+    from zipfs.errors import IsADirectory
+
+    if path.is_dir():
+        raise IsADirectory(str(path))
+    target = path.resolve()
+    part = target if target.exists() and not target.is_file() else target.with_name(f".zipfs-{os.getpid()}.html")
     try:
-        part.write_text(content, encoding="utf-8")
-        part.replace(output)
+        with open(part, "w", encoding="utf-8") as file:
+            yield file
+        if part != target:
+            part.replace(target)
+    except OSError as error:
+        error.filename = str(path)  # whoever reads it knows nothing of the part; reading the store raises other errors
+        raise
     finally:
-        part.unlink(missing_ok=True)
-    say(f"wrote {shown(str(output))}: {size(len(content.encode()))}")
+        if part != target:
+            part.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zipfs.errors import CatalogDamaged, NotFound
 from zipfs.store import tree
 from zipfs.store.kinship import BlobTable, Integers, blob_table
 from zipfs.store.rows import ROOT, InodeId, Kind, State
@@ -112,10 +113,13 @@ class Census:
 
 def take_census(store: Store, report: Report) -> Census:
     """Read all of it in one snapshot. Raises CatalogDamaged for rows that are not what was written."""
-    with store.catalog.snapshot():
-        blobs = blob_table(store.catalog)
-        found = _files(store, report)
-        rows = _extents(store, found, report)
+    try:
+        with store.catalog.snapshot():
+            blobs = blob_table(store.catalog)
+            found = _files(store, report)
+            rows = _extents(store, found, report)
+    except NotFound as error:
+        raise CatalogDamaged(f"{error.args[0]} is missing") from error
     uses = _uses(rows, blobs)
     return _with_models(found, uses, blobs)
 
