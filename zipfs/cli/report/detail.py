@@ -147,8 +147,11 @@ def _layer_title(group: Sequence[Layer], only: bool) -> str:
 
 
 def _heat(titles: str, lines: Sequence[str]) -> str:
+    classes = "heat" if titles else "heat single"
     head = f"<thead><tr><th></th>{titles}</tr></thead>" if titles else ""
-    return f'<div class="scroll fit"><table class="heat">{head}<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>'
+    return (
+        f'<div class="scroll fit"><table class="{classes}">{head}<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>'
+    )
 
 
 def _cell(cell: Cell) -> str:

@@ -38,9 +38,11 @@ p{margin:4px 0 10px;max-width:76ch}a{color:var(--link)}.mute{color:var(--mute)}
 .keys{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:13px;color:var(--mute);margin:6px 0 12px}
 .cards{display:flex;flex-wrap:wrap;gap:14px;align-items:stretch}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px;display:flex;
-flex-direction:column;align-items:center;justify-content:space-between;gap:8px;max-width:100%;flex:1 1 190px}
+flex-direction:column;align-items:center;justify-content:space-between;gap:8px;max-width:100%;
+overflow:hidden;flex:1 1 190px}
 figure.large{flex-basis:310px}figure text{font-size:12px;fill:var(--fg)}
-figure svg{max-width:100%;height:auto;margin:auto}figcaption{font-size:13px;text-align:center;max-width:340px;
+figure svg{max-width:100%;height:auto;margin:auto;overflow:visible}
+figcaption{font-size:13px;text-align:center;max-width:340px;
 overflow-wrap:anywhere}figcaption span{display:block;color:var(--mute)}
 .tie{fill:none;stroke:var(--tie);stroke-width:1}.other{stroke-dasharray:3 3}
 circle{stroke:var(--tie);stroke-width:1}circle.root{stroke:var(--fg);stroke-width:2}
@@ -50,7 +52,7 @@ table{border-collapse:collapse;font-size:13px;width:100%}
 th,td{padding:4px 10px;text-align:left;white-space:nowrap;border-bottom:1px solid var(--line)}
 tbody tr:last-child td,tbody tr:last-child th{border-bottom:0}
 th{font-weight:600;color:var(--mute)}.n{text-align:right;font-variant-numeric:tabular-nums}
-td.name,.heat th.name{max-width:420px;overflow:hidden;text-overflow:ellipsis}
+td.name{max-width:420px;overflow:hidden;text-overflow:ellipsis}
 td.bars{width:26%;min-width:120px}.tree{color:var(--mute);white-space:pre;font-family:ui-monospace,"DejaVu Sans Mono",
 monospace}
 div.sortable{max-height:640px;overflow:auto}.sortable thead th{position:sticky;top:0;background:var(--card);
@@ -73,7 +75,8 @@ input{font:inherit;padding:6px 10px;border:1px solid var(--line);border-radius:8
 color:var(--fg);width:min(100%,340px);margin:2px 0 4px}
 footer{margin-top:48px;color:var(--mute);font-size:13px}
 @media(max-width:640px){main{padding:16px 12px 40px}h1{font-size:22px}.tiles{grid-template-columns:1fr 1fr;gap:8px}
-.tiles b{font-size:18px}.wide{display:none}td.name{max-width:35vw}.heat tbody th{max-width:34vw;padding:2px 6px}
+.tiles b{font-size:18px}.wide,.tree{display:none}td.name{max-width:35vw}.heat tbody th{max-width:34vw;padding:2px 6px}
+.heat.single tbody th{max-width:70vw}
 th,td{padding:4px 6px}td.bars{min-width:64px}.bar{min-width:52px}figure{flex-basis:100%}}
 @media print{.scroll,div.sortable{overflow:visible;max-height:none}}
 """
