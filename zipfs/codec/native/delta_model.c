@@ -5,14 +5,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { CLASSES = 65, MAX_EXPONENTS = 2048 };
+enum { MAX_EXPONENTS = 2048 };
 
 typedef struct {
-    uint32_t classes[ZD_CONTEXTS][CLASSES]; /* by bit length of the residual's size */
+    uint32_t classes[ZD_CONTEXTS][ZD_CLASSES]; /* by bit length of the residual's size */
     uint32_t own[ZD_CONTEXTS][ZD_SYMBOLS];  /* by how far the item's exponent lies below the top, capped */
 } statistics;
-
-static double plogp(double n) { return n > 0 ? n * log2(n) : 0; }
 
 /* Bits for residuals of these classes if `shift` low bits stay uncoded. */
 static double shift_cost(const uint32_t *classes, unsigned shift, unsigned width) {
@@ -22,9 +20,9 @@ static double shift_cost(const uint32_t *classes, unsigned shift, unsigned width
     for (unsigned k = 0; k <= shift; k++)
         core += classes[k];
     if (shift == 0)
-        bits -= plogp(core);
+        bits -= zd_plogp(core);
     else
-        bits -= plogp(classes[0] + (core - classes[0]) / 2) + plogp((core - classes[0]) / 2);
+        bits -= zd_plogp(classes[0] + (core - classes[0]) / 2) + zd_plogp((core - classes[0]) / 2);
     for (unsigned k = 1; k <= 3 && shift + k <= width; k++) {
         double n = classes[shift + k], cells = 1 << k;
         if (k == 3) {
@@ -33,7 +31,7 @@ static double shift_cost(const uint32_t *classes, unsigned shift, unsigned width
             n *= kept / 8;
             cells = kept;
         }
-        bits -= cells * plogp(n / cells);
+        bits -= cells * zd_plogp(n / cells);
     }
     for (unsigned k = shift + 4; k <= width; k++) {
         if (k <= shift + 7)
@@ -41,17 +39,17 @@ static double shift_cost(const uint32_t *classes, unsigned shift, unsigned width
         else
             escaped += classes[k];
     }
-    bits -= plogp(far) + plogp(escaped);
-    return bits + plogp(total) + total * shift + far * 8 + escaped * width;
+    bits -= zd_plogp(far) + zd_plogp(escaped);
+    return bits + zd_plogp(total) + total * shift + far * 8 + escaped * width;
 }
 
 static double direct_cost(const zd_frame *frame, const uint32_t *own) {
     double total = 0, bits = 0;
     for (unsigned k = 0; k < ZD_SYMBOLS; k++) {
         total += own[k];
-        bits -= plogp(own[k]);
+        bits -= zd_plogp(own[k]);
     }
-    return bits + plogp(total) + total * (frame->mantissa + 1) + (double)own[ZD_FAR] * 8 * frame->item;
+    return bits + zd_plogp(total) + total * (frame->mantissa + 1) + (double)own[ZD_FAR] * 8 * frame->item;
 }
 
 /* Sets shifts and direct contexts and returns the estimated bits. */
@@ -168,46 +166,6 @@ static void count_classes(const zd_frame *frame, const sample *from, const uint8
     }
 }
 
-/* log2 in sixteenths, to within one of them. */
-static int log2_16(uint64_t v) {
-    int top = 63 - __builtin_clzll(v);
-    uint64_t next = top >= 4 ? v >> (top - 4) : v << (4 - top);
-    return 16 * top + (int)(next & 15);
-}
-
-static void choose_octaves(const zd_frame *frame, const uint64_t *magnitudes, uint8_t *octaves) {
-    int64_t sum = 0, nonzero = 0;
-    for (size_t k = 0; k < frame->octaves; k++)
-        if (magnitudes[k]) {
-            sum += log2_16(magnitudes[k]);
-            nonzero++;
-        }
-    const int mean = nonzero ? (int)(sum / nonzero) : 0;
-    for (size_t k = 0; k < frame->octaves; k++) {
-        if (!magnitudes[k]) {
-            octaves[k] = 0;
-            continue;
-        }
-        int off = log2_16(magnitudes[k]) - mean + 8 + 16 * 64; /* rounds downwards below */
-        off = off / 16 - 64;
-        off = off < -4 ? -4 : off > 4 ? 4 : off;
-        octaves[k] = (uint8_t)(off + ZD_OCTAVE_BIAS);
-    }
-}
-
-static double octave_cost(const zd_input *input, const uint8_t *octaves) {
-    uint32_t counts[ZD_SYMBOLS] = {0}, present = 0;
-    for (size_t n = 0; n < input->listed; n++)
-        if (n == 0 || input->blocks[n] / 2 != input->blocks[n - 1] / 2) {
-            counts[octaves[input->blocks[n] / 2]]++;
-            present++;
-        }
-    double bits = plogp(present) + 300;
-    for (unsigned k = 0; k < ZD_SYMBOLS; k++)
-        bits -= plogp(counts[k]);
-    return bits;
-}
-
 zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves, uint64_t *magnitudes) {
     uint32_t of_base[MAX_EXPONENTS] = {0}, of_raw[MAX_EXPONENTS] = {0};
     size_t seen = 0;
@@ -236,9 +194,9 @@ zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves
     while (frame->top_exponent && (seen += of_raw[frame->top_exponent]) * 5000 < sampled)
         frame->top_exponent--;
     if (is_float) {
-        double bits = plogp((double)sampled) + (double)sampled * (frame->mantissa + 1);
+        double bits = zd_plogp((double)sampled) + (double)sampled * (frame->mantissa + 1);
         for (unsigned k = 0; k <= frame->exponent_mask; k++)
-            bits -= plogp(of_raw[k]);
+            bits -= zd_plogp(of_raw[k]);
         plan.alone_bits = bits * scale;
     }
 
@@ -252,15 +210,17 @@ zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves
     memset(magnitudes, 0, frame->octaves * sizeof *magnitudes);
     unsigned reference = highest > ZD_MEASURE_EXPONENTS ? highest - ZD_MEASURE_EXPONENTS : 0;
     measure_by(frame, input, reference, magnitudes);
-    choose_octaves(frame, magnitudes, octaves);
+    zd_guess_octaves(frame, magnitudes, octaves);
 
     statistics plain, shifted;
     zd_frame with = *frame;
     count_classes(frame, &taken, NULL, &plain);
     count_classes(&with, &taken, octaves, &shifted);
-    free(memory);
     double plain_bits = choose_contexts(frame, &plain) * scale;
-    double shifted_bits = choose_contexts(&with, &shifted) * scale + octave_cost(input, octaves);
+    double shifted_bits = choose_contexts(&with, &shifted) * scale + zd_octave_bits(input, octaves);
+    if (frame->item == 2 && shifted_bits < plain_bits)
+        zd_refine_octaves(&with, input, shifted.classes, octaves);
+    free(memory);
     plan.bits = plain_bits;
     if (shifted_bits < plain_bits) {
         memcpy(frame->context, with.context, sizeof with.context);
@@ -280,9 +240,9 @@ static double entropy(const uint32_t *count) {
     uint64_t total = 0;
     for (unsigned k = 0; k < ZD_SYMBOLS; k++) {
         total += count[k];
-        bits -= plogp(count[k]);
+        bits -= zd_plogp(count[k]);
     }
-    return bits + plogp((double)total);
+    return bits + zd_plogp((double)total);
 }
 
 static double merged_cost(const cluster *a, const cluster *b) {

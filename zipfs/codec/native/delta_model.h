@@ -2,6 +2,8 @@
 #ifndef ZF_DELTA_MODEL_H
 #define ZF_DELTA_MODEL_H
 
+#include <math.h>
+
 #include "delta.h"
 
 /* The items to code: those of `listed` blocks, given by number, in order. */
@@ -22,6 +24,19 @@ typedef struct {
 } zd_plan;
 
 zd_plan zd_choose_model(zd_frame *frame, const zd_input *input, uint8_t *octaves, uint64_t *magnitudes);
+
+ZF_INLINE double zd_plogp(double n) { return n > 0 ? n * log2(n) : 0; }
+
+enum { ZD_CLASSES = 65 }; /* bit lengths of a residual's size */
+
+/* Octaves by the sizes that zd_measure adds up. */
+void zd_guess_octaves(const zd_frame *frame, const uint64_t *magnitudes, uint8_t *octaves);
+
+/* Moves octaves of 2-byte items to where they cost least, by the classes that were counted in the frame's contexts. */
+void zd_refine_octaves(const zd_frame *frame, const zd_input *input, uint32_t (*classes)[ZD_CLASSES], uint8_t *octaves);
+
+/* What they take themselves. */
+double zd_octave_bits(const zd_input *input, const uint8_t *octaves);
 
 /* Tables for the symbols counted by context; sets frame->tables, frequency and context[].table. */
 void zd_choose_tables(zd_frame *frame, uint32_t (*counts)[ZD_SYMBOLS]);
