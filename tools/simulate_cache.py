@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tools.simulate_cache_policies import TEXTBOOK, Belady, Policy
+from tools.simulate_cache_history import TEXTBOOK, Belady
+from tools.simulate_cache_policies import Policy
 from tools.simulate_cache_traces import TRACES, Family, Trace, families_of, make_trace, nbytes_of, plausible_hub
 from zipfs.codec import FRAME_NBYTES, FrameJob, decode_frames, encode_frame
 from zipfs.errors import ZipfsError
@@ -142,8 +144,10 @@ def print_cache(console: Console, cache_mib: int, figures: Sequence[Figure], gb_
     policies = list(dict.fromkeys(policy for policy, _ in asked))
     all_nbytes = sum(asked[policies[0], trace] for trace in traces)
     seconds = all_nbytes / gb_s / 1e9
-    title = f"{_size(cache_mib)}: hits in % of {all_nbytes / 1e12:.2f} TB, whose decoding takes {seconds:.0f} s"
-    table = Table("policy", title=title, title_justify="left", header_style="")
+    console.print(
+        f"\n{_size(cache_mib)}: hits in % of {all_nbytes / 1e12:.2f} TB, whose decoding takes {seconds:.0f} s"
+    )
+    table = Table("policy", header_style="")
     for column in (*traces, "mean", "saved, s", "µs a call"):
         table.add_column(column, justify="right")
     rates = {at: hit[at] / asked[at] for at in asked}
@@ -230,10 +234,19 @@ def models(store: Path | None) -> list[Family]:
     return families
 
 
+def opened(path: Path) -> TextIO:
+    """The file for the figures; asked for before minutes are spent on them."""
+    try:
+        return path.open("w", newline="")
+    except OSError as error:
+        sys.exit(f"simulate_cache: {path} cannot be written: {error.strerror}")
+
+
 def main() -> None:
     arguments = parse_arguments()
     console = Console(width=None if sys.stdout.isatty() else 150)
     families = models(arguments.store)
+    table = None if arguments.csv is None else opened(arguments.csv)
     gb_s = decoding_gb_s()
     sizes = sorted(nbytes_of(family) / 1e9 for family in families)
     console.print(
@@ -254,9 +267,9 @@ def main() -> None:
         results = {found[future]: future.result() for future in done}
     figures = [figure for case in cases for figure in results[case]]
     print_figures(console, figures, gb_s)
-    if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(asdict(figures[0])))
+    if table is not None:
+        with table:
+            writer = csv.DictWriter(table, list(asdict(figures[0])))
             writer.writeheader()
             writer.writerows(asdict(figure) for figure in figures)
 

@@ -135,6 +135,19 @@ def test_jumps_from_tensor_to_tensor_are_learned_and_expected_in_files_of_the_sa
         assert surprises(Streams(cells, shared), _touched(order, size)) == jumps[:1]
 
 
+def test_readers_who_take_turns_are_not_taken_for_one_who_jumps() -> None:
+    size = 80 * MIB
+    cells = layout(size, size)
+    each = [list(requests(number * size, (number + 1) * size)) for number in range(2)]
+    shared: Order = {}
+    streams = Streams(cells, shared)
+    for at in range(0, len(each[0]), 20):
+        for mine in each:
+            for one in mine[at : at + 20]:
+                streams.observe(*one, AHEAD)
+    assert all(stop in (size, 2 * size) or stop % size <= 8 * MIB for stop, _ in shared.values())
+
+
 def test_small_tensors_are_followed_too() -> None:
     """Many are shorter than one request; what the kernel asks for beyond their ends says nothing of the order."""
     sizes = [4 * MIB, 8 * KIB] * TENSORS
@@ -147,15 +160,43 @@ def test_small_tensors_are_followed_too() -> None:
     assert surprises(Streams(cells, shared), asked) == [(large[0], REQUEST)]
 
 
-def test_an_order_that_changes_is_learned_anew() -> None:
-    size = 8 * MIB
-    cells = layout(*[size] * TENSORS)
+@pytest.mark.parametrize("small", [8 * KIB, 700])
+def test_an_order_that_changes_is_learned_anew(small: int) -> None:
+    """Also where readers had left after a tensor so small that requests pass over it."""
+    pair = 8 * MIB + small
+    cells = layout(*[8 * MIB, small] * TENSORS)
     shared: Order = {}
-    backwards = _touched(range(TENSORS - 1, -1, -1), size)
+    backwards = [
+        asked for number in range(TENSORS - 1, -1, -1) for asked in requests(number * pair, (number + 1) * pair)
+    ]
     assert len(surprises(Streams(cells, shared), backwards)) == TENSORS
+    assert len(shared) == TENSORS - 1
     forwards = list(requests(0, cells.nbytes))
     surprises(Streams(cells, shared), forwards)
+    assert len(shared) == 1  # who has come to the end of the file may still go back
     assert surprises(Streams(cells, shared), forwards) == forwards[:1]
+
+
+@pytest.mark.parametrize("beyond", [0, REQUEST, 4 * MIB])
+def test_a_reader_that_comes_back_to_where_it_had_left_is_expected_there(beyond: int) -> None:
+    """In the order of names 10 and 11 come between 1 and 2. The kernel reads a little beyond what is asked for."""
+    size = 40 * MIB
+    cells = layout(*[size] * TENSORS)
+    asked: list[Request] = []
+    seen: set[Request] = set()
+    for number in sorted(range(TENSORS), key=str):
+        wanted = requests(number * size, min((number + 1) * size + beyond, cells.nbytes))
+        asked += [one for one in wanted if one not in seen]
+        seen.update(asked)
+    shared: Order = {}
+    surprises(Streams(cells, shared), asked)
+    for _ in range(3):
+        streams = Streams(cells, shared)
+        wasted = {
+            at for one in asked for begin, end in streams.observe(*one, AHEAD) for at in range(begin, end, REQUEST)
+        }
+        assert surprises(Streams(cells, shared), asked) == asked[:1]
+        assert len(wasted) <= len(asked) + 12
 
 
 def test_a_reader_that_goes_round_in_circles_is_followed_no_further_than_allowed() -> None:

@@ -90,6 +90,11 @@ def model_name(path: bytes) -> str:
     return shown(path) or "/"
 
 
+def last_part(path: bytes) -> str:
+    """The name of a model without the directories that it lies in."""
+    return model_name(path).rpartition("/")[2] or "/"
+
+
 _COLUMNS = (
     Column("model", number=False, least=24),
     Column("size"),
@@ -108,7 +113,10 @@ def _lines(found: Kinship, width: int | None) -> Iterator[str]:
     single = [family.root for family in found.families if len(family.members) == 1]
     rows: list[list[str]] = []
     for family in related:
-        rows += [_row(member, name, used) for member, name in zip(family.members, tree_names(family), strict=True)]
+        rows += [
+            _row(member, bars + model_name(member.path), used)
+            for member, bars in zip(family.members, tree_bars(family), strict=True)
+        ]
     rows += [_row(member, model_name(member.path), used) for member in single]
     lines = list(lay_out_table(columns, rows, width))
     if rows:
@@ -148,19 +156,18 @@ def _totals(found: Kinship) -> Iterator[str]:
     yield f"all: {stored}, {size(found.nbytes - found.stored_nbytes)} saved"
 
 
-def tree_names(family: Family) -> list[str]:
-    """The members' paths behind the lines of a tree."""
-    last = _is_last(family.members)
-    names = []
+def tree_bars(family: Family) -> list[str]:
+    """The lines of a tree that come before the members' paths."""
+    found = []
     bars: list[str] = []
-    for member, ends in zip(family.members, last, strict=True):
+    for member, ends in zip(family.members, _is_last(family.members), strict=True):
+        del bars[max(0, member.depth - 1) :]
         if not member.depth:
-            names.append(model_name(member.path))
+            found.append("")
             continue
-        del bars[member.depth - 1 :]
-        names.append("".join(bars) + ("└─ " if ends else "├─ ") + model_name(member.path))
+        found.append("".join(bars) + ("└─ " if ends else "├─ "))
         bars.append("   " if ends else "│  ")
-    return names
+    return found
 
 
 def _is_last(members: Sequence[Member]) -> list[bool]:

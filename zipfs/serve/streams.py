@@ -29,6 +29,10 @@ reads in a GiB do."""
 
 _STEPS: Final = 256
 
+_ALONE: Final = 8
+"""After so many requests in a row a stream is what one reader does, and another stream that then goes on is the same
+reader, come back: loaders read layer.1, layer.10, layer.11 and then layer.2, which follows layer.1 in the file."""
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -50,6 +54,8 @@ class Streams:
         self._streams: OrderedDict[int, _Stream] = OrderedDict()
         self._next_key = 0
         self._latest: _Stream | None = None
+        self._in_a_row = 0
+        """Requests of the latest stream with none of others between them."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -59,11 +65,16 @@ class Streams:
         end = min(offset + nbytes, self._cells.nbytes)
         if end <= offset:
             return []
-        stream = self._find(offset) or self._begin(offset)
+        stream = self._find(offset)
+        comes_back = stream is None or (stream is not self._latest and self._in_a_row >= _ALONE)
+        if comes_back:
+            self._learn(offset, known=stream is not None)
+        stream = stream or self._begin(offset)
         if end > stream.position:
-            self._forget_passed(stream.position, end)
+            self._forget_passed(stream.position if comes_back else stream.position - 1, end)
             stream.position = end
         stream.seen_nbytes += end - offset
+        self._in_a_row = self._in_a_row + 1 if stream is self._latest else 1
         self._latest = stream
         passed_nbytes = stream.position - stream.begin
         if passed_nbytes <= _LARGE_NBYTES and not self._begins_tensor(stream.begin):
@@ -82,9 +93,6 @@ class Streams:
         return None
 
     def _begin(self, offset: int) -> _Stream:
-        if self._latest is not None and self._begins_tensor(offset):
-            stop = self._latest.position
-            self._order[self._cells.extent_at(stop - 1).offset] = (stop, offset)
         stream = _Stream(offset, offset, 0)
         self._streams[self._next_key] = stream
         self._next_key += 1
@@ -92,18 +100,35 @@ class Streams:
             self._streams.popitem(last=False)
         return stream
 
+    def _learn(self, offset: int, *, known: bool) -> None:
+        """The reader of the latest stream may have left it, to go on at `offset`, which is in a `known` stream or not.
+
+        It does so where a tensor ends, or somewhat later, as far as the kernel reads ahead.
+        """
+        if self._latest is None:
+            return
+        stop = self._latest.position
+        left = self._cells.extent_at(stop - 1)
+        at_border = stop == left.offset + left.nbytes or stop - left.offset <= _BEYOND_NBYTES
+        if at_border if known else self._begins_tensor(offset):
+            self._order[left.offset] = (stop, offset)
+
     def _begins_tensor(self, offset: int) -> bool:
         """Whether a tensor, or something else that is stored on its own, begins in the page at `offset`."""
         last = min(offset + _PAGE_NBYTES, self._cells.nbytes) - 1
         return self._cells.extent_at(last).offset >= offset
 
-    def _forget_passed(self, position: int, end: int) -> None:
+    def _forget_passed(self, begin: int, end: int) -> None:
         """A reader that goes on where another one had left is a reason to expect that of the next."""
-        for at in (position - 1, end - 1):
-            extent = self._cells.extent_at(max(at, 0)).offset
-            turn = self._order.get(extent)
-            if turn is not None and position <= turn[0] < end:
-                del self._order[extent]
+        at = max(begin, 0)
+        for _ in range(_STEPS):
+            if at >= end or not self._order:
+                return
+            extent = self._cells.extent_at(at)
+            turn = self._order.get(extent.offset)
+            if turn is not None and begin < turn[0] < end:
+                del self._order[extent.offset]
+            at = extent.offset + extent.nbytes
 
     def _ahead(self, position: int, nbytes: int) -> list[tuple[int, int]]:
         ranges: list[tuple[int, int]] = []

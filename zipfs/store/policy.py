@@ -25,7 +25,7 @@ Key = tuple[int, int]
 """The id of a blob and the number of one of its frames."""
 
 RECENT_NBYTES: Final = 16 << 20
-"""The share of the recent frames is never smaller, unless this is more than half of the budget."""
+"""The share of the recent frames is never smaller, unless this is more than an eighth of the budget."""
 
 HISTORY_FRAMES: Final = 1 << 18
 _TAG_BITS: Final = 16
@@ -96,7 +96,7 @@ class FramePolicy:
     @budget_nbytes.setter
     def budget_nbytes(self, nbytes: int) -> None:
         self._budget = nbytes
-        self._least_share = min(self._recent_nbytes_wanted, nbytes // 2)
+        self._least_share = min(self._recent_nbytes_wanted, nbytes // 8)
         self._share = max(self._least_share, min(self._share, nbytes))
 
     def used(self, key: Key) -> None:

@@ -1,0 +1,128 @@
+"""Pieces of HTML. Names come from whoever wrote the files: every one goes through `text` or `attribute`.  Pure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from zipfs.cli.output import percent, ratio, shown, size
+from zipfs.lineage.census import Way
+from zipfs.lineage.families import Share
+
+_LONGEST_TEXT: Final = 90
+_LONGEST_ATTRIBUTE: Final = 400
+_BRIEF: Final = 24
+_WHOLE: Final = 24
+"""Characters of a name that are always in sight."""
+WAYS: Final = {
+    Way.SHARED: "the same bytes as elsewhere",
+    Way.DELTA: "against a tensor of another model",
+    Way.RANGE: "against a range of a tensor",
+    Way.CAST: "against a tensor of another type",
+    Way.ALONE: "tensors by themselves",
+    Way.BYTES: "what is no tensor",
+    Way.SPOOL: "not compressed yet",
+}
+
+
+def text(name: bytes | str) -> str:
+    """A name as the content of an element; what is too long is cut out of its middle."""
+    return html.escape(_cut(shown(name), _LONGEST_TEXT))
+
+
+def attribute(name: bytes | str) -> str:
+    """A name as the value of an attribute between double quotes."""
+    return html.escape(_cut(shown(name), _LONGEST_ATTRIBUTE), quote=True)
+
+
+def _cut(name: str, at_most: int) -> str:
+    if len(name) <= at_most:
+        return name
+    head = at_most // 2 - 1
+    return f"{name[:head]}…{name[len(name) - (at_most - head - 1) :]}"
+
+
+def brief(name: str, at_most: int = _BRIEF) -> str:
+    """The same where there is little room."""
+    return html.escape(_cut(shown(name), at_most))
+
+
+def name_cell(name: bytes | str, before: str = "") -> str:
+    """A name in a table, without its directory on a phone, in full as its title; `before` is HTML."""
+    whole = shown(name)
+    title = f' title="{attribute(name)}"' if len(whole) > _WHOLE else ""
+    directory, slash, last = whole.rpartition("/")
+    if len(whole) > _LONGEST_TEXT or not last:
+        directory, slash, last = "", "", whole
+    outer = f"<span class=wide>{text(directory + slash)}</span>" if slash else ""
+    return f"<td class=name{title}>{before}{outer}{text(last)}</td>"
+
+
+def in_of(nbytes: int, stored_nbytes: int) -> str:
+    """`10 GiB in 2 GiB (20.0%)`."""
+    return f"{size(nbytes)} in {size(stored_nbytes)} ({ratio(stored_nbytes, nbytes)})"
+
+
+def way_bar(shares: Mapping[Way, Share], stored: bool = False) -> str:
+    """A bar of what is stored in which way: of the raw bytes, or of what they take."""
+    sizes = {way: share.stored_nbytes if stored else share.nbytes for way, share in shares.items()}
+    total = sum(sizes.values())
+    parts = "".join(
+        f"<i class=w{int(way)} style=width:{100 * nbytes / total:.3g}%"
+        f' title="{way.label} {percent(nbytes, total)}"></i>'
+        for way, nbytes in sizes.items()
+        if nbytes
+    )
+    return f"<span class=bar>{parts}</span>"
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """Of a column; one that is `wide` is not shown on a phone."""
+
+    name: str
+    number: bool = True
+    wide: bool = False
+
+    @property
+    def classes(self) -> str:
+        found = " ".join(filter(None, ("n" if self.number else "", "wide" if self.wide else "")))
+        return f' class="{found}"' if found else ""
+
+
+def table(titles: Sequence[Title], rows: Iterable[Sequence[str]], classes: str = "") -> str:
+    """A table in a frame that scrolls by itself; rows are of cells from `cell` and its like, or of HTML for one."""
+    head = "".join(f"<th{title.classes}>{title.name}</th>" for title in titles)
+    body = "\n".join(
+        f"<tr>{''.join(_placed(cell, title) for cell, title in zip(row, titles, strict=True))}</tr>" for row in rows
+    )
+    return (
+        f'<div class="scroll {classes}"><table class="{classes}"><thead><tr>{head}</tr></thead><tbody>\n{body}\n'
+        "</tbody></table></div>"
+    )
+
+
+def _placed(cell: str, title: Title) -> str:
+    return cell.replace("<td", f"<td{title.classes}", 1) if title.classes else cell
+
+
+def cell(content: str) -> str:
+    return f"<td>{content}</td>"
+
+
+def number_cell(shown_value: str, value: float) -> str:
+    """A cell that is sorted by a number."""
+    return f'<td data-v="{value:.6g}">{shown_value}</td>'
+
+
+def size_cells(nbytes: int, stored_nbytes: int) -> list[str]:
+    """Size, what was added, that of the size, what was saved."""
+    saved = nbytes - stored_nbytes
+    return [
+        number_cell(size(nbytes), nbytes),
+        number_cell(size(stored_nbytes), stored_nbytes),
+        number_cell(ratio(stored_nbytes, nbytes), stored_nbytes / max(nbytes, 1)),
+        number_cell(size(saved) if saved >= 0 else f"-{size(-saved)}", saved),
+    ]

@@ -1,0 +1,233 @@
+"""Puts the page of a report together from what was gathered.  Pure and deterministic: no date, no random order.
+
+How much a page shows is bounded, however large the store: what is left out is counted on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import zipfs
+from zipfs.cli.kin import model_name
+from zipfs.cli.output import percent, size
+from zipfs.cli.report.detail import KINDS, LAYERS, MODELS, describe, heat_keys
+from zipfs.cli.report.gather import DETAILED_FAMILIES, HEADERS_AT_MOST, Findings
+from zipfs.cli.report.graph import LABELLED, NODES_AT_MOST, draw, shades
+from zipfs.cli.report.markup import WAYS, Title, cell, in_of, name_cell, number_cell, size_cells, table, text, way_bar
+from zipfs.cli.report.style import SCRIPT, STYLE
+from zipfs.lineage.census import Way
+from zipfs.lineage.families import Family, Kinship, Member, Share
+
+DRAWN_FAMILIES: Final = 40
+FAMILY_ROWS: Final = 200
+MODEL_ROWS: Final = 1000
+_LARGE: Final = 60
+"""A family with more models, or with names in its drawing, gets more room."""
+
+
+def page(name: str, findings: Findings) -> Iterator[str]:
+    """The page, piece by piece; `name` is that of the store."""
+    yield _head(name)
+    yield from _totals(name, findings)
+    yield from _drawings(findings.kinship)
+    if findings.details:
+        yield "<h2>Layer by layer</h2>"
+        yield (
+            "<p>What each weight of a tensor added to the store, in bits. Nothing (·) where it is the same as in"
+            " another model; coded alone, a weight takes ten or eleven bits in BF16.</p>"
+        )
+        yield heat_keys()
+        for number, detail in enumerate(findings.details):
+            yield from describe(number, detail)
+    yield from _all_families(findings.kinship)
+    yield from _all_models(findings.kinship)
+    yield _foot()
+
+
+def _head(name: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{text(name)}: ZipFS report</title><style>{STYLE}</style></head><body><main>\n"
+    )
+
+
+def _totals(name: str, findings: Findings) -> Iterator[str]:
+    kinship, census = findings.kinship, findings.census
+    saved = kinship.nbytes - kinship.stored_nbytes
+    related = [family for family in kinship.families if len(family.members) > 1]
+    tensors = sum(member.tensors for family in kinship.families for member in family.members)
+    yield f"<h1>{text(name)}</h1>"
+    yield '<p class="mute">What this ZipFS store holds, what is related in it, and what that saves.</p>'
+    tiles = [
+        (size(kinship.nbytes), f"in {len(census.files):,} files"),
+        (size(kinship.stored_nbytes), "is what the store takes for them"),
+        (percent(saved, kinship.nbytes) if saved > 0 else "-", f"saved: {size(max(saved, 0))}"),
+        (f"{len(census.models):,}", "models"),
+        (f"{len(related):,}", "families of two models or more"),
+        (f"{tensors:,}", "tensors"),
+    ]
+    yield '<div class="tiles">'
+    yield from (f"<div><b>{value}</b><span>{what}</span></div>" for value, what in tiles)
+    yield "</div>"
+    ways = _ways(findings)
+    if ways:
+        yield from _stored_how(ways)
+    yield from _remarks(kinship)
+
+
+def _stored_how(ways: Mapping[Way, Share]) -> Iterator[str]:
+    nbytes = sum(share.nbytes for share in ways.values())
+    stored = sum(share.stored_nbytes for share in ways.values())
+    yield "<h2>Stored how</h2>"
+    yield f'<div class="big"><span class="mute">{size(nbytes)} of content</span>{way_bar(ways)}</div>'
+    yield f'<div class="big"><span class="mute">{size(stored)} in the store</span>{way_bar(ways, stored=True)}</div>'
+    rows = [
+        [
+            f"<td><i class='key w{int(way)}'></i>{way.label}</td>",
+            cell(WAYS[way]),
+            *size_cells(share.nbytes, share.stored_nbytes)[:3],
+        ]
+        for way, share in ways.items()
+    ]
+    yield table(
+        [Title("way", number=False), Title("", number=False, wide=True), *_ADDED[:1], Title("added"), Title("of size")],
+        rows,
+    )
+
+
+def _remarks(kinship: Kinship) -> Iterator[str]:
+    kept = sum(family.kept_nbytes for family in kinship.families)
+    if kept:
+        yield f"<p>{size(kept)} are bases whose own files were removed: others are coded against them.</p>"
+    if kinship.unused_nbytes:
+        yield f"<p>{size(kinship.unused_nbytes)} are of what was removed; <code>zipfs gc</code> frees them.</p>"
+    if kinship.spool_files:
+        yield f"<p>{kinship.spool_files:,} files ({size(kinship.spool.nbytes)}) are not compressed yet.</p>"
+    if kinship.other_files:
+        sizes = in_of(kinship.others.nbytes, kinship.others.stored_nbytes)
+        yield f"<p>{kinship.other_files:,} files belong to no model: {sizes}.</p>"
+
+
+def _ways(findings: Findings) -> dict[Way, Share]:
+    uses = findings.census.uses
+    found: dict[Way, Share] = {}
+    for way in Way:
+        chosen = uses.ways == way
+        nbytes, stored = int(uses.nbytes[chosen].sum()), int(uses.added_nbytes[chosen].sum())
+        if way is Way.SPOOL:
+            nbytes = stored = findings.kinship.spool.nbytes
+        if nbytes:
+            found[way] = Share(nbytes, stored)
+    return found
+
+
+def _drawings(kinship: Kinship) -> Iterator[str]:
+    related = [family for family in kinship.families if len(family.members) > 1]
+    yield "<h2>Families</h2>"
+    if not related:
+        yield "<p>No two models in this store are related.</p>"
+        return
+    yield (
+        "<p>A circle is a model, its area its size. It is joined to the model that most of its bytes rest on, because"
+        " its tensors are coded against tensors there or are the same; dashed lines lead to others that much rests on."
+        " The model in the middle, with a ring, carries most.</p>"
+    )
+    keys = "".join(f'<span><i class="key h{shade}"></i>{label}</span>' for label, shade in shades())
+    yield f'<div class="keys"><span>added, of its size:</span>{keys}</div><div class="cards">'
+    numbers = {id(family): number for number, family in enumerate(kinship.families)}
+    for family in related[:DRAWN_FAMILIES]:
+        yield _card(family, numbers[id(family)])
+    yield "</div>"
+    if len(related) > DRAWN_FAMILIES:
+        yield f'<p class="mute">{len(related) - DRAWN_FAMILIES:,} families that saved less are not drawn.</p>'
+
+
+def _card(family: Family, number: int) -> str:
+    name = text(model_name(family.root.path))
+    named = f'<a href="#f{number}">{name}</a>' if number < DETAILED_FAMILIES else name
+    more = len(family.members) - NODES_AT_MOST
+    left_out = f"<span>{more:,} of them are not drawn</span>" if more > 0 else ""
+    sizes = in_of(family.nbytes, family.stored_nbytes)
+    large = ' class="large"' if len(family.members) > _LARGE or len(family.members) <= LABELLED else ""
+    return (
+        f"<figure{large}>{draw(family)}<figcaption>{named}<span>{len(family.members):,} models, {sizes}</span>"
+        f"{left_out}</figcaption></figure>\n"
+    )
+
+
+_ADDED = (Title("size"), Title("added", wide=True), Title("of size"), Title("saved", wide=True))
+
+
+def _all_families(kinship: Kinship) -> Iterator[str]:
+    families = kinship.families
+    if not families:
+        return
+    yield "<h2>All families</h2>"
+    rows = [
+        [
+            name_cell(model_name(family.root.path)),
+            number_cell(f"{len(family.members):,}", len(family.members)),
+            *size_cells(family.nbytes, family.stored_nbytes),
+        ]
+        for family in families[:FAMILY_ROWS]
+    ]
+    rest = families[FAMILY_ROWS:]
+    if rest:
+        rows.append([_more(rest, "families"), cell(""), *_sums(rest)])
+    titles = [Title("root", number=False), Title("models"), *_ADDED]
+    yield table(titles, rows, "sortable")
+
+
+def _all_models(kinship: Kinship) -> Iterator[str]:
+    models = sorted(
+        (member for family in kinship.families for member in family.members),
+        key=lambda member: (-member.nbytes, member.path),
+    )
+    if not models:
+        return
+    yield "<h2>All models</h2>"
+    yield '<input data-for="models" placeholder="part of a name" aria-label="part of a name" hidden>'
+    rows = [
+        [
+            name_cell(model_name(member.path)),
+            *size_cells(member.nbytes, member.stored_nbytes),
+            f"<td class=bars>{way_bar(member.ways)}</td>",
+        ]
+        for member in models[:MODEL_ROWS]
+    ]
+    rest = models[MODEL_ROWS:]
+    if rest:
+        rows.append([_more(rest, "models"), *_sums(rest), cell("")])
+    titles = [Title("model", number=False), *_ADDED, Title("how", number=False)]
+    yield f'<div id="models">{table(titles, rows, "sortable")}</div>'
+
+
+def _more(rest: Sequence[Family] | Sequence[Member], what: str) -> str:
+    return f"<td class=rest>{len(rest):,} more {what}</td>"
+
+
+def _sums(rest: Sequence[Family] | Sequence[Member]) -> list[str]:
+    return size_cells(sum(one.nbytes for one in rest), sum(one.stored_nbytes for one in rest))
+
+
+def _foot() -> str:
+    shown = (
+        f"{DRAWN_FAMILIES} drawings of {NODES_AT_MOST} models, {DETAILED_FAMILIES} families layer by layer ({MODELS}"
+        f" models, {LAYERS} layers, {KINDS} kinds of tensors each, from the headers of {HEADERS_AT_MOST:,} files),"
+        f" {FAMILY_ROWS} families and {MODEL_ROWS:,} models by name"
+    )
+    return (
+        f"<footer><p>Made by ZipFS {text(zipfs.__version__)}. A model is a directory that holds tensors; “added” is"
+        " what its files added to the store: each blob counts for the oldest file that has it. Models are of one family"
+        " if a hundredth of the smaller one rests on the other.</p>"
+        f"<p>Shown are at most {shown}. Sums are over all of them. <code>zipfs families --json</code> and"
+        " <code>zipfs explain</code> tell the rest.</p></footer>"
+        f"\n</main><script>{SCRIPT}</script></body></html>\n"
+    )
