@@ -78,6 +78,17 @@ def test_of_equal_ones_a_few_of_the_newest_are_kept() -> None:
     assert index.near(words[0], 3).tolist() == [49_999, 49_998, 49_997]
 
 
+def test_equal_ones_that_come_one_by_one_do_not_pile_up() -> None:
+    words = _random_words(2)
+    index = GroupIndex()
+    for number in range(5000):
+        index.extend(np.array([number]), words[:1])
+    index.extend(np.array([5000]), words[1:])
+    assert len(index) < 200
+    assert index.near(words[0], 2).tolist() == [4999, 4998]
+    assert index.near(words[1], 9).tolist() == [5000]
+
+
 def test_an_empty_index_finds_nothing() -> None:
     assert GroupIndex().near(_random_words(1)[0], 10).tolist() == []
 

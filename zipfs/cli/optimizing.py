@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,8 @@ def optimize_command(
     _tell_done(done, as_json)
     if done.stopped:
         raise Stopped
+    if done.collected.damaged:
+        sys.exit(5)
 
 
 def _tell_plan(seen: Survey, as_json: bool) -> None:
@@ -93,8 +96,11 @@ def _tell_done(done: Optimized, as_json: bool) -> None:
             }
         )
         return
-    say(f"coded {recoded.tensors} tensors ({size(recoded.moved_nbytes)} raw) anew: they take"
-        f" {size(recoded.saved_nbytes)} less")  # fmt: skip
+    if recoded.tensors:
+        coded = f"coded {recoded.tensors} tensors ({size(recoded.moved_nbytes)} raw) anew"
+        say(f"{coded}: they take {size(recoded.saved_nbytes)} less; freed {size(collected.freed_nbytes)}")
+    elif not done.stopped:
+        say("nothing was worth coding anew")
     if done.left_nbytes:
         say(f"{size(done.left_nbytes)} (raw) that would gain are left to the next run")
     for message in collected.damaged:

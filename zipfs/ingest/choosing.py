@@ -25,7 +25,7 @@ from zipfs.lineage import (
     signature,
     sketch,
 )
-from zipfs.lineage.choose import Probe
+from zipfs.lineage.choose import MIN_SAVED_NBYTES, Probe
 from zipfs.lineage.opening import KIN, is_poor, worth_opening
 from zipfs.lineage.planner import OUTSIDE
 from zipfs.store.blobs import FrameCache, OpenBlob
@@ -82,12 +82,15 @@ class Chooser:
         if mine is None:
             return Chosen(None, 0.0, 0.0)
         alone_bits = predict_alone(mine.sketch, span.dtype)
+        alone = Chosen(None, alone_bits, alone_bits)
+        if alone_bits * span.nbytes <= MIN_SAVED_NBYTES * 8 * item_nbytes(span.dtype):
+            return alone  # no base could save enough of a tensor that is all but constant
         candidates = self._search.near(span.dtype, span.nbytes, mine.signature)
         choice = choose_base(
             mine.sketch, span.nbytes, span.dtype, candidates, alone=alone_bits, probe=self._probe(source, span)
         )
         if choice is None:
-            return Chosen(None, alone_bits, alone_bits)
+            return alone
         bits = choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes
         if is_poor(choice) and self._is_to_open(span, mine, choice, dict(candidates)[choice.blob_id]):
             return Chosen(None, bits, alone_bits)
@@ -96,7 +99,7 @@ class Chooser:
             self._open(reference.blob_id)
         except Damaged as error:
             log.error("%s; the tensor is coded alone instead", error)
-            return Chosen(None, alone_bits, alone_bits)
+            return alone
         return Chosen(reference, bits, alone_bits)
 
     def _probe(self, source: Source, span: Span) -> Probe:

@@ -43,18 +43,22 @@ class GroupIndex:
 
     def extend(self, ids: Ids, words: Bits) -> None:
         """Add tensors: ids int64 of (n,), signatures uint64 of (n, WORDS)."""
-        if len(ids) >= 2 * _EQUAL_KEPT:
-            kept = _newest_of_equals(words)
-            ids, words = ids[kept], words[kept]
+        kept = _newest_of_equals(words)
+        ids, words = ids[kept], words[kept]
+        if self._size + len(ids) > len(self._ids):
+            self._grow(len(ids))
         needed = self._size + len(ids)
-        if needed > len(self._ids):
-            room = max(64, needed + needed // 4)
-            self._ids = np.concatenate([self._ids[: self._size], np.empty(room - self._size, np.int64)])
-            empty = np.empty((WORDS, room - self._size), np.uint64)
-            self._words = np.concatenate([self._words[:, : self._size], empty], axis=1)
         self._ids[self._size : needed] = ids
         self._words[:, self._size : needed] = words.T
         self._size = needed
+
+    def _grow(self, more: int) -> None:
+        """Make room for so many more tensors, and let go of equal ones that came one by one."""
+        kept = _newest_of_equals(self._words[:, : self._size].T)
+        self._size = len(kept)
+        free = max(64, (self._size + more) // 4) + more
+        self._ids = np.concatenate([self._ids[kept], np.empty(free, np.int64)])
+        self._words = np.concatenate([self._words[:, kept], np.empty((WORDS, free), np.uint64)], axis=1)
 
     def near(self, mine: Bits, at_most: int) -> Ids:
         """Ids of the tensors whose signatures differ least from `mine`, uint64 of (WORDS,), the nearest first.
@@ -95,6 +99,8 @@ class GroupIndex:
 
 def _newest_of_equals(words: Bits) -> NDArray[np.intp]:
     """Indices, ascending, of rows of which fewer than _EQUAL_KEPT equal ones follow."""
+    if len(words) <= _EQUAL_KEPT:
+        return np.arange(len(words))
     order = np.lexsort(words.T)
     ordered = words[order]
     later = np.zeros(len(words), bool)
