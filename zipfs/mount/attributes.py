@@ -16,6 +16,10 @@ LONG_S = 3600.0
 SHORT_S = 1.0
 """The same for a file that is being written."""
 _IO_NBYTES = 1 << 20
+_LISTING_NBYTES = 32 << 10
+"""C libraries take it as a hint for the buffer of a listing, and the kernel asks for as much. A MiB of buffer for each
+directory costs more than to fill it for a small one, and keeps everybody waiting for a large one.
+"""
 
 
 def describe(store: Store, where: Place, inode: Inode, names: int) -> pyfuse3.EntryAttributes:
@@ -29,7 +33,7 @@ def describe(store: Store, where: Place, inode: Inode, names: int) -> pyfuse3.En
     attributes.st_uid = inode.uid
     attributes.st_gid = inode.gid
     attributes.st_rdev = 0
-    attributes.st_blksize = _IO_NBYTES
+    attributes.st_blksize = _LISTING_NBYTES if inode.is_directory else _IO_NBYTES
     nbytes, stored_nbytes, mtime_ns = inode.nbytes, inode.stored_nbytes, inode.mtime_ns
     if inode.state in (State.OPEN, State.SEALED):
         try:

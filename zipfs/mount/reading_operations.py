@@ -30,6 +30,8 @@ from zipfs.store.catalog import NAMES_AT_ONCE
 from zipfs.store.rows import INGEST_ROOT, ROOT, Inode
 from zipfs.store.store import Store
 
+_LISTED_AT_ONCE = 256
+"""Entries that a request for more is answered with: some milliseconds, in which nothing else is answered."""
 _PAGE_NAMES = 4096
 """Names of a directory that are read in one go: 2 ms, in which nothing else is answered."""
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
@@ -165,7 +167,10 @@ class ReadingOperations(pyfuse3.Operations):
         # directory itself while it waits for this answer, and is told of the changes of others after it. So there must
         # be no checkpoint from the first look to the answer.
         listing = self.handles.listing(fh)
+        replied = 0
         for start in range(start_id, len(listing.names), NAMES_AT_ONCE):
+            if replied >= _LISTED_AT_ONCE:
+                return
             names = listing.names[start : start + NAMES_AT_ONCE]
             found = self._children(listing.directory, names)
             for next_id, name in enumerate(names, start=start + 1):
@@ -174,6 +179,7 @@ class ReadingOperations(pyfuse3.Operations):
                     continue
                 if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), attributes, next_id):
                     return
+                replied += 1
 
     def _children(self, directory: InodeT, names: Sequence[bytes]) -> Callable[[bytes], EntryAttributes | None]:
         """A look at several names of a directory at once."""
