@@ -27,6 +27,7 @@ _LEAST_SAVED_NBYTES: Final = 512
 
 _LEAST_VOTES: Final = 3
 _LEAST_BY_SCALE_BITS: Final = 0.1
+_MOST_PER_VOTE: Final = 2.0
 _MAX_RANGES: Final = 256
 _PROBE_ITEMS: Final = 256
 """Signs that are compared at once: of unrelated items half agree, give or take a tenth."""
@@ -81,9 +82,10 @@ class _Ranked:
 
     __slots__ = ("_rank", "group")
 
-    def __init__(self, group: _Group, alone_bits: float) -> None:
+    def __init__(self, group: _Group, mine: Landmarks, alone_bits: float) -> None:
         self.group = group
-        self._rank = (-group.mine.size * (alone_bits - group.bits), group.cast is not None, group.candidate.blob_id)
+        saved_bits = _spanned(mine, group) * (alone_bits - group.bits)
+        self._rank = (-saved_bits, group.cast is not None, group.candidate.blob_id)
 
     def __lt__(self, other: _Ranked) -> bool:
         return self._rank < other._rank
@@ -98,7 +100,7 @@ def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: S
     free = [(0, mine.items)]
     found: list[Relative] = []
     # A heap by what they save, which only falls as others take places of theirs.
-    groups = [_Ranked(group, alone_bits) for group in _groups(mine, dtype, alone_bits, candidates)]
+    groups = [_Ranked(group, mine, alone_bits) for group in _groups(mine, dtype, alone_bits, candidates)]
     heapq.heapify(groups)
     while groups and len(found) < _MAX_RANGES:
         ranked = heapq.heappop(groups)
@@ -106,7 +108,7 @@ def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: S
         if group.mine.size < _LEAST_VOTES:
             continue
         if group.mine.size < ranked.group.mine.size:
-            heapq.heappush(groups, _Ranked(group, alone_bits))
+            heapq.heappush(groups, _Ranked(group, mine, alone_bits))
             continue
         relative = _widest(mine, group, free)
         if relative is None:
@@ -114,12 +116,26 @@ def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: S
         inside = (mine.places >= relative.start) & (mine.places < relative.stop)
         if not _is_worth_it(relative, mine, alone_bits):
             group = replace(group, mine=group.mine[~inside[group.mine]])
+            if group.mine.size < _LEAST_VOTES:
+                continue
         else:
             found.append(relative)
             free = _without(free, relative.start, relative.stop)
             taken |= inside
-        heapq.heappush(groups, _Ranked(group, alone_bits))
+        heapq.heappush(groups, _Ranked(group, mine, alone_bits))
     return _joined(sorted(found, key=lambda relative: relative.start))
+
+
+def _spanned(mine: Landmarks, group: _Group) -> float:
+    """About how many items a group speaks for, however many landmarks are kept of its candidate.
+
+    That is from its first place to its last, but no more than the votes make likely: a few may be chance.
+    """
+    count = group.mine.size
+    places = mine.places[group.mine]
+    listed = int(np.searchsorted(mine.hashes, np.uint64(group.candidate.landmarks.ceiling), side="right"))
+    span = float(places.max() - places.min()) * (count + 1) / (count - 1)
+    return min(span, _MOST_PER_VOTE * mine.items * count / max(listed, 1))
 
 
 def least_range_nbytes(nbytes: int) -> int:
