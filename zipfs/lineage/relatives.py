@@ -27,7 +27,8 @@ _LEAST_SAVED_NBYTES: Final = 512
 
 _LEAST_VOTES: Final = 3
 _LEAST_BY_SCALE_BITS: Final = 0.1
-_MOST_PER_VOTE: Final = 2.0
+_LEAST_EQUAL: Final = 5
+"""So many landmarks one after the other must be equal before all between them is expected to be."""
 _MAX_RANGES: Final = 256
 _PROBE_ITEMS: Final = 256
 """Signs that are compared at once: of unrelated items half agree, give or take a tenth."""
@@ -127,15 +128,9 @@ def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: S
 
 
 def _spanned(mine: Landmarks, group: _Group) -> float:
-    """About how many items a group speaks for, however many landmarks are kept of its candidate.
-
-    That is from its first place to its last, but no more than the votes make likely: a few may be chance.
-    """
-    count = group.mine.size
-    places = mine.places[group.mine]
+    """About how many items a group speaks for, however many landmarks are kept of its candidate."""
     listed = int(np.searchsorted(mine.hashes, np.uint64(group.candidate.landmarks.ceiling), side="right"))
-    span = float(places.max() - places.min()) * (count + 1) / (count - 1)
-    return min(span, _MOST_PER_VOTE * mine.items * count / max(listed, 1))
+    return mine.items * group.mine.size / max(listed, 1)
 
 
 def least_range_nbytes(nbytes: int) -> int:
@@ -236,7 +231,9 @@ def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> 
     hits = np.isin(listed, group.mine)
     if np.count_nonzero(hits) < _LEAST_VOTES:
         return None
-    first, last = _densest(hits)
+    first, last = _longest(hits) if group.candidate.is_member else _densest(hits)
+    if group.candidate.is_member and last - first + 1 < min(_LEAST_EQUAL, hits.size):
+        return None
     share = float(hits[first : last + 1].mean())
     start, stop = begin, end
     if first * share > _PLAUSIBLE_MISSES:
@@ -247,6 +244,14 @@ def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> 
     return Relative(
         start, stop, candidate.blob_id, group.distance, group.cast, group.bits, group.equal, candidate.is_member
     )
+
+
+def _longest(hits: NDArray[np.bool_]) -> tuple[int, int]:
+    """First and last index of the longest stretch without a miss."""
+    misses = np.flatnonzero(~np.concatenate(([False], hits, [False])))
+    gaps = np.diff(misses)
+    at = int(np.argmax(gaps))
+    return int(misses[at]), int(misses[at + 1]) - 2
 
 
 def _densest(hits: NDArray[np.bool_]) -> tuple[int, int]:
