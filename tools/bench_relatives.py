@@ -1,6 +1,7 @@
 """What relatives of a real model take in a store, in bits a weight, after the other one and before it.
 
-Every pair gets a store of its own.  Counted is what the packs of the second one add, all bytes of them.
+Every pair gets a store of its own.  Counted is what the packs of the second one add, all bytes of them; GB/s are of
+decoding what has a base of it, with the base in memory, in runs of a few frames and one thread.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import struct
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,14 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.bench_codec_data import make_family
-from zipfs.codec import Cast, item_nbytes
+from zipfs.codec import FRAME_NBYTES, Cast, item_nbytes
 from zipfs.errors import ZipfsError
 from zipfs.ingest.importing import find
 from zipfs.ingest.pipeline import Pipeline
-from zipfs.store.store import open_store
+from zipfs.store.blobs import FrameCache, Target
+from zipfs.store.store import Store, open_store
 
 TUNED: Final = "sft-lr2e-5-step300"
 OTHER: Final = "sft-lr2e-5-step100"
+_CACHE_NBYTES: Final = 1 << 30
+_RUN_FRAMES: Final = 4
+_ROUNDS: Final = 5
 
 
 class Tensor(NamedTuple):
@@ -178,8 +184,26 @@ def transposed(tensor: Tensor) -> Tensor:
     return Tensor(tensor.dtype, turned.shape, turned.tobytes())
 
 
-def stored_bits(first: Model, second: Model) -> float:
-    """Bits that each weight of the second one takes beside the first one."""
+def decoded_per_second(store: Store) -> float | None:
+    """Bytes of what has a base, decoded in a second by one thread with the bases in memory; None if nothing has."""
+    frames = FrameCache(_CACHE_NBYTES)
+    members = [store.open_blob(row[0]) for row in store.catalog.query("SELECT id FROM blobs WHERE base_id IS NOT NULL")]
+    out = [memoryview(bytearray(FRAME_NBYTES)) for _ in range(_RUN_FRAMES)]
+    best_s = float("inf")
+    for _ in range(_ROUNDS):
+        began_s = time.perf_counter()
+        for blob in members:
+            for first in range(0, len(blob.blob.frames), _RUN_FRAMES):
+                numbers = range(first, min(first + _RUN_FRAMES, len(blob.blob.frames)))
+                frames.decode_into(
+                    [Target(blob, n, to[: blob.blob.frame_nbytes(n)]) for n, to in zip(numbers, out, strict=False)]
+                )
+        best_s = min(best_s, time.perf_counter() - began_s)
+    return sum(blob.blob.nbytes for blob in members) / best_s if members else None
+
+
+def stored(first: Model, second: Model) -> tuple[float, float | None]:
+    """Bits that each weight of the second one takes beside the first one, and how fast it is decoded."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with open_store(folder / "store", create=True) as store:
@@ -191,8 +215,9 @@ def stored_bits(first: Model, second: Model) -> float:
                 pipeline.run(find(store, path, path.name.encode()).sources)
                 packed.append(sum(pack.stat().st_size for pack in (folder / "store" / "packs").iterdir()))
             pipeline.close()
+            speed = decoded_per_second(store)
     weights = sum(len(tensor.raw) // item_nbytes(tensor.dtype) for tensor in second.values())
-    return (packed[2] - packed[1]) * 8 / weights
+    return (packed[2] - packed[1]) * 8 / weights, speed
 
 
 def main() -> None:
@@ -202,13 +227,16 @@ def main() -> None:
             models = [read(family / part / "model.safetensors") for part in ("base-bf16", "base-f32", TUNED, OTHER)]
         except FileNotFoundError as error:
             raise SystemExit(f"bench_relatives: {error.filename} is missing: name a family that has it") from error
-        print("bits a weight, beside the other one        alone    after   before  (the other one, after it)")
+        print(
+            "bits a weight, beside the other one        alone    after   before   GB/s  (before: the other, after it)"
+        )
         for what, one, other in pairs(*models):
             try:
-                figures = stored_bits({}, other), stored_bits(one, other), stored_bits(other, one)
+                alone, (after, speed), before = stored({}, other), stored(one, other), stored(other, one)
             except ZipfsError as error:
                 raise SystemExit(f"bench_relatives: {error}") from error
-            print(f"{what:40} {figures[0]:8.3f} {figures[1]:8.3f} {figures[2]:8.3f}", flush=True)
+            shown = "     -" if speed is None else f"{speed / 1e9:6.2f}"
+            print(f"{what:40} {alone[0]:8.3f} {after:8.3f} {before[0]:8.3f} {shown}", flush=True)
 
 
 if __name__ == "__main__":

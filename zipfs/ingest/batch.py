@@ -167,7 +167,7 @@ class Batch:
         if look.landmarks is not None and mine is not None:
             alone_bits = chosen.alone_bits
             if chosen.base is None or chosen.bits * look.landmarks.items > _SEARCHED_BITS:
-                found = self.relations.find(look.landmarks, source, span, alone_bits, members=members)
+                found = self.relations.find(look.landmarks, source, span, alone_bits, chosen.base, members=members)
                 saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
                 if saved_bits / look.landmarks.items > (alone_bits - chosen.bits) + MARGIN * alone_bits:
                     relatives = found

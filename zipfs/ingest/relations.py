@@ -19,7 +19,7 @@ from zipfs.ingest.source import Source
 from zipfs.lineage.landmarks import Landmarks, parse_landmarks
 from zipfs.lineage.relatives import Candidate, Relative, find_relatives, settle
 from zipfs.store.blobs import OpenBlob
-from zipfs.store.rows import Blob, BlobId
+from zipfs.store.rows import BaseRef, Blob, BlobId
 from zipfs.store.store import Store
 from zipfs.store.transaction import Transaction
 
@@ -70,15 +70,22 @@ class Relations:
             if not candidate.is_member:
                 txn.put_anchors(blob_id, candidate.landmarks.anchors)
 
-    def find(self, mine: Landmarks, source: Source, span: Span, alone_bits: float, *, members: bool) -> list[Relative]:
+    def find(
+        self, mine: Landmarks, source: Source, span: Span, alone_bits: float, base: BaseRef | None, *, members: bool
+    ) -> list[Relative]:
         """Ranges of a tensor that resemble others, apart from each other and in order; with `members` also ranges that
         seem to be equal to some of what has a base itself. Raises SourceError.
+
+        Nothing is sought beyond a `base` that is chosen already if all that looks alike is that.
         """
         candidates = self._candidates(mine, span.nbytes)
+        if all(base is not None and candidate.blob_id == base.blob_id for candidate in candidates):
+            return []
         found = find_relatives(mine, span.dtype, alone_bits, candidates)
         if members and not all(relative.equal for relative in found):
-            candidates += self._members_of({BlobId(relative.blob_id) for relative in found})
-            found = find_relatives(mine, span.dtype, alone_bits, candidates)
+            equal = self._members_of({BlobId(relative.blob_id) for relative in found})
+            if equal:
+                found = find_relatives(mine, span.dtype, alone_bits, candidates + equal)
         try:
             opened = {relative.blob_id: self._open(BlobId(relative.blob_id)) for relative in found}
             if len(found) == 1 and (found[0].start, found[0].stop, found[0].distance) == (0, mine.items, 0):

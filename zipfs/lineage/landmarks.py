@@ -34,7 +34,7 @@ _NBYTES_PER_LANDMARK_OF_MEMBER: Final = 6144
 """Of a tensor that has a base itself only what is equal to some of it is found by its landmarks: fewer suffice."""
 _LEAST_KEPT: Final = 16
 _NBYTES_PER_ANCHOR: Final = 16384
-_LEAST_ANCHORS: Final = 4
+_LEAST_ANCHORS: Final = 8
 _MAX_ANCHORS: Final = 32
 """Enough for a slice of a sixteenth to have two, of which one may not survive."""
 _LEAST_REPEATED: Final = 0.2
@@ -96,9 +96,9 @@ class Landmarks:
         fits = (LANDMARKS_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
         apart_nbytes = _NBYTES_PER_LANDMARK_OF_MEMBER if is_member else _NBYTES_PER_LANDMARK
         fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // apart_nbytes))
-        hashes, first = np.unique(self.hashes, return_index=True)
-        first = first[self.places[first] // self.stride < 1 << 32]
-        ceiling = self.ceiling if first.size <= fits else int(hashes[fits - 1])
+        is_first = np.append(True, self.hashes[1:] != self.hashes[:-1])
+        first = np.flatnonzero(is_first & (self.places < self.stride << 32))
+        ceiling = self.ceiling if first.size <= fits else int(self.hashes[first[fits - 1]])
         first = first[:fits]
         return replace(
             self, ceiling=ceiling, hashes=self.hashes[first], places=self.places[first], runs=self.runs[first]

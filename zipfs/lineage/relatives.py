@@ -27,6 +27,8 @@ _LEAST_SAVED_NBYTES: Final = 512
 
 _LEAST_VOTES: Final = 3
 _LEAST_BY_SCALE_BITS: Final = 0.1
+_LEAST_EQUAL: Final = 5
+"""So many landmarks one after the other must be equal before all between them is expected to be."""
 _MAX_RANGES: Final = 256
 _PROBE_ITEMS: Final = 256
 """Signs that are compared at once: of unrelated items half agree, give or take a tenth."""
@@ -81,9 +83,10 @@ class _Ranked:
 
     __slots__ = ("_rank", "group")
 
-    def __init__(self, group: _Group, alone_bits: float) -> None:
+    def __init__(self, group: _Group, mine: Landmarks, alone_bits: float) -> None:
         self.group = group
-        self._rank = (-group.mine.size * (alone_bits - group.bits), group.cast is not None, group.candidate.blob_id)
+        saved_bits = _spanned(mine, group) * (alone_bits - group.bits)
+        self._rank = (-saved_bits, group.cast is not None, group.candidate.blob_id)
 
     def __lt__(self, other: _Ranked) -> bool:
         return self._rank < other._rank
@@ -98,7 +101,7 @@ def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: S
     free = [(0, mine.items)]
     found: list[Relative] = []
     # A heap by what they save, which only falls as others take places of theirs.
-    groups = [_Ranked(group, alone_bits) for group in _groups(mine, dtype, alone_bits, candidates)]
+    groups = [_Ranked(group, mine, alone_bits) for group in _groups(mine, dtype, alone_bits, candidates)]
     heapq.heapify(groups)
     while groups and len(found) < _MAX_RANGES:
         ranked = heapq.heappop(groups)
@@ -106,7 +109,7 @@ def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: S
         if group.mine.size < _LEAST_VOTES:
             continue
         if group.mine.size < ranked.group.mine.size:
-            heapq.heappush(groups, _Ranked(group, alone_bits))
+            heapq.heappush(groups, _Ranked(group, mine, alone_bits))
             continue
         relative = _widest(mine, group, free)
         if relative is None:
@@ -114,12 +117,20 @@ def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: S
         inside = (mine.places >= relative.start) & (mine.places < relative.stop)
         if not _is_worth_it(relative, mine, alone_bits):
             group = replace(group, mine=group.mine[~inside[group.mine]])
+            if group.mine.size < _LEAST_VOTES:
+                continue
         else:
             found.append(relative)
             free = _without(free, relative.start, relative.stop)
             taken |= inside
-        heapq.heappush(groups, _Ranked(group, alone_bits))
+        heapq.heappush(groups, _Ranked(group, mine, alone_bits))
     return _joined(sorted(found, key=lambda relative: relative.start))
+
+
+def _spanned(mine: Landmarks, group: _Group) -> float:
+    """About how many items a group speaks for, however many landmarks are kept of its candidate."""
+    listed = int(np.searchsorted(mine.hashes, np.uint64(group.candidate.landmarks.ceiling), side="right"))
+    return mine.items * group.mine.size / max(listed, 1)
 
 
 def least_range_nbytes(nbytes: int) -> int:
@@ -220,7 +231,9 @@ def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> 
     hits = np.isin(listed, group.mine)
     if np.count_nonzero(hits) < _LEAST_VOTES:
         return None
-    first, last = _densest(hits)
+    first, last = _longest(hits) if group.candidate.is_member else _densest(hits)
+    if group.candidate.is_member and last - first + 1 < min(_LEAST_EQUAL, hits.size):
+        return None
     share = float(hits[first : last + 1].mean())
     start, stop = begin, end
     if first * share > _PLAUSIBLE_MISSES:
@@ -231,6 +244,14 @@ def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> 
     return Relative(
         start, stop, candidate.blob_id, group.distance, group.cast, group.bits, group.equal, candidate.is_member
     )
+
+
+def _longest(hits: NDArray[np.bool_]) -> tuple[int, int]:
+    """First and last index of the longest stretch without a miss."""
+    misses = np.flatnonzero(~np.concatenate(([False], hits, [False])))
+    gaps = np.diff(misses)
+    at = int(np.argmax(gaps))
+    return int(misses[at]), int(misses[at + 1]) - 2
 
 
 def _densest(hits: NDArray[np.bool_]) -> tuple[int, int]:
