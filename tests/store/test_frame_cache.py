@@ -346,9 +346,10 @@ def test_many_threads_with_sets_that_overlap_never_wait_in_a_circle(
 def test_memory_is_let_go_when_others_need_it(sources: dict[str, OpenBlob]) -> None:
     cache = FrameCache(4 * FRAME_NBYTES)
     decode(cache, sources, [("tuned", index) for index in range(4)])
-    assert cache.nbytes == 4 * FRAME_NBYTES
-    cache.budget.make_room(2 * FRAME_NBYTES)
-    assert sum(cache.cached(IDS["base"], index) is not None for index in range(4)) == 2
+    assert 2 * FRAME_NBYTES <= cache.nbytes <= 4 * FRAME_NBYTES
+    cache.budget.make_room(3 * FRAME_NBYTES)
+    assert cache.nbytes == FRAME_NBYTES
+    assert sum(cache.cached(IDS["base"], index) is not None for index in range(4)) == 1
     cache.budget.make_room(100 * FRAME_NBYTES)
     assert cache.nbytes == 0
     assert not cache.drop_one()
