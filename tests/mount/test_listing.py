@@ -91,9 +91,7 @@ from zipfs.store.store import open_store
 
 store, stop = Path(sys.argv[1]), sys.argv[2]
 chance = random.Random(3)
-rounds = 0
-while not os.path.exists(stop):
-    rounds += 1
+while True:
     # Replaced in one transaction: at no time is such a name gone.
     put_links(store, b"busy", {b"replaced-%03d" % chance.randrange(300): b"r" * chance.randint(1, 60) for _ in "many"})
     coming = [b"coming-%03d" % chance.randrange(300) for _ in range(20)]
@@ -104,7 +102,8 @@ while not os.path.exists(stop):
                 if txn.catalog.entry(busy, name) is not None:
                     tree.unlink(txn, busy, name)
     put_links(store, b"busy", dict.fromkeys(coming[:10], b"c"))
-print(rounds)
+    if os.path.exists(stop):
+        break
 """
 
 
@@ -117,9 +116,8 @@ def changing(mount: Mount, stop: Path) -> Iterator[None]:
         yield
     finally:
         stop.touch()
-        output, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert int(output) > 0
 
 
 def test_a_listing_while_others_change_the_directory(mount: Mount, tmp_path: Path) -> None:
