@@ -59,7 +59,8 @@ class Reader:
         self._nbytes = 0
         self._ahead_nbytes = 0
         self._demand = ThreadPoolExecutor(_DEMAND_THREADS, "decode")
-        self._ahead = ThreadPoolExecutor(os.cpu_count() or 1, "ahead", initializer=_lower_rank)
+        # One more than cores, for there is always one that waits for the disk.
+        self._ahead = ThreadPoolExecutor((os.cpu_count() or 1) + 1, "ahead", initializer=_lower_rank)
         frames.budget.join(self)
         counted = self._counters
         frames.watch = Watch(

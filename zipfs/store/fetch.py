@@ -59,8 +59,9 @@ def fetch(ranges: Sequence[Stored], buffers: BufferPool) -> list[memoryview]:
     """The bytes of each range, valid as long as they are held. Raises PackDamaged."""
     content: list[memoryview] = [memoryview(b"")] * len(ranges)
     reads = plan_reads(ranges)
-    for read in reads[1:]:
-        read.pack.read_ahead(read.offset, read.nbytes)  # the disk works on all of them at once
+    for read in reads if len(reads) > 1 else ():
+        # The disk works on all of them at once, and a read that is known before is not guessed to go on.
+        read.pack.read_ahead(read.offset, read.nbytes)
     for read in reads:
         buffer = buffers.take(read.nbytes)
         buffers.keep(buffer)
