@@ -10,6 +10,7 @@ import numpy as np
 
 from zipfs.codec import item_nbytes
 from zipfs.lineage.predict import Bits, predict_against, predict_alone
+from zipfs.lineage.sketch import parse
 
 # What gains less costs a second blob per read for little.  Of 39 BF16 MiniLM tensors over 10 kB none was predicted
 # below 1.03 of coding alone against another of its length.  Single predictions against a base can be further off than
@@ -61,13 +62,19 @@ def choose_base(
     best = int(np.argmin(against))
     if not np.isfinite(against[best]):
         return None
-    if probe is not None:
+    if probe is not None and not _is_exact(mine):
         best = _best_of_ties(against, candidates, probe)
     bytes_per_bit = nbytes / item_nbytes(dtype) / 8
     against_nbytes, alone_nbytes = float(against[best]) * bytes_per_bit, alone * bytes_per_bit
     if against_nbytes > alone_nbytes * (1 - MARGIN) or against_nbytes > alone_nbytes - MIN_SAVED_NBYTES:
         return None
     return Choice(candidates[best][0], round(against_nbytes), round(alone_nbytes))
+
+
+def _is_exact(mine: bytes) -> bool:
+    """Whether a tensor is not predicted but coded, as it is small."""
+    samples = parse(mine)
+    return samples is not None and samples.is_whole
 
 
 def _best_of_ties(against: Bits, candidates: Sequence[tuple[int, bytes]], probe: Probe) -> int:

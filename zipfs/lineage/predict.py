@@ -35,7 +35,8 @@ _CONTEXTS: Final = 16
 _BATCH: Final = 64
 """Candidates handled at once: their histograms stay within a few MiB."""
 _TRIED: Final = 4
-"""Candidates that a tensor of a few hundred items is really coded against: its prediction is off by some bytes."""
+"""Candidates that a tensor of a few hundred items is really coded against: that takes less time than the model, which
+is off by some bytes."""
 
 
 def _grassberger_table(length: int) -> Bits:
@@ -53,13 +54,18 @@ _N_G: Final = _grassberger_table(SKETCH_MAX_NBYTES + 1)
 
 
 def predict_alone(mine: bytes, dtype: str) -> float:
-    """Predicted bits per item when coded without a base; infinity if `mine` is not a sketch."""
+    """Predicted bits per item when coded without a base; infinity if `mine` is not a sketch.
+
+    A tensor that its sketch holds whole is coded instead.
+    """
     samples = parse(mine)
     if samples is None:
         return float("inf")
     count, item = samples.items.shape
     if not count:
         return 0.0
+    if samples.is_whole:
+        return _coded(samples, None, dtype)
     turn = turned_bits(dtype)
     words = np.ascontiguousarray(samples.items).view(f"<u{item}")
     planes = (
@@ -95,21 +101,28 @@ def _entropy(counts: NDArray[np.int64], total: int) -> float:
 def predict_against(mine: bytes, candidates: Sequence[bytes], dtype: str) -> Bits:
     """Predicted bits per item against each candidate, float64 of (candidates,).
 
-    Infinity for what is not a sketch or is one of a tensor of another length or item size.  Of a tensor that its sketch
-    holds whole, the best candidates are tried.
+    Infinity for what is not a sketch or is one of a tensor of another length or item size.  A tensor that its sketch
+    holds whole is coded instead, against the best candidates.
     """
-    bits: Bits = predict_matrix([mine], candidates, dtype)[0]
     samples = parse(mine)
-    if len(candidates) < 2 or samples is None or not samples.items.size:
-        return bits
-    if samples.items.size < samples.tensor_nbytes // 8 * 8:
-        return bits
-    for index in np.argsort(bits)[:_TRIED]:
+    whole = samples is not None and samples.items.size > 0 and samples.is_whole
+    if samples is None or not whole or len(candidates) > _TRIED:
+        bits: Bits = predict_matrix([mine], candidates, dtype)[0]
+        tried = np.argsort(bits)[:_TRIED].tolist() if whole else []
+    else:
+        bits = np.full(len(candidates), np.inf)
+        tried = list(range(len(candidates)))
+    for index in tried:
         theirs = parse(candidates[index])
-        if theirs is not None and np.isfinite(bits[index]):
-            frame = encode_frame(samples.items.data, dtype, theirs.items.data, 0)
-            bits[index] = 8.0 * len(frame) / len(samples.items)
+        if samples is not None and theirs is not None and _fits(samples, theirs):
+            bits[index] = _coded(samples, theirs, dtype)
     return bits
+
+
+def _coded(samples: Samples, base: Samples | None, dtype: str) -> float:
+    """Bits per item of all items of a tensor, really coded."""
+    frame = encode_frame(samples.items.data, dtype, None if base is None else base.items.data, 0)
+    return 8.0 * len(frame) / len(samples.items)
 
 
 def predict_matrix(targets: Sequence[bytes], candidates: Sequence[bytes], dtype: str) -> Bits:

@@ -8,6 +8,7 @@ with the sampled positions as hyperplanes.  Pure; any thread may call.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -43,15 +44,20 @@ def signature(sketch: bytes, dtype: str) -> bytes:
     if samples is None or not samples.items.size:
         return bytes(SIGNATURE_NBYTES)
     count, item = samples.items.shape
-    chosen = samples.items[np.arange(BITS) * count // BITS]
-    words = np.ascontiguousarray(chosen).view(f"<u{item}").reshape(-1).astype(np.uint64)
-    sign = np.uint64(1 << (8 * item - 1))
+    words = samples.items.reshape(-1).view(f"<u{item}")[_chosen(count)]
+    sign = words.dtype.type(1 << (8 * item - 1))
     if float_fields(dtype)[0]:
-        words = np.where(words & sign != 0, ~words & (sign - np.uint64(1)), words | sign)
+        words = np.where(words >= sign, ~words, words | sign)
     elif dtype in _SIGNED:
         words ^= sign
     middle = np.partition(words, BITS // 2)[BITS // 2]
     return np.packbits(words > middle).tobytes()
+
+
+@lru_cache(maxsize=256)
+def _chosen(count: int) -> NDArray[np.intp]:
+    """Which of so many items give the bits."""
+    return np.arange(BITS) * count // BITS
 
 
 def as_words(signatures: bytes) -> Bits:

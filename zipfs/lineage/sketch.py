@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -35,6 +36,11 @@ class Samples:
     tensor_nbytes: int
     item_nbytes: int
     items: NDArray[np.uint8]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all items of the tensor."""
+        return self.items.size + self.item_nbytes > self.tensor_nbytes
 
 
 def sketch(read: Callable[[int, int], bytes], nbytes: int, dtype: str) -> bytes:
@@ -67,6 +73,7 @@ def _sample_nbytes(tensor_nbytes: int, item: int) -> int:
     return min(tensor_nbytes - tensor_nbytes % item, _SAMPLE_NBYTES)
 
 
+@lru_cache(maxsize=1024)
 def _run_starts(tensor_nbytes: int, item: int) -> list[int] | None:
     """Byte offsets of the runs, or None if the tensor is its own sketch.
 

@@ -1,6 +1,8 @@
 /* The same for AVX2, which the header looks for while it is compiled: twice as fast.  AVX-512 gains nothing more. */
 #if defined(__x86_64__) && defined(__GNUC__)
+#ifndef __clang__ /* knows no such pragma, and makes what runs anywhere */
 #pragma GCC target("avx2")
+#endif
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
