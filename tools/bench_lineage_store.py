@@ -15,11 +15,10 @@ import numpy as np
 from safetensors import TensorSpec, serialize_file
 
 from tools.bench_codec_data import BASE_SIGMA
+from tools.bench_ingest import ingest
 from tools.simulate_hub_data import bf16
 from zipfs.ingest.choosing import Chooser
-from zipfs.ingest.importing import find
 from zipfs.ingest.optimizing import NO_LIMITS, optimize
-from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.relations import Relations
 from zipfs.lineage.landmarks import Scan
 from zipfs.store.store import Store, open_store
@@ -33,25 +32,6 @@ SEARCHING: Final[tuple[tuple[type, Callable[..., Any]], ...]] = (
     (Relations, Relations.find),
 )
 """Methods that are counted as sketching and search; none of them calls another one."""
-
-
-class Silent:
-    """A Progress that nobody watches."""
-
-    def waiting(self, why: str) -> None:
-        return
-
-    def began(self, shown: str, nbytes: int) -> None:
-        return
-
-    def advanced(self, nbytes: int) -> None:
-        return
-
-    def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None:
-        return
-
-    def failed(self, shown: str, message: str) -> None:
-        raise RuntimeError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +84,12 @@ def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> It
             begin = time.process_time()
             with _timed(SEARCHING) as searching_s:
                 for name in order:
-                    _ingest(store, models[name], name)
+                    ingest(store, models[name], name)
             ingest_s = time.process_time() - begin
             before = _needed_nbytes(store)
             optimize(store, lambda what, done, total: None, limits=NO_LIMITS, stop=threading.Event())
             packs = sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
             yield Order(order, before, _needed_nbytes(store), packs, ingest_s, sum(searching_s))
-
-
-def _ingest(store: Store, path: Path, name: str) -> None:
-    pipeline = Pipeline(store, Silent())
-    try:
-        pipeline.run(find(store, path, name.encode()).sources)
-        pipeline.settle()
-    finally:
-        pipeline.close()
 
 
 def _needed_nbytes(store: Store) -> int:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from tools.bench_ingest import ingest
 from zipfs.ingest import door
-from zipfs.ingest.importing import find
-from zipfs.ingest.pipeline import Pipeline
 from zipfs.store import tree
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Extent, Inode, InodeId, Kind, State, layout_sum
 from zipfs.store.store import Store
@@ -76,30 +75,11 @@ def _models() -> Iterator[tuple[bytes, bytes]]:
         model += 1
 
 
-class _Silent:
-    """A Progress that says nothing: one small file."""
-
-    def waiting(self, why: str) -> None: ...
-
-    def began(self, shown: str, nbytes: int) -> None: ...
-
-    def advanced(self, nbytes: int) -> None: ...
-
-    def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None: ...
-
-    def failed(self, shown: str, message: str) -> None:
-        raise RuntimeError(message)
-
-
 def fill_store(store: Store, files: list[File], scratch: Path, advance: Callable[[int], None]) -> None:
     """Put the tree into a store that has nothing at its paths. `scratch` is a directory for one small file."""
     content = scratch / "content"
     content.write_bytes(random.Random(2).randbytes(CONTENT_NBYTES))
-    pipeline = Pipeline(store, _Silent())
-    try:
-        pipeline.run(find(store, content, b"content").sources)
-    finally:
-        pipeline.close()
+    ingest(store, content, "content")
     (whole,) = store.catalog.extents(tree.resolve(store.catalog, b"content"))
     directories: dict[bytes, InodeId] = {}
     for start in range(0, len(files), _ROWS_AT_ONCE):

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.bench_codec_data import make_family
+from tools.bench_ingest import ingest
 from zipfs.codec import FRAME_NBYTES, Cast, item_nbytes
 from zipfs.errors import ZipfsError
-from zipfs.ingest.importing import find
-from zipfs.ingest.pipeline import Pipeline
 from zipfs.store.blobs import FrameCache, Target
 from zipfs.store.store import Store, open_store
 
@@ -42,25 +41,6 @@ class Tensor(NamedTuple):
 
 
 Model = Mapping[str, Tensor]
-
-
-class Quiet:
-    """A Progress that only minds failures."""
-
-    def waiting(self, why: str) -> None:
-        return
-
-    def began(self, shown: str, nbytes: int) -> None:
-        return
-
-    def advanced(self, nbytes: int) -> None:
-        return
-
-    def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None:
-        return
-
-    def failed(self, shown: str, message: str) -> None:
-        raise SystemExit(message)
 
 
 def read(path: Path) -> Model:
@@ -207,14 +187,12 @@ def stored(first: Model, second: Model) -> tuple[float, float | None]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with open_store(folder / "store", create=True) as store:
-            pipeline = Pipeline(store, Quiet())
             packed = [0]
             for number, model in enumerate((first, second)):
                 path = folder / str(number)
                 path.write_bytes(written(model))
-                pipeline.run(find(store, path, path.name.encode()).sources)
+                ingest(store, path, path.name, settle=False)
                 packed.append(sum(pack.stat().st_size for pack in (folder / "store" / "packs").iterdir()))
-            pipeline.close()
             speed = decoded_per_second(store)
     weights = sum(len(tensor.raw) // item_nbytes(tensor.dtype) for tensor in second.values())
     return (packed[2] - packed[1]) * 8 / weights, speed
