@@ -1,0 +1,35 @@
+"""Owns how benchmarks put files into a store: through the pipeline, with nobody to watch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zipfs.ingest.importing import find
+from zipfs.ingest.pipeline import Pipeline
+from zipfs.store.store import Store
+
+
+class _Silent:
+    """A Progress that only minds failures."""
+
+    def waiting(self, why: str) -> None: ...
+
+    def began(self, shown: str, nbytes: int) -> None: ...
+
+    def advanced(self, nbytes: int) -> None: ...
+
+    def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None: ...
+
+    def failed(self, shown: str, message: str) -> None:
+        raise SystemExit(message)
+
+
+def ingest(store: Store, path: Path, name: str, *, settle: bool = True) -> None:
+    """Store a file or a folder under `name`; with `settle` small families are rearranged, as after any ingest."""
+    pipeline = Pipeline(store, _Silent())
+    try:
+        pipeline.run(find(store, path, name.encode()).sources)
+        if settle:
+            pipeline.settle()
+    finally:
+        pipeline.close()
