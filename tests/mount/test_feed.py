@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from zipfs.mount.feed import _told
+import threading
+from pathlib import Path
+
+import pyfuse3
+import pytest
+import trio
+
+from zipfs.mount import feed
+from zipfs.mount.changes import Changes as Making
+from zipfs.mount.feed import Feed, _Told, _told
 from zipfs.store.record import Changes, Record
 from zipfs.store.rows import ROOT, Area, Entry, Inode, InodeId, Kind, PackName, State
+from zipfs.store.store import open_store
+
+_PATIENCE_S = 60.0
 
 
 def _inode(number: int, kind: Kind) -> Inode:
@@ -41,3 +53,35 @@ def test_what_a_record_does_not_say_is_asked_of_the_catalog() -> None:
     assert told.names == []
     assert told.unsure == [(ROOT, b"linked", 20), (ROOT, b"dropped", 21)]
     assert told.packs
+
+
+def test_nothing_more_is_told_once_the_mount_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who still tells while libfuse frees the connection uses memory that is gone."""
+    first, closed = threading.Event(), threading.Event()
+    told_names: list[bytes] = []
+
+    def tell(number: int, name: bytes) -> None:
+        told_names.append(name)
+        first.set()
+        assert closed.wait(_PATIENCE_S)
+
+    monkeypatch.setattr(pyfuse3, "invalidate_entry", tell)
+    monkeypatch.setattr(feed, "_JOIN_S", 0.0)
+
+    async def end_while_telling(followed: Feed) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(followed.follow)
+            await trio.to_thread.run_sync(first.wait, _PATIENCE_S)
+            nursery.cancel_scope.cancel()
+
+    with open_store(tmp_path / "store", create=True) as store:
+        changes = Making(store)
+        followed = Feed(store, changes)
+        followed._queue.put(_Told(7, [(ROOT, b"a"), (ROOT, b"b")], [], [], packs=False))
+        followed._queue.put(_Told(8, [(ROOT, b"c")], [], [], packs=False))
+        trio.run(end_while_telling, followed)
+        closed.set()
+        followed._thread.join(_PATIENCE_S)
+        changes.close()
+    assert not followed._thread.is_alive()
+    assert told_names == [b"a"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -281,3 +283,16 @@ with Reader(FrameCache(0)) as reader:
 def test_decoding_ahead_gives_way_also_where_all_of_it_has_a_low_rank() -> None:
     """An ordinary user may lower a rank and never raise one."""
     assert run(sys.executable, "-c", _AS_SOMEBODY_NICE, cwd=REPOSITORY) == "13\n10\n"
+
+
+def test_files_are_read_where_no_rank_may_be_lowered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    with opened(path) as (store, reader):
+        content = open_file(store, reader, b"noise")
+        for offset in range(0, content.nbytes, FRAME_NBYTES):
+            assert content.read(offset, FRAME_NBYTES) == FILES[b"noise"][offset : offset + FRAME_NBYTES]
+        assert reader._ahead.submit(len, b"ahead").result(_PATIENCE_S) == 5
+        content.close()

@@ -80,6 +80,8 @@ def errno_of(error: BaseException, during: str) -> int:
         errno.ENOENT,
         errno.EFBIG,
         errno.EINVAL,
+        errno.EMFILE,
+        errno.ENFILE,
     ):
         return error.errno
     log.error("%s failed unexpectedly", during, exc_info=error)

@@ -57,6 +57,7 @@ class Feed:
         )  # opens it, so that it can be read to its end once it is replaced
         self._data_version = -1
         self._queue: queue.SimpleQueue[_Told | None] = queue.SimpleQueue()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._notify, name="invalidate", daemon=True)
 
     async def follow(self) -> None:
@@ -71,6 +72,7 @@ class Feed:
         except ZipfsError as error:
             log.error("changes by other processes are no longer followed: %s", error)
         finally:
+            self._ended.set()  # what is left to tell is of no use, and telling must not go on while libfuse closes
             self._queue.put(None)
             # A call that waits for a request which nobody answers any more ends with the connection.
             self._thread.join(_JOIN_S)
@@ -118,12 +120,10 @@ class Feed:
 
     def _notify(self) -> None:
         while (told := self._queue.get()) is not None:
-            for parent, name in told.names:
-                for number in numbers(parent):
-                    _tell(partial(pyfuse3.invalidate_entry, number, pyfuse3.FileNameT(name)))
-            for inode_id in told.inodes:
-                for number in numbers(inode_id):
-                    _tell(partial(pyfuse3.invalidate_inode, number, attr_only=True))
+            for call in _calls(told):
+                if self._ended.is_set():
+                    return
+                _tell(call)
 
 
 def _told(entry: record.Record) -> _Told:
@@ -136,6 +136,15 @@ def _told(entry: record.Record) -> _Told:
         elif inode is None or not inode.is_directory:
             names.append((parent, name))
     return _Told(entry.seq, names, unsure, list(entry.changes.inodes), bool(entry.changes.packs))
+
+
+def _calls(told: _Told) -> Iterator[Callable[[], None]]:
+    for parent, name in told.names:
+        for number in numbers(parent):
+            yield partial(pyfuse3.invalidate_entry, number, pyfuse3.FileNameT(name))
+    for inode_id in told.inodes:
+        for number in numbers(inode_id):
+            yield partial(pyfuse3.invalidate_inode, number, attr_only=True)
 
 
 def _tell(call: Callable[[], None]) -> None:

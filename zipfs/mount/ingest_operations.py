@@ -69,7 +69,12 @@ class IngestOperations(ServedOperations):
 
     def _spool_handle(self, where: Place, inode: Inode, *, writing: bool) -> FileHandleT:
         fd = self.spool.acquire(where.inode_id, writing=writing)
-        content = SpooledContent(os.dup(fd), str(self.store.spool_path(where.inode_id)), self.reader)
+        try:
+            own_fd = os.dup(fd)
+        except OSError:
+            self.spool.release(where.inode_id, writing=writing)  # or the file would wait for this writer for good
+            raise
+        content = SpooledContent(own_fd, str(self.store.spool_path(where.inode_id)), self.reader)
         return self.handles.add(FileHandle(where, inode, content, spooled=True, writing=writing))
 
     async def _supersede(self, inode: Inode, *, copy: bool) -> None:

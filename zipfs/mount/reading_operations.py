@@ -230,7 +230,11 @@ class ReadingOperations(pyfuse3.Operations):
         if flags & _WRITE_FLAGS:
             raise ReadOnly(f"inode {where.inode_id}")
         inode = self._inode(where)
-        handle = FileHandle(where, inode, open_content(self.store, self.reader, inode), spooled=False, writing=False)
+        try:
+            content = open_content(self.store, self.reader, inode)
+        except NotFound as error:  # removed since, by another process
+            raise Stale(f"inode {where.inode_id}") from error
+        handle = FileHandle(where, inode, content, spooled=False, writing=False)
         return FileInfo(fh=self.handles.add(handle), keep_cache=True)
 
     @guarded

@@ -17,6 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, ParamSpec, Self, TypeVar
 
 from zipfs.errors import ZipfsError
@@ -308,4 +309,6 @@ class Reader:
 def _lower_rank() -> None:
     """Have this thread give way to those that answer a request, whatever their rank: none may be raised."""
     rank = os.getpriority(os.PRIO_PROCESS, 0) + _AHEAD_NICENESS
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(rank, _MAX_NICENESS))
+    # Sandboxes may forbid it; an error here would end the pool, and with it every read.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(rank, _MAX_NICENESS))

@@ -1,0 +1,80 @@
+"""Opens that fail: with the right number, and with nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pyfuse3
+import pytest
+import trio
+
+from tests.support.stores import copy_in, noise, put_file, remove, served_inode
+from zipfs.ingest.spool import Spool
+from zipfs.mount import reading_operations
+from zipfs.mount.changes import Changes
+from zipfs.mount.ingest_operations import IngestOperations
+from zipfs.mount.numbers import Place
+from zipfs.mount.reading_operations import ReadingOperations
+from zipfs.mount.virtual import Virtual
+from zipfs.serve import Content, Reader, open_content
+from zipfs.serve.counters import Counters
+from zipfs.store.rows import Inode
+from zipfs.store.store import Store, open_store
+
+
+def virtual(store: Store) -> Virtual:
+    return Virtual(lambda: b"", store.log_path, Counters())
+
+
+def too_many(*_: object, **__: object) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def open_errno(operations: ReadingOperations, where: Place) -> int:
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        trio.run(operations.open, where.number, pyfuse3.FlagT(os.O_RDONLY), pyfuse3.RequestContext())
+    return int(caught.value.errno)
+
+
+def test_a_file_that_others_remove_within_an_open_is_looked_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOENT would tell the reader of a file that was replaced that there is none."""
+    with open_store(tmp_path / "store", create=True) as store:
+        put_file(store, tmp_path, b"file", noise(1000))
+        inode = served_inode(store, b"file")
+
+        def late(opened: Store, reader: Reader, found: Inode) -> Content:
+            remove(store, b"file")
+            return open_content(opened, reader, found)
+
+        monkeypatch.setattr(reading_operations, "open_content", late)
+        operations = ReadingOperations(store, virtual(store), Counters())
+        assert open_errno(operations, Place(inode.id, False)) == errno.ESTALE
+        operations.reader.close()
+
+
+def test_an_open_beyond_the_limit_of_descriptors_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_store(tmp_path / "store", create=True) as store:
+        inode = copy_in(store, b"file", noise(1000))
+        operations = ReadingOperations(store, virtual(store), Counters())
+        with monkeypatch.context() as full:
+            full.setattr(os, "open", too_many)
+            assert open_errno(operations, Place(inode.id, False)) == errno.EMFILE
+        operations.reader.close()
+
+
+def test_an_open_that_gets_no_descriptor_is_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_store(tmp_path / "store", create=True) as store:
+        inode = copy_in(store, b"file", noise(1000))
+        changes, spool = Changes(store), Spool(store, 0)
+        operations = IngestOperations(store, changes, virtual(store), Counters(), spool)
+        with monkeypatch.context() as full:
+            full.setattr(os, "dup", too_many)
+            with pytest.raises(OSError, match="Too many"):
+                operations._spool_handle(Place(inode.id, True), inode, writing=True)
+        assert not spool.writing()
+        operations.reader.close()
+        changes.close()
