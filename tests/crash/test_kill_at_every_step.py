@@ -24,8 +24,9 @@ from tests.support.stores import (
     spooled,
 )
 from zipfs.errors import NotFound
+from zipfs.ingest.optimizing import look
 from zipfs.store.faults import POINTS
-from zipfs.store.store import open_store
+from zipfs.store.store import Store, open_store
 
 pytestmark = pytest.mark.crash
 
@@ -88,6 +89,23 @@ def run(scenario: str, path: Path, fault: str = "") -> int:
     command = [sys.executable, "-m", "tests.crash.scenarios", scenario, str(path)]
     environment = {**os.environ, "ZIPFS_FAULT": fault}
     return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=60).returncode
+
+
+def _anchored(store: Store) -> set[int]:
+    return {row[0] for row in store.catalog.query("SELECT DISTINCT blob_id FROM anchors")}
+
+
+def test_who_changed_places_with_its_base_before_a_kill_is_found_like_any_other(path: Path) -> None:
+    """The commit is redone from the log, which knows nothing of anchors; the next run sets them."""
+    with open_store(path) as store:
+        SCENARIOS["optimize"].before(store)
+    assert run("optimize", path, "optimize.logged") == -signal.SIGKILL
+    with open_store(path) as store:
+        look(store, lambda what, done, total: None)
+        alone = {row[0] for row in store.catalog.query("SELECT id FROM blobs WHERE base_id IS NULL")}
+        landmarks = {row[0] for row in store.catalog.query("SELECT blob_id FROM landmarks")}
+        assert _anchored(store) == alone & landmarks
+        assert problems(store) == []
 
 
 def test_every_fault_point_is_tried() -> None:

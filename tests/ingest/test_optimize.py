@@ -28,7 +28,7 @@ from tests.support.stores import (
     weights,
 )
 from zipfs.codec import Cast, encode_frame
-from zipfs.errors import NoSpace
+from zipfs.errors import CatalogDamaged, NoSpace
 from zipfs.ingest import optimizing, recode, settling
 from zipfs.ingest.importing import find
 from zipfs.ingest.optimizing import Limits, look, optimize
@@ -472,3 +472,32 @@ def test_a_full_disk_while_settling_is_no_failure_of_the_ingest(path: Path, tmp_
         assert _ingest_and_settle(store, tmp_path, b"late", late) == 0
         assert problems(store) == []
     assert contents(path) == {**KIN, b"late": late}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sketches SET sketch = hex(sketch)",
+        "UPDATE sketches SET sketch = 7",
+        "UPDATE signatures SET signature = printf('%032d', blob_id)",
+        "UPDATE signatures SET signature = x'00' WHERE blob_id % 2",
+        "UPDATE landmarks SET landmarks = hex(landmarks)",
+        "UPDATE landmarks SET landmarks = 3",
+        "UPDATE blobs SET stored_nbytes = 'x' WHERE dtype <> ''",
+    ],
+)
+def test_columns_of_another_type_are_passed_over(change: str, path: Path, tmp_path: Path) -> None:
+    """As a flipped bit leaves them: SQLite keeps the type of a value beside it."""
+    with open_store(path) as store:
+        store.catalog.query("PRAGMA ignore_check_constraints = ON")
+        store.catalog.query(change)
+    late = model(changed(changed(weights(20_000, 77), 4, 1.0, 78), 2, 0.1, 500))
+    grown = model(changed(weights(20_000, 77), 2, 0.1, 5) + weights(3000, 6))
+    with open_store(path) as store:
+        assert put_file(store, tmp_path, b"late", late).failures == []
+        assert put_file(store, tmp_path, b"grown", grown).failures == []
+        try:
+            optimize_all(store)
+        except CatalogDamaged as error:
+            assert "stored_nbytes" in change
+            assert "contradicts itself" in str(error)

@@ -119,6 +119,14 @@ def test_many_equal_tensors_are_cut_into_clusters_that_can_be_planned() -> None:
     assert all(len({words[index].tobytes() for index in part}) == 1 for part in found)
 
 
+def test_leaders_are_compared_with_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.stack([*_random_words(300, 8), *_random_words(300, 8)])
+    found = [part.tolist() for part in clusters(words)]
+    monkeypatch.setattr("zipfs.lineage.clusters._LEADERS", 7)
+    assert sorted(part.tolist() for part in clusters(words)) == sorted(found)
+    assert len(found) == 300
+
+
 def test_no_tensors_make_no_clusters() -> None:
     assert clusters(np.empty((0, 4), np.uint64)) == []
     assert clusters(_random_words(1)) == []

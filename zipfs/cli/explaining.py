@@ -48,9 +48,10 @@ def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> Non
             summaries = summarize(take_census(library.store, report), node.path)
         if tensors or not node.inode.is_directory:
             nodes = [one for one in library.walk(node) if one.inode.kind.value == "file"]
-            for done, one in enumerate(nodes, start=1):
-                accounts.append(account_of_file(library.store, naming, one.path, one.inode))
+            for done, one in enumerate(nodes):
                 report("reading headers", done, len(nodes))
+                accounts.append(account_of_file(library.store, naming, one.path, one.inode))
+            report("reading headers", len(nodes), len(nodes))
     if as_json:
         if node.inode.is_directory:
             print_json(explain_json.directory(node.path, summaries, accounts))

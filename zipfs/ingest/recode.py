@@ -21,14 +21,13 @@ from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged, Stopped
 from zipfs.ingest.batch import same_bytes
 from zipfs.ingest.ordered import in_order
-from zipfs.lineage.landmarks import parse_landmarks
 from zipfs.lineage.planner import OUTSIDE, Move
+from zipfs.lineage.resketch import set_anchors
 from zipfs.store import faults
 from zipfs.store.blobs import OpenBlob, opened
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, PackName, frame_count
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
 from zipfs.store.view import View
 
 log = logging.getLogger(__name__)
@@ -214,7 +213,8 @@ class _Pack:
         with self._store.transaction(durable=True, fault="optimize") as txn:
             txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
             for new, old in self._new.values():
-                _move_anchors(txn, new.blob, old.blob)
+                if (new.blob.base is None) != (old.blob.base is None):
+                    set_anchors(txn, new.blob.id, is_member=new.blob.base is not None)
 
     def _verify(self, new: OpenBlob, old: OpenBlob) -> None:
         frames, blob = self._store.frames, new.blob
@@ -234,17 +234,3 @@ class _Pack:
 def _whole(blob: Blob) -> View:
     """The view of a base in which each byte lies where it does in the base."""
     return View(0, blob.nbytes)
-
-
-def _move_anchors(txn: Transaction, new: Blob, old: Blob) -> None:
-    """Have a blob be found by ranges of others if it is coded alone now, and no more if it is not."""
-    if (new.base is None) == (old.base is None):
-        return
-    row = txn.catalog.row("SELECT landmarks FROM landmarks WHERE blob_id = ?", (new.id,))
-    landmarks = None if row is None else parse_landmarks(row[0])
-    if landmarks is None:
-        return
-    if new.base is None:
-        txn.put_anchors(new.id, landmarks.anchors)
-    else:
-        txn.drop_anchors(new.id, landmarks.anchors)

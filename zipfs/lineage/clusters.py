@@ -20,6 +20,8 @@ Indices = NDArray[np.intp]
 MOST: Final = 2048
 """Tensors of a cluster; a larger one is cut. One base more for so many members is next to nothing."""
 _BLOCK: Final = 256
+_LEADERS: Final = 1 << 13
+"""Compared with a block at once: 16 MiB of differences."""
 
 
 def clusters(words: Bits) -> list[Indices]:
@@ -48,10 +50,17 @@ def _cut(found: Indices, words: Bits) -> Iterator[Indices]:
 
 def _near(some: Bits, others: Bits) -> tuple[Indices, Indices]:
     """All related pairs, as indices in `some` and in `others`; by the first word, and the others where that is near."""
+    found = [
+        _near_block(some, others[start : start + _LEADERS], start) for start in range(0, max(len(others), 1), _LEADERS)
+    ]
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([columns for _, columns in found])
+
+
+def _near_block(some: Bits, others: Bits, start: int) -> tuple[Indices, Indices]:
     first = np.bitwise_count(some[:, None, 0] ^ others[None, :, 0])
     rows, columns = np.nonzero(first <= RELATED_SO_FAR[0])
     related = _distances(some[rows], others[columns]) <= RELATED
-    return rows[related], columns[related]
+    return rows[related], columns[related] + start
 
 
 def _distances(some: Bits, others: Bits) -> NDArray[np.int64]:

@@ -6,22 +6,29 @@ from collections.abc import Callable
 
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
-from zipfs.lineage.landmarks import LEAST_ITEMS, Landmarks, Scan
+from zipfs.lineage.landmarks import LEAST_ITEMS, Landmarks, Scan, parse_landmarks
 from zipfs.lineage.signature import signature
 from zipfs.lineage.sketch import sketch
 from zipfs.lineage.survey import LEAST_MEMBER_NBYTES, LEAST_NBYTES
 from zipfs.store.blobs import OpenBlob
+from zipfs.store.catalog import SOUND_SIGNATURE
 from zipfs.store.rows import BlobId, frame_count
 from zipfs.store.store import Store
+from zipfs.store.transaction import Transaction
 
 _COMMIT_EVERY = 256
 
 
 def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
-    """Sketch every tensor that has no sketch; returns how many. Damaged blobs are passed over."""
+    """Sketch every tensor that has no signature, and set its anchors; returns how many. Damaged ones are passed over.
+
+    Those that have none any more became bases or members in a commit that was redone from the log after a kill.
+    """
+    with store.transaction():
+        pass  # applies what a killed process has logged
     rows = store.catalog.query(
         "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= iif(base_id IS NULL, ?, ?)"
-        " AND id NOT IN (SELECT blob_id FROM signatures)",
+        f" AND id NOT IN (SELECT blob_id FROM signatures WHERE {SOUND_SIGNATURE})",
         (LEAST_NBYTES, LEAST_MEMBER_NBYTES),
     )
     made: dict[BlobId, tuple[bytes, bytes]] = {}
@@ -66,6 +73,18 @@ def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int
     return len(rows)
 
 
+def set_anchors(txn: Transaction, blob_id: BlobId, *, is_member: bool) -> None:
+    """Have a blob be found by ranges of others if it is coded alone, and no more if it is not."""
+    row = txn.catalog.row("SELECT landmarks FROM landmarks WHERE blob_id = ?", (blob_id,))
+    landmarks = parse_landmarks(row[0]) if row is not None and isinstance(row[0], bytes) else None
+    if landmarks is None:
+        return
+    if is_member:
+        txn.drop_anchors(blob_id, landmarks.anchors)
+    else:
+        txn.put_anchors(blob_id, landmarks.anchors)
+
+
 def _landmarks(store: Store, opened: OpenBlob) -> Landmarks | None:
     blob = opened.blob
     scan = Scan(blob.nbytes, blob.dtype, blob.shape)
@@ -88,4 +107,5 @@ def _put(store: Store, made: dict[BlobId, tuple[bytes, bytes]]) -> None:
     with store.transaction() as txn:
         for blob_id, content in made.items():
             txn.put_sketch(blob_id, *content)
+            set_anchors(txn, blob_id, is_member=store.catalog.blob(blob_id).base is not None)
     made.clear()

@@ -15,7 +15,7 @@ import numpy as np
 
 from zipfs.lineage.index import GroupIndex
 from zipfs.lineage.signature import as_words
-from zipfs.store.catalog import WHOLE_VIEW
+from zipfs.store.catalog import SOUND_SIGNATURE, WHOLE_VIEW
 from zipfs.store.store import Store
 
 _MEMORY_NBYTES: Final = 32 << 20
@@ -67,7 +67,7 @@ class Search:
         stored = dict(
             self._store.catalog.query(
                 "SELECT blob_id, sketch FROM sketches JOIN blobs ON id = blob_id"
-                f" WHERE blob_id IN ({marks}) AND base_id IS NULL",
+                f" WHERE blob_id IN ({marks}) AND base_id IS NULL AND typeof(sketch) = 'blob'",
                 wanted,
             )
         )
@@ -78,7 +78,7 @@ class Search:
         """Sketches of the members of a base that are nearest to a tensor with this signature."""
         rows: list[tuple[int, bytes]] = self._store.catalog.query(
             "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
-            f" WHERE base_id = ? AND {WHOLE_VIEW} AND nbytes = ? ORDER BY id DESC LIMIT ?",
+            f" WHERE base_id = ? AND {WHOLE_VIEW} AND nbytes = ? AND {SOUND_SIGNATURE} ORDER BY id DESC LIMIT ?",
             (base_id, nbytes, _MEMBERS),
         )
         rows += [
@@ -92,7 +92,9 @@ class Search:
         distances = np.bitwise_count(words ^ as_words(signature)[0]).sum(axis=1, dtype=np.int64)
         nearest = [rows[at][0] for at in np.argsort(distances, kind="stable")[:at_most].tolist()]
         marks = ", ".join("?" * len(nearest))
-        stored = self._store.catalog.query(f"SELECT sketch FROM sketches WHERE blob_id IN ({marks})", nearest)
+        stored = self._store.catalog.query(
+            f"SELECT sketch FROM sketches WHERE blob_id IN ({marks}) AND typeof(sketch) = 'blob'", nearest
+        )
         return [row[0] for row in stored] + [self._added[one].sketch for one in nearest if one in self._added]
 
     def _group(self, dtype: str, nbytes: int) -> _Group:
@@ -103,7 +105,8 @@ class Search:
             group.extend(
                 self._store.catalog.query(
                     "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
-                    " WHERE dtype = ? AND dtype <> '' AND nbytes = ? AND base_id IS NULL AND id > ? ORDER BY id",
+                    " WHERE dtype = ? AND dtype <> '' AND nbytes = ? AND base_id IS NULL AND id > ?"
+                    f" AND {SOUND_SIGNATURE} ORDER BY id",
                     (dtype, nbytes, group.last_id),
                 )
             )

@@ -16,7 +16,7 @@ from zipfs.lineage.clusters import clusters
 from zipfs.lineage.costs import make_cluster
 from zipfs.lineage.planner import DEFAULT_PRICES, OUTSIDE, Plan, Prices, Tensor, plan
 from zipfs.lineage.signature import as_words
-from zipfs.store.catalog import WHOLE_VIEW
+from zipfs.store.catalog import SOUND_SIGNATURE, WHOLE_VIEW
 from zipfs.store.rows import BlobId
 from zipfs.store.store import Store
 
@@ -67,7 +67,7 @@ def _clusters(store: Store, group: Group) -> Iterator[list[int]]:
     """Blob ids of tensors that may be related."""
     rows = store.catalog.query(
         "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
-        " WHERE dtype = ? AND dtype <> '' AND nbytes = ? ORDER BY id",
+        f" WHERE dtype = ? AND dtype <> '' AND nbytes = ? AND {SOUND_SIGNATURE} ORDER BY id",
         (group.dtype, group.nbytes),
     )
     ids = np.array([row[0] for row in rows], np.int64)
@@ -112,7 +112,8 @@ def _plan(store: Store, group: Group, ids: Sequence[int], prices: Prices) -> Pla
         rows = store.catalog.query(
             f"SELECT id, stored_nbytes, base_id, {WHOLE_VIEW},"
             " EXISTS (SELECT 1 FROM extents WHERE extents.blob_id = id), sketch"
-            f" FROM blobs JOIN sketches ON sketches.blob_id = id WHERE id IN ({marks}) ORDER BY id",
+            f" FROM blobs JOIN sketches ON sketches.blob_id = id WHERE id IN ({marks})"
+            " AND typeof(sketch) = 'blob' AND typeof(stored_nbytes) = 'integer' ORDER BY id",
             some,
         )
         for blob_id, stored_nbytes, base_id, whole, needed, sketch in rows:

@@ -73,6 +73,8 @@ _SELECT_BLOBS = (
 )
 WHOLE_VIEW = "base_offset = 0 AND base_nbytes = blobs.nbytes AND base_cast = ''"
 """Of a blob with a base: whether each byte is coded against the byte of the base at the same place."""
+SOUND_SIGNATURE = "typeof(signature) = 'blob' AND length(signature) = 32"
+"""SQLite keeps the type of a value beside it; after a flipped bit it may be another one."""
 _VIEW_COLUMNS = "base_nbytes, base_cast"
 _VIEW_BEFORE_VIEWS = "blobs.nbytes, ''"
 """The same of a catalog that was opened read-only and lacks the migration `0002-views`."""
@@ -312,7 +314,7 @@ class Catalog(Database):
         """(blob id, dtype, bytes, landmarks) of those of the blobs that are coded alone."""
         return self.query(
             "SELECT blob_id, dtype, nbytes, landmarks FROM json_each(?) CROSS JOIN landmarks ON blob_id = value"
-            " JOIN blobs ON blobs.id = blob_id WHERE base_id IS NULL",
+            " JOIN blobs ON blobs.id = blob_id WHERE base_id IS NULL AND typeof(landmarks) = 'blob'",
             (json.dumps(blob_ids),),
         )
 
@@ -321,7 +323,7 @@ class Catalog(Database):
         return self.query(
             "SELECT blob_id, dtype, nbytes, landmarks FROM json_each(?) CROSS JOIN blobs ON blobs.id IN"
             " (SELECT id FROM blobs WHERE base_id = value ORDER BY id DESC LIMIT ?)"
-            " JOIN landmarks ON blob_id = blobs.id",
+            " JOIN landmarks ON blob_id = blobs.id WHERE typeof(landmarks) = 'blob'",
             (json.dumps(base_ids), at_most),
         )
 

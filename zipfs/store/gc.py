@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from zipfs.errors import PackDamaged
+from zipfs.errors import CatalogDamaged, PackDamaged
 from zipfs.store import faults
 from zipfs.store.packformat import PackedBlob
 from zipfs.store.packs import PackFile, PackWriter
@@ -92,10 +92,12 @@ def _live_blobs(store: Store) -> set[BlobId]:
 
 
 def _blobs_by_pack(store: Store) -> dict[PackName, list[tuple[BlobId, int]]]:
-    """(blob, stored bytes) of every pack in the catalog."""
+    """(blob, stored bytes) of every pack in the catalog. Raises CatalogDamaged."""
     found: dict[PackName, list[tuple[BlobId, int]]] = {name: [] for name in store.catalog.packs()}
     rows = store.catalog.query("SELECT packs.name, blobs.id, stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id")
     for name, blob_id, nbytes in rows:
+        if not isinstance(nbytes, int):
+            raise CatalogDamaged(f"row of blob {blob_id} contradicts itself")
         found[PackName(name)].append((BlobId(blob_id), nbytes))
     return found
 

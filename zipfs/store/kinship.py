@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import CatalogDamaged
-from zipfs.store.catalog import Catalog
+from zipfs.store.catalog import SOUND_SIGNATURE, Catalog
 from zipfs.store.rows import BlobId, InodeId
 
 Integers = NDArray[np.int64]
@@ -107,9 +107,10 @@ def member_counts(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, 
 def sketches_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, bytes]:
     """The sketches of those of some blobs that have one."""
     rows = catalog.query(
-        "SELECT blob_id, sketch FROM json_each(?) CROSS JOIN sketches ON blob_id = value", (json.dumps(blob_ids),)
+        "SELECT blob_id, sketch FROM json_each(?) CROSS JOIN sketches ON blob_id = value WHERE typeof(sketch) = 'blob'",
+        (json.dumps(blob_ids),),
     )
-    return {BlobId(blob_id): sketch for blob_id, sketch in rows if isinstance(sketch, bytes)}
+    return {BlobId(blob_id): sketch for blob_id, sketch in rows}
 
 
 def signatures_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, bytes]:
@@ -117,9 +118,10 @@ def signatures_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, 
     if not catalog.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'signatures'"):
         return {}
     rows = catalog.query(
-        "SELECT blob_id, signature FROM json_each(?) CROSS JOIN signatures ON blob_id = value", (json.dumps(blob_ids),)
+        f"SELECT blob_id, signature FROM json_each(?) CROSS JOIN signatures ON blob_id = value WHERE {SOUND_SIGNATURE}",
+        (json.dumps(blob_ids),),
     )
-    return {BlobId(blob_id): signature for blob_id, signature in rows if isinstance(signature, bytes)}
+    return {BlobId(blob_id): signature for blob_id, signature in rows}
 
 
 def _integers(column: Sequence[object]) -> Integers:

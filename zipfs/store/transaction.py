@@ -249,6 +249,15 @@ class Transaction:
                 "DELETE FROM anchors WHERE hash = ? AND blob_id = ?", [(anchor, blob_id) for anchor in anchors]
             )
 
+    def _forget_signatures(self, blobs: Sequence[Blob]) -> None:
+        """Of those that become bases or members by being moved: whoever makes the signature anew sets the anchors."""
+        for blob in blobs:
+            self._execute(
+                "DELETE FROM signatures WHERE blob_id = ?1 AND EXISTS (SELECT 1 FROM blobs WHERE id = ?1 AND"
+                " (base_id IS NULL) <> ?2)",
+                (blob.id, blob.base is None),
+            )
+
     def drop_stale_anchors(self) -> None:
         """Forget hashes of blobs that are gone."""
         self._execute("DELETE FROM anchors WHERE blob_id NOT IN (SELECT blob_id FROM landmarks)")
@@ -267,7 +276,9 @@ class Transaction:
         for name, added in changes.packs.items():
             if added and packs.path_of(name).exists():
                 file = packs.open(name)
-                self.add_pack(name, file.nbytes, [packed.blob for packed in file.index()])
+                blobs = [packed.blob for packed in file.index()]
+                self._forget_signatures(blobs)
+                self.add_pack(name, file.nbytes, blobs)
         for (parent_id, entry_name), entry in changes.entries.items():
             if entry is None:
                 self.drop_entry(parent_id, entry_name)
