@@ -346,7 +346,7 @@ def as_nobody(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run as a user who owns nothing here: root may do everything."""
     command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "zipfs.cli"]
     return subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
     )
 
 

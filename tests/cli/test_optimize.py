@@ -64,7 +64,7 @@ def test_a_signal_stops_it_and_leaves_the_store_whole(number: signal.Signals, pa
     try:
         poll(lambda: any(part.suffix == ".part" for part in (path / "packs").iterdir()), what="it to begin a pack")
         running.send_signal(number)
-        _, said = running.communicate(timeout=30)
+        _, said = running.communicate(timeout=180)
     finally:
         running.kill()
     assert running.returncode == 130

@@ -24,9 +24,9 @@ def build_sanitized(program: Path, sources: Iterable[Path]) -> None:
 
     def compile_one(source: Path) -> str:
         built = str(program.with_name(f"{source.stem}.o"))
-        subprocess.run([compiler, *_FLAGS, "-c", str(source), "-o", built], check=True, timeout=250)
+        subprocess.run([compiler, *_FLAGS, "-c", str(source), "-o", built], check=True, timeout=300)
         return built
 
     with ThreadPoolExecutor() as pool:
         objects = list(pool.map(compile_one, sources))
-    subprocess.run([compiler, *_SANITIZERS, *objects, "-lm", "-o", str(program)], check=True, timeout=100)
+    subprocess.run([compiler, *_SANITIZERS, *objects, "-lm", "-o", str(program)], check=True, timeout=300)

@@ -125,7 +125,7 @@ def test_the_target_of_the_fuzzer_finds_the_corpus_and_fresh_inputs_right_under_
     build_sanitized(program, sources)
     seeds = tmp_path / "seeds"
     seeds.mkdir()
-    subprocess.run([str(program), "seeds", str(seeds), "200"], check=True, timeout=100)
+    subprocess.run([str(program), "seeds", str(seeds), "200"], check=True, timeout=300)
     with zipfile.ZipFile(CORPUS) as corpus:
         corpus.extractall(tmp_path)
     fresh = _replay(program, sorted(seeds.iterdir()))
@@ -141,7 +141,7 @@ def _replay(program: Path, inputs: list[Path]) -> Counter[str]:
         env={"ZIPFS_FUZZ_TELL": "1"},
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -88,7 +88,7 @@ def path(prepared: Path, tmp_path: Path) -> Path:
 def run(scenario: str, path: Path, fault: str = "") -> int:
     command = [sys.executable, "-m", "tests.crash.scenarios", scenario, str(path)]
     environment = {**os.environ, "ZIPFS_FAULT": fault}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=60).returncode
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=300).returncode
 
 
 def _anchored(store: Store) -> set[int]:

@@ -69,7 +69,7 @@ def test_two_ingests_a_list_a_collection_and_a_removal_at_once(tmp_path: Path) -
         processes.append(start("ls", "-r", path))
         processes.append(start("fsck", "--read-data", path))
     for process in processes:
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=180)
         assert process.returncode == 0, (process.args, out, err)
     expected = stay | {top + b"/" + name: content for top, files in new.items() for name, content in files.items()}
     assert contents(path) == expected
@@ -90,7 +90,7 @@ def test_who_waits_for_another_says_so(tmp_path: Path) -> None:
             line = process.stderr.readline()
             assert "waiting" in line
             assert process.poll() is None
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
         assert process.returncode == 0
 
         listener = Listener()
@@ -231,14 +231,14 @@ def test_kills_at_any_moment_lose_nothing(seed: int, tmp_path: Path) -> None:
         process = chance.choice(acts)()
         time.sleep(0.25 + chance.random() * 0.5)
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
+        process.communicate(timeout=180)
         found = contents(path)
         assert {name: found[name] for name in before} == before
         for name, content in new.items():
             assert found.get(b"new/" + name) in (None, content)
     for act in acts:
         process = act()
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
         assert process.returncode == 0
     assert contents(path) == before | {b"new/" + name: content for name, content in new.items()}
     with open_store(path) as store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -171,13 +170,10 @@ def test_a_costly_header_takes_little_more_than_its_own_memory(name: str) -> Non
         return (len(header).to_bytes(8, "little") + header[:64])[offset : offset + length]
 
     tracemalloc.start()
-    start = time.perf_counter()
     try:
         layout = lay_out(b"x", read, content_nbytes)
-        seconds = time.perf_counter() - start
         _, peak_nbytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert_tiles(layout, content_nbytes)
     assert peak_nbytes < 2 * len(header) + 32_000_000
-    assert seconds < 60

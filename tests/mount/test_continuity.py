@@ -68,7 +68,7 @@ def test_no_gap_while_it_is_compressed(mount: Mount, tmp_path: Path) -> None:
     poll(lambda: mount.status()["queued_files"] == 0, what="the spool to be freed")
     stop.touch()
     for reader in (*readers, late):
-        output, errors = reader.communicate(timeout=60)
+        output, errors = reader.communicate(timeout=180)
         assert reader.returncode == 0, errors
         assert output.split()[-1] in ("sealed", "stored")
     assert served.read_bytes() == data.read_bytes()
@@ -133,27 +133,27 @@ def test_other_processes_changes_appear(mount: Mount, tmp_path: Path) -> None:
     assert not served.exists()
     assert os.listdir(mount.point) == ["ingest"]
     assert zipfs("ingest", mount.store, source).returncode == 0
-    poll_equal(served.exists, True, within_s=2.0)
+    poll_equal(served.exists, True)
     assert sorted(os.listdir(mount.point)) == ["ingest", "there"]
     with open(served, "rb", buffering=0) as old:
         assert old.read() == b"first"
         (source / "sub" / "file").write_bytes(b"second, longer")
         (source / "sub" / "more").write_bytes(b"more")
         assert zipfs("ingest", mount.store, source).returncode == 0
-        poll_equal(lambda: (served.stat().st_size, served.read_bytes()), (14, b"second, longer"), within_s=2.0)
-        poll_equal(lambda: sorted(os.listdir(served.parent)), ["file", "more"], within_s=2.0)
+        poll_equal(lambda: (served.stat().st_size, served.read_bytes()), (14, b"second, longer"))
+        poll_equal(lambda: sorted(os.listdir(served.parent)), ["file", "more"])
         assert os.pread(old.fileno(), 100, 0) == b"first"
         assert os.fstat(old.fileno()).st_size == 5
         assert zipfs("rm", mount.store, "there/sub/file").returncode == 0
-        poll_equal(served.exists, False, within_s=2.0)
+        poll_equal(served.exists, False)
         assert zipfs("gc", mount.store).returncode == 0
         os.posix_fadvise(old.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert os.pread(old.fileno(), 100, 0) == b"first"
     assert (served.parent / "more").read_bytes() == b"more"
     assert zipfs("rm", "-r", mount.store, "there").returncode == 0
-    poll_equal(lambda: os.listdir(mount.point), ["ingest"], within_s=2.0)
+    poll_equal(lambda: os.listdir(mount.point), ["ingest"])
     assert zipfs("ingest", mount.store, source).returncode == 0
-    poll_equal(served.exists, True, within_s=2.0)
+    poll_equal(served.exists, True)
     assert served.read_bytes() == b"second, longer"
 
 
@@ -186,9 +186,9 @@ def test_a_read_only_mount_follows_a_writing_one(mounts: Callable[..., Mount], r
     assert os.listdir(reader.point) == []
     (writer.ingest / "seen").write_bytes(b"seen")
     writer.stored("seen")
-    poll_equal((reader.point / "seen").exists, True, within_s=2.0)
+    poll_equal((reader.point / "seen").exists, True)
     assert (reader.point / "seen").read_bytes() == b"seen"
     (writer.ingest / "seen").write_bytes(b"seen again")
-    poll_equal((reader.point / "seen").read_bytes, b"seen again", within_s=5.0)
+    poll_equal((reader.point / "seen").read_bytes, b"seen again")
     (writer.point / "seen").unlink()
-    poll_equal((reader.point / "seen").exists, False, within_s=2.0)
+    poll_equal((reader.point / "seen").exists, False)

@@ -266,7 +266,7 @@ def picture(process: subprocess.Popen[str]) -> list[str]:
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=180)
     return process.returncode, said
 
 
@@ -304,7 +304,7 @@ def test_top_on_a_terminal_draws_over_itself_and_ends_with_it_as_it_was(shared: 
             with suppress(OSError):  # EIO: the other end is closed
                 while part := os.read(ours, 1 << 16):
                     seen += part
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=180) == 0
     finally:
         os.close(ours)
     assert b"\x1b[?25l" in seen  # the cursor is hidden,

@@ -10,7 +10,7 @@ import pyfuse3
 import pytest
 import trio
 
-from tests.support.stores import copy_in, noise, put_file, remove, served_inode
+from tests.support.stores import copy_in, noise, put_file, remove, seal_everything, served_inode
 from zipfs.ingest.spool import Spool
 from zipfs.mount import reading_operations
 from zipfs.mount.changes import Changes
@@ -20,7 +20,7 @@ from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
 from zipfs.serve import Content, Reader, open_content
 from zipfs.serve.counters import Counters
-from zipfs.store.rows import Inode
+from zipfs.store.rows import INGEST_ROOT, Inode
 from zipfs.store.store import Store, open_store
 
 
@@ -36,6 +36,11 @@ def open_errno(operations: ReadingOperations, where: Place) -> int:
     with pytest.raises(pyfuse3.FUSEError) as caught:
         trio.run(operations.open, where.number, pyfuse3.FlagT(os.O_RDONLY), pyfuse3.RequestContext())
     return int(caught.value.errno)
+
+
+def open_to_replace(operations: IngestOperations, where: Place) -> pyfuse3.FileInfo:
+    flags = pyfuse3.FlagT(os.O_WRONLY | os.O_TRUNC)
+    return trio.run(operations.open, where.number, flags, pyfuse3.RequestContext())
 
 
 def test_a_file_that_others_remove_within_an_open_is_looked_up_again(
@@ -75,6 +80,26 @@ def test_an_open_that_gets_no_descriptor_is_no_writer(tmp_path: Path, monkeypatc
             full.setattr(os, "dup", too_many)
             with pytest.raises(OSError, match="Too many"):
                 operations._spool_handle(Place(inode.id, True), inode, writing=True)
+        assert not spool.writing()
+        operations.reader.close()
+        changes.close()
+
+
+def test_what_is_to_be_written_anew_is_not_sealed_before_its_writer_comes_back(tmp_path: Path) -> None:
+    """The open is answered ESTALE and comes again; on a busy machine that takes longer than a directory is quiet."""
+    with open_store(tmp_path / "store", create=True) as store:
+        inode = copy_in(store, b"file", noise(1000))
+        seal_everything(store)
+        changes, spool = Changes(store), Spool(store, 0)
+        operations = IngestOperations(store, changes, virtual(store), Counters(), spool)
+        with pytest.raises(pyfuse3.FUSEError) as caught:
+            open_to_replace(operations, Place(inode.id, True))
+        assert caught.value.errno == errno.ESTALE
+        entry = store.catalog.entry(INGEST_ROOT, b"file")
+        assert entry is not None
+        assert spool.writing() == {entry.inode_id}
+        handle = open_to_replace(operations, Place(entry.inode_id, True)).fh
+        trio.run(operations.release, handle)
         assert not spool.writing()
         operations.reader.close()
         changes.close()

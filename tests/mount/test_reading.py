@@ -134,7 +134,7 @@ def test_eight_processes(library: Library) -> None:
     commands = [["diff", "-r", str(library.source), str(library.mount.point / "library")] for _ in range(8)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands]
     for process in processes:
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=180)
         assert process.returncode == 0, said
 
 
@@ -215,7 +215,7 @@ def test_many_loaders_at_once_on_a_small_cache(library: Library) -> None:
         for name in names
     ]  # fmt: skip
     for process in processes:
-        _, said = process.communicate(timeout=90)
+        _, said = process.communicate(timeout=180)
         assert process.returncode == 0, said
     library.mount.remount()
 

@@ -232,7 +232,7 @@ def test_two_processes_at_once(mounts: Callable[..., Mount]) -> None:
         for seed in (1, 2)
     ]
     for process in processes:
-        _, said = process.communicate(timeout=90)
+        _, said = process.communicate(timeout=180)
         assert process.returncode == 0, said.decode()
     mount.wait()
     run("diff", "-r", top, mount.point / "churned")

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,31 +177,38 @@ def test_deep_trees(shared: Mount) -> None:
     assert not (shared.point / "deep").exists()
 
 
-def test_a_directory_of_two_thousand_files(mount: Mount, tmp_path: Path) -> None:
-    count = 2000
-    source = tmp_path / "many"
-    source.mkdir()
-    for i in range(count):
-        (source / f"file-{i:04}").write_bytes(b"%d\n" % i * 10)
-    spent: dict[str, float] = {}
+def _cpu_s(mount: Mount) -> float:
+    """What the daemon and its worker have spent on processors so far."""
+    ticks = 0
+    for pid in (mount.pid, mount.status()["worker_pid"]):
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
-    def timed(what: str, work: Callable[[], object]) -> None:
-        began = time.monotonic()
-        work()
-        spent[what] = round(1000 * (time.monotonic() - began) / count, 2)
 
-    timed("cp", lambda: run("cp", "-r", source, mount.ingest / "many"))
-    timed("wait", mount.wait)
-    assert len(os.listdir(mount.point / "many")) == count
-    timed("ls -l", lambda: run("ls", "-l", mount.point / "many"))
-    timed("diff", lambda: run("diff", "-r", source, mount.point / "many"))
-    mount.remount()
-    timed("ls -l, cold", lambda: run("ls", "-l", mount.point / "many"))
-    timed("diff, cold", lambda: run("diff", "-r", source, mount.point / "many"))
-    timed("rm -r", lambda: run("rm", "-r", mount.point / "many"))
+def test_the_work_for_a_file_does_not_grow_with_their_number(mount: Mount, tmp_path: Path) -> None:
+    spent_s = {}
+    for count in (400, 2000):
+        source = tmp_path / str(count)
+        source.mkdir()
+        for i in range(count):
+            (source / f"file-{i:04}").write_bytes(b"%d\n" % (count + i) * 10)
+        served = mount.point / source.name
+        began_s = _cpu_s(mount)
+        run("cp", "-r", source, mount.ingest / source.name)
+        mount.wait()
+        assert len(os.listdir(served)) == count
+        run("ls", "-l", served)
+        run("diff", "-r", source, served)
+        spent_s[count] = (_cpu_s(mount) - began_s) / count
+        mount.remount()
+        run("ls", "-l", served)
+        run("diff", "-r", source, served)
+    for count in spent_s:
+        run("rm", "-r", mount.point / str(count))
     assert os.listdir(mount.point) == ["ingest"]
-    # Milliseconds for each file; far above what it takes, and far below what a quadratic cost would.
-    assert all(each < 20 for each in spent.values()), spent
+    # A quadratic cost would make it five times as much.
+    assert spent_s[2000] < 2.5 * spent_s[400], spent_s
 
 
 def _pack_of(mount: Mount) -> Path:

@@ -62,7 +62,7 @@ class Crowd:
         for _, _, process in self._running:
             process.kill()
             with suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=20)
+                process.communicate(timeout=180)
 
 
 @contextmanager

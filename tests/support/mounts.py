@@ -25,12 +25,12 @@ import numpy as np
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DEADLINE_S = 20.0
-_LIFE_S = 150.0
+DEADLINE_S = 60.0
+_LIFE_S = 900.0
 
 
 def zipfs(
-    *arguments: object, timeout_s: float = 60.0, prefix: tuple[str, ...] = ()
+    *arguments: object, timeout_s: float = 180.0, prefix: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of ours to its end; `prefix` is put before it, to run it as somebody else."""
     command = [*prefix, sys.executable, "-m", "zipfs.cli", *map(_text, arguments)]
@@ -45,7 +45,7 @@ def _text(argument: object) -> str:
 
 def run(
     *command: object,
-    timeout_s: float = 60.0,
+    timeout_s: float = 180.0,
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
     check: bool = True,
@@ -65,7 +65,7 @@ def run(
     return done.stdout
 
 
-def python(code: str, *arguments: object, timeout_s: float = 60.0) -> str:
+def python(code: str, *arguments: object, timeout_s: float = 180.0) -> str:
     """Run a Python program in a process of its own."""
     return run(sys.executable, "-c", code, *arguments, timeout_s=timeout_s, cwd=REPOSITORY)
 

@@ -21,6 +21,8 @@ from zipfs.store.store import Store
 
 _CHECK_SPACE_EVERY_NBYTES = 8 << 20
 """At most."""
+_EXPECTED_S = 30.0
+"""So long may a writer take to come back."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Spool:
         self._reserve = reserve_nbytes
         self._lock = threading.Lock()
         self._open: dict[InodeId, _Open] = {}
+        self._expected_until_s: dict[InodeId, float] = {}
         # Often enough that what is written between two looks cannot use up the reserve.
         self._check_every = min(_CHECK_SPACE_EVERY_NBYTES, reserve_nbytes // 4)
         self._unchecked = self._check_every
@@ -51,6 +54,8 @@ class Spool:
                 entry = self._open[inode_id] = _Open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             entry.handles += 1
             entry.writers += writing
+            if writing:
+                self._expected_until_s.pop(inode_id, None)
             return entry.fd
 
     def release(self, inode_id: InodeId, *, writing: bool) -> None:
@@ -62,10 +67,20 @@ class Spool:
                 del self._open[inode_id]
                 os.close(entry.fd)
 
-    def writing(self) -> Collection[InodeId]:
-        """Inodes that some handle may still write to."""
+    def expect(self, inode_id: InodeId) -> None:
+        """Take an inode for one that is written to until it is, or until its writer has had time enough to come."""
         with self._lock:
-            return {inode_id for inode_id, entry in self._open.items() if entry.writers}
+            now_s = time.monotonic()
+            for late in [one for one, until_s in self._expected_until_s.items() if until_s <= now_s]:
+                del self._expected_until_s[late]
+            self._expected_until_s[inode_id] = now_s + _EXPECTED_S
+
+    def writing(self) -> Collection[InodeId]:
+        """Inodes that some handle may still write to, and those for which one is expected."""
+        with self._lock:
+            now_s = time.monotonic()
+            written = {inode_id for inode_id, entry in self._open.items() if entry.writers}
+            return written | {one for one, until_s in self._expected_until_s.items() if until_s > now_s}
 
     def write(self, inode_id: InodeId, offset: int, data: bytes | memoryview) -> int:
         """Write all of `data`. Raises NoSpace before the disk is full to the last byte."""

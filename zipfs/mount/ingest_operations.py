@@ -83,7 +83,7 @@ class IngestOperations(ServedOperations):
         fresh_id = await self.changes.run(lambda store: store.reserve_inode_id())
         if copy:
             await trio.to_thread.run_sync(self._copy, open_content(self.store, self.reader, inode), fresh_id)
-        self._touch(Place(inode.id, True))  # or it could be sealed before it is opened
+        self.spool.expect(fresh_id)  # or it could be sealed, empty, before it is opened
         fresh = await self._ingest(lambda txn: door.supersede(txn, inode, fresh_id), kernel_knows=False)
         if fresh is None:
             # Another open of the same file came first: what the name leads to now is found by the next look.
