@@ -46,13 +46,17 @@ def test_buffers_of_any_size() -> None:
         pool.keep(view)
 
 
-def test_what_waits_for_its_next_use_is_bounded() -> None:
+def test_what_waits_for_its_next_use_is_bounded_over_all_sizes() -> None:
     pool = BufferPool()
-    views = [pool.take(SIZE) for _ in range(100)]
-    addresses = {address(view) for view in views}
-    for view in views:
-        pool.keep(view)
-    views.clear()
-    del view
-    again = [pool.take(SIZE) for _ in range(100)]
-    assert len(addresses & {address(view) for view in again[:32]}) == 32
+    for size in (SIZE // 4, SIZE // 2, 2 * SIZE, 4 * SIZE, SIZE):
+        views = [pool.take(size) for _ in range((80 << 20) // size)]
+        addresses = {address(view) for view in views}
+        for view in views:
+            pool.keep(view)
+        views.clear()
+        del view
+    again = [pool.take(SIZE) for _ in range(80)]
+    used_again = addresses & {address(view) for view in again[:48]}
+    assert 8 <= len(used_again) <= 48
+    assert pool._kept_nbytes <= 48 << 20
+    assert pool._kept_nbytes == sum(size * len(kept) for size, kept in pool._kept.items())

@@ -18,8 +18,8 @@ import numpy.typing as npt
 _SIZES: Final = tuple(1 << bits for bits in range(16, 24))
 """Buffers come in these sizes, in bytes; what is asked for gets the next larger one."""
 
-_KEPT_NBYTES: Final = 32 << 20
-"""Of each size at most so many bytes wait for their next use."""
+_KEPT_NBYTES: Final = 48 << 20
+"""At most so many bytes wait for their next use, those still held included."""
 
 _LOOKED_AT: Final = 8
 _UNUSED_REFERENCES: Final = 2
@@ -33,7 +33,8 @@ class BufferPool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[int, deque[_Array]] = {size: deque(maxlen=_KEPT_NBYTES // size) for size in _SIZES}
+        self._kept: dict[int, deque[_Array]] = {size: deque() for size in _SIZES}
+        self._kept_nbytes = 0
 
     def take(self, nbytes: int) -> memoryview:
         """A writable buffer of `nbytes`, not cleared; hand it to `keep` once it is no longer held for long."""
@@ -45,6 +46,7 @@ class BufferPool:
             for _ in range(min(len(kept), _LOOKED_AT)):
                 array = kept.popleft()
                 if sys.getrefcount(array) <= _UNUSED_REFERENCES:
+                    self._kept_nbytes -= size
                     return array.data[:nbytes]
                 kept.append(array)
         return np.empty(size, np.uint8).data[:nbytes]
@@ -55,6 +57,11 @@ class BufferPool:
         if isinstance(array, np.ndarray) and array.nbytes in self._kept:
             with self._lock:
                 self._kept[array.nbytes].append(array)
+                self._kept_nbytes += array.nbytes
+                while self._kept_nbytes > _KEPT_NBYTES:
+                    size = max(self._kept, key=lambda one: one * len(self._kept[one]))
+                    self._kept[size].popleft()
+                    self._kept_nbytes -= size
 
 
 def buffer_nbytes(nbytes: int) -> int:
