@@ -10,7 +10,8 @@ import pyfuse3
 import pytest
 import trio
 
-from tests.support.stores import copy_in, noise, put_file, remove, seal_everything, served_inode
+from tests.support.stores import copy_in, noise, put_file, remove, served_inode
+from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.spool import Spool
 from zipfs.mount import reading_operations
 from zipfs.mount.changes import Changes

@@ -23,6 +23,7 @@ from zipfs.serve.slabs import OpenFile, Slab
 from zipfs.store import blobs
 from zipfs.store.buffers import BufferPool
 from zipfs.store.fetch import Stored, fetch
+from zipfs.store.rows import BlobId, Extent, InodeId
 from zipfs.store.store import Store, open_store
 
 BASE = weights(5 << 20)
@@ -298,3 +299,34 @@ def test_files_are_read_where_no_rank_may_be_lowered(path: Path, monkeypatch: py
             assert content.read(offset, FRAME_NBYTES) == FILES[b"noise"][offset : offset + FRAME_NBYTES]
         assert reader._ahead.submit(len, b"ahead").result(_PATIENCE_S) == 5
         content.close()
+
+
+def test_what_the_page_cache_has_is_not_decoded_ahead_again(path: Path) -> None:
+    """Loaders touch the beginnings of all tensors, and then read what lies between."""
+    with opened(path) as (store, reader):
+        content = open_file(store, reader, b"noise")
+        tail = 6 * FRAME_NBYTES
+        assert content.read(tail, content.nbytes - tail) == FILES[b"noise"][tail:]
+        while reader.drop_one():
+            pass
+        for offset in range(0, tail, FRAME_NBYTES):
+            content.read(offset, FRAME_NBYTES)
+        reader._ahead.shutdown()
+        counters = reader._counters.snapshot()
+        assert counters.tallies["prefetched"].nbytes <= tail
+        content.close()
+
+
+def test_a_cell_is_kept_once_all_of_it_was_asked_for_and_until_it_is_asked_for_again() -> None:
+    file = OpenFile(InodeId(1), [Extent(0, 3 * FRAME_NBYTES + 10, BlobId(1), 0)], {}, {})
+    file.note_answer(100, FRAME_NBYTES)
+    assert not file.is_kept(0)
+    file.note_answer(0, 100)
+    file.note_answer(2 * FRAME_NBYTES, 5 * FRAME_NBYTES)
+    assert [file.is_kept(number) for number in range(4)] == [True, False, True, True]
+    file.note_answer(FRAME_NBYTES - 10, 20)
+    assert file.is_kept(0)
+    for _ in range(4):
+        assert file.is_kept(0)
+        file.note_answer(2 * FRAME_NBYTES, FRAME_NBYTES + 10)
+    assert [file.is_kept(number) for number in range(4)] == [False, False, True, True]  # by the last request

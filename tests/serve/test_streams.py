@@ -17,6 +17,7 @@ KIB = 1 << 10
 MIB = 1 << 20
 REQUEST = 128 * KIB
 AHEAD = 32 * MIB
+TENSORS = 12
 
 Request = tuple[int, int]
 """offset, nbytes."""
@@ -80,9 +81,24 @@ def test_the_first_request_into_a_tensor_is_enough() -> None:
 def test_the_further_a_reader_went_the_further_it_is_followed() -> None:
     streams = Streams(layout(200 * MIB), {})
     ahead = [sum(end - begin for begin, end in streams.observe(*asked, AHEAD)) for asked in requests(0, 100 * MIB)]
-    assert ahead == sorted(ahead)
+    sure = ahead[9 * MIB // REQUEST - 1 :]
+    assert sure == sorted(sure)
     assert ahead[0] == 4 * REQUEST
     assert ahead[-1] == AHEAD
+
+
+@pytest.mark.parametrize("request_nbytes", [REQUEST, MIB])
+def test_where_only_the_beginning_of_each_tensor_is_touched_little_more_is_decoded(request_nbytes: int) -> None:
+    """The kernel asks for 8 MiB there, which is no reason to believe that the rest is wanted now."""
+    size = 40 * MIB
+    streams = Streams(layout(*[size] * TENSORS), {})
+    for begin in range(0, TENSORS * size, size):
+        ready = [
+            ahead
+            for asked in requests(begin, begin + 8 * MIB, request_nbytes)
+            for ahead in streams.observe(*asked, AHEAD)
+        ]
+        assert join([(begin, begin + request_nbytes), *ready]) == [(begin, begin + 9 * MIB)]
 
 
 @pytest.mark.parametrize("readers", [2, 8, 32])
@@ -112,10 +128,7 @@ def test_requests_that_come_out_of_order_are_one_reader() -> None:
     streams = Streams(layout(64 * MIB), {})
     found = surprises(streams, asked)
     assert len(streams) <= 2
-    assert all(offset < 2 * MIB for offset, _ in found)
-
-
-TENSORS = 12
+    assert all(offset < 2 * MIB or abs(offset - 9 * MIB) <= 2 * MIB for offset, _ in found)
 
 
 def _touched(order: Sequence[int], nbytes: int) -> list[Request]:

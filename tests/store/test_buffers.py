@@ -48,6 +48,7 @@ def test_buffers_of_any_size() -> None:
 
 def test_what_waits_for_its_next_use_is_bounded_over_all_sizes() -> None:
     pool = BufferPool()
+    addresses: set[int] = set()
     for size in (SIZE // 4, SIZE // 2, 2 * SIZE, 4 * SIZE, SIZE):
         views = [pool.take(size) for _ in range((80 << 20) // size)]
         addresses = {address(view) for view in views}

@@ -209,13 +209,16 @@ class Reader:
     def _make(self, file: OpenFile, first: int, last: int, at_most: int, *, ahead: bool) -> Slab:
         """A slab from cell `first` on: up to cell `last`, or the next that is there already, or `at_most` bytes.
 
-        Cells that have failed get slabs of their own, or good ones would fail with them.
+        One that is decoded `ahead` ends where its readers have what follows. Cells that have failed get slabs of their
+        own, or good ones would fail with them.
         """
         offset = file.cells[first].offset
         stop, nbytes = first, 0
         while stop <= last and stop not in file.slabs:
             cell = file.cells[stop]
             if nbytes and (nbytes + cell.nbytes > at_most or not file.apart.isdisjoint((stop - 1, stop))):
+                break
+            if ahead and file.is_kept(stop):
                 break
             nbytes += cell.nbytes
             stop += 1
@@ -230,6 +233,7 @@ class Reader:
         made: list[Slab] = []
         with self._lock:
             limit = self._frames.budget.nbytes // 8
+            file.note_answer(offset, nbytes)
             ranges = file.streams.observe(offset, nbytes, min(_AHEAD_NBYTES, limit))
             at_most = min(SLAB_NBYTES, sum(end - begin for begin, end in ranges))
             for begin, end in ranges:
@@ -238,7 +242,7 @@ class Reader:
                 until = len(file.cells) - 1 if (begin, end) == ranges[-1] else last
                 while number <= last and self._ahead_nbytes < limit:
                     slab = file.slabs.get(number)
-                    if slab is None and number not in file.apart:
+                    if slab is None and number not in file.apart and not file.is_kept(number):
                         slab = self._make(file, number, until, at_most, ahead=True)
                         made.append(slab)
                     number = number + 1 if slab is None else slab.stop

@@ -9,11 +9,15 @@ import itertools
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from typing import Final
 
 from zipfs.serve.plan import Cells
 from zipfs.serve.streams import Order, Streams
 from zipfs.store.blobs import OpenBlob
 from zipfs.store.rows import BlobId, Extent, InodeId
+
+_AGAIN_NBYTES: Final = 4 << 20
+"""The page cache lets single pages go at any time; a reader that has lost so much begins anew."""
 
 
 class OpenFile:
@@ -30,7 +34,29 @@ class OpenFile:
         """By the number of each cell that they hold."""
         self.apart: set[int] = set()
         """Numbers of cells that failed, alone or with neighbours: each gets a slab of its own when it is wanted."""
+        self._answered: dict[int, int] = {}
+        """By number, how many bytes of a cell were asked for."""
+        self._asked_again_nbytes = 0
         self.users = 0
+
+    def note_answer(self, offset: int, nbytes: int) -> None:
+        """A range was asked for. Who asks for much again has not kept it, so that nothing is expected to be kept."""
+        end = min(offset + nbytes, self.cells.nbytes)
+        number = self.cells.at(offset)
+        if self.is_kept(number) and self.is_kept(self.cells.at(end - 1)):
+            self._asked_again_nbytes += end - offset
+            if self._asked_again_nbytes >= _AGAIN_NBYTES:
+                self._answered.clear()
+                self._asked_again_nbytes = 0
+        while offset < end:
+            cell = self.cells[number]
+            stop = min(cell.offset + cell.nbytes, end)
+            self._answered[number] = self._answered.get(number, 0) + stop - offset
+            offset, number = stop, number + 1
+
+    def is_kept(self, number: int) -> bool:
+        """Whether all of a cell was asked for, so that the page cache has it and it will not be asked for again."""
+        return self._answered.get(number, 0) >= self.cells[number].nbytes
 
 
 @dataclass(eq=False, slots=True)

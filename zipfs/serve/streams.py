@@ -23,6 +23,10 @@ _LARGE_NBYTES: Final = 128 << 10
 _GROWTH: Final = 4
 """A stream is followed ahead by so many times what was read of it, up to the limit."""
 
+_UNSURE_NBYTES: Final = 9 << 20
+"""A stream that is shorter may be over: the kernel asks for 8 MiB where one page is touched, and loaders that map a
+file touch the beginning of each tensor before they read any."""
+
 _SPARSE: Final = 16
 """Where less than one byte in so many was read, requests only lie near each other by chance: a quarter of small random
 reads in a GiB do."""
@@ -81,7 +85,10 @@ class Streams:
             return []  # one small read tells nothing
         if passed_nbytes > _SPARSE * stream.seen_nbytes:
             return []
-        return self._ahead(stream.position, min(at_most, _GROWTH * stream.seen_nbytes))
+        wanted = min(at_most, _GROWTH * stream.seen_nbytes)
+        if passed_nbytes < _UNSURE_NBYTES:
+            wanted = min(wanted, _UNSURE_NBYTES - passed_nbytes)
+        return self._ahead(stream.position, wanted)
 
     def _find(self, offset: int) -> _Stream | None:
         for key in reversed(self._streams):
