@@ -11,19 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounts import REPOSITORY, poll, zipfs
-from tests.support.stores import all_problems, badly_based_family, contents, put_file
-from zipfs.store.store import open_store
+from tests.support.stores import all_problems, badly_based_family, contents, make_store
 
 KIN = badly_based_family(60_000)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "store"
-    with open_store(path, create=True) as store:
-        for name, content in KIN.items():
-            put_file(store, tmp_path, name, content)
-    return path
+    return make_store(tmp_path, KIN)
 
 
 def test_a_dry_run_tells_what_would_be_saved_and_a_run_saves_it(path: Path) -> None:

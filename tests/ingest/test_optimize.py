@@ -18,6 +18,7 @@ from tests.support.stores import (
     changed,
     collect_garbage,
     contents,
+    make_store,
     model,
     optimize_all,
     problems,
@@ -51,11 +52,7 @@ def _quietly(what: str, done: int, total: int) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "store"
-    with open_store(path, create=True) as store:
-        for name, content in KIN.items():
-            put_file(store, tmp_path, name, content)
-    return path
+    return make_store(tmp_path, KIN)
 
 
 def _stored_nbytes(store: Store) -> int:

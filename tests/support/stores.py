@@ -160,6 +160,15 @@ def put_file(store: Store, scratch: Path, served: bytes, content: bytes) -> List
         path.unlink()
 
 
+def make_store(root: Path, files: Mapping[bytes, bytes]) -> Path:
+    """A store below `root` with some files, put in one after the other."""
+    path = root / "store"
+    with open_store(path, create=True) as store:
+        for name, content in files.items():
+            put_file(store, root, name, content)
+    return path
+
+
 def ingest_directory(store: Store, path: bytes) -> InodeId:
     """The directory `path` below `ingest/`, made where it is missing."""
     parent = INGEST_ROOT
