@@ -238,8 +238,9 @@ class Reader:
             at_most = min(SLAB_NBYTES, sum(end - begin for begin, end in ranges))
             for begin, end in ranges:
                 number, last = file.cells.at(begin), file.cells.at(end - 1)
-                # Beyond the last range a slab may go on: they would get shorter and shorter with each request.
-                until = len(file.cells) - 1 if (begin, end) == ranges[-1] else last
+                # Beyond the last range a slab goes on with its stream: they would get shorter with each request.
+                goes_on = file.streams.goes_on and (begin, end) == ranges[-1]
+                until = len(file.cells) - 1 if goes_on else last
                 while number <= last and self._ahead_nbytes < limit:
                     slab = file.slabs.get(number)
                     if slab is None and number not in file.apart and not file.is_kept(number):

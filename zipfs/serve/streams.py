@@ -7,7 +7,7 @@ remembered, and files of the same layout (the fine-tunes of one model) share tha
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,9 +23,13 @@ _LARGE_NBYTES: Final = 128 << 10
 _GROWTH: Final = 4
 """A stream is followed ahead by so many times what was read of it, up to the limit."""
 
-_UNSURE_NBYTES: Final = 9 << 20
-"""A stream that is shorter may be over: the kernel asks for 8 MiB where one page is touched, and loaders that map a
-file touch the beginning of each tensor before they read any."""
+_ENDED: Final = 16
+_ENDS_NBYTES: Final = 1 << 20
+"""Ends are only told apart by so much."""
+
+_SHORT_NBYTES: Final = 8 << 20
+"""Streams end where others of the file did, as far as this many of the last ones tell: loaders that map a file touch
+the beginning of each tensor before they read any, and the kernel asks for 8 MiB around each touch."""
 
 _SPARSE: Final = 16
 """Where less than one byte in so many was read, requests only lie near each other by chance: a quarter of small random
@@ -43,6 +47,12 @@ class _Stream:
     begin: int
     position: int
     seen_nbytes: int
+    resumed: bool = False
+    """Others were read meanwhile: its reader came back for the rest, or is one of several."""
+
+    @property
+    def passed_nbytes(self) -> int:
+        return self.position - self.begin
 
 
 Order = dict[int, tuple[int, int]]
@@ -60,6 +70,10 @@ class Streams:
         self._latest: _Stream | None = None
         self._in_a_row = 0
         """Requests of the latest stream with none of others between them."""
+        self._ended: deque[int] = deque(maxlen=_ENDED)
+        """How far the last streams had come when the next one began."""
+        self.goes_on = False
+        """Whether the latest stream is likely to go on beyond what `observe` said of it."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -73,22 +87,32 @@ class Streams:
         comes_back = stream is None or (stream is not self._latest and self._in_a_row >= _ALONE)
         if comes_back:
             self._learn(offset, known=stream is not None)
-        stream = stream or self._begin(offset)
+        if stream is None:
+            stream = self._begin(offset)
+        elif stream is not self._latest:
+            stream.resumed = True
         if end > stream.position:
             self._forget_passed(stream.position if comes_back else stream.position - 1, end)
             stream.position = end
         stream.seen_nbytes += end - offset
         self._in_a_row = self._in_a_row + 1 if stream is self._latest else 1
         self._latest = stream
-        passed_nbytes = stream.position - stream.begin
-        if passed_nbytes <= _LARGE_NBYTES and not self._begins_tensor(stream.begin):
+        if stream.passed_nbytes <= _LARGE_NBYTES and not self._begins_tensor(stream.begin):
             return []  # one small read tells nothing
-        if passed_nbytes > _SPARSE * stream.seen_nbytes:
+        if stream.passed_nbytes > _SPARSE * stream.seen_nbytes:
             return []
         wanted = min(at_most, _GROWTH * stream.seen_nbytes)
-        if passed_nbytes < _UNSURE_NBYTES:
-            wanted = min(wanted, _UNSURE_NBYTES - passed_nbytes)
-        return self._ahead(stream.position, wanted)
+        left_nbytes = self._left_nbytes(stream)
+        self.goes_on = left_nbytes is None
+        return self._ahead(stream.position, wanted if left_nbytes is None else min(wanted, left_nbytes))
+
+    def _left_nbytes(self, stream: _Stream) -> int | None:
+        """How far a stream goes on if it ends where one of the last did; None if nothing says that it will."""
+        extent = self._cells.extent_at(stream.position - 1)
+        if stream.resumed or extent.offset in self._order:
+            return None
+        further = [nbytes for nbytes in self._ended if nbytes >= stream.passed_nbytes]
+        return min(further) - stream.passed_nbytes if further else None
 
     def _find(self, offset: int) -> _Stream | None:
         for key in reversed(self._streams):
@@ -100,6 +124,8 @@ class Streams:
         return None
 
     def _begin(self, offset: int) -> _Stream:
+        if self._latest is not None:
+            self._ended.append(max(_SHORT_NBYTES, -(-self._latest.passed_nbytes // _ENDS_NBYTES) * _ENDS_NBYTES))
         stream = _Stream(offset, offset, 0)
         self._streams[self._next_key] = stream
         self._next_key += 1
