@@ -87,7 +87,9 @@ def _piece(
     predictions: _Predictions,
 ) -> Piece:
     blob = _known(blobs, extent.blob_id)
-    first = places[blob.id]
+    first = places.get(blob.id)
+    if first is None:  # the extents themselves were checked, so it is their index
+        raise CatalogDamaged(f"the index of extents does not know blob {blob.id}; `zipfs rebuild` makes it anew")
     base = None
     if blob.base is not None:
         base = Base(_known(blobs, blob.base.blob_id), blob.base.view, places.get(blob.base.blob_id))
