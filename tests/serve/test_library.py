@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,16 +18,27 @@ from tests.support.stores import (
     compress,
     copy_in,
     import_path,
+    make_store,
     model,
     noise,
     put_file,
     served_inode,
+    tensor_file,
     tuned,
     weights,
     write_tree,
 )
 from zipfs.codec import FRAME_NBYTES
-from zipfs.errors import Damaged, InvalidMove, IsADirectory, NotADirectory, NotFound, PackDamaged, PathError
+from zipfs.errors import (
+    CatalogDamaged,
+    Damaged,
+    InvalidMove,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    PackDamaged,
+    PathError,
+)
 from zipfs.ingest.queue import seal_everything
 from zipfs.serve import Library, Reader, open_content
 from zipfs.serve.content import SpooledContent
@@ -260,3 +272,24 @@ def test_a_spool_file_that_cannot_be_read_is_damage_and_no_traceback(tmp_path: P
             content.submit(0, 10).result()
         assert content.read_cached(0, 10) is None
         content.close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["SET frames = x''", "SET pack_offset = -1", "SET base_id = 999999", "SET shape = 7"]
+)
+def test_a_damaged_row_spoils_no_more_than_its_own_tensor(tmp_path: Path, damage: str) -> None:
+    raws = {"good": BASE[:1_000_000], "bad": noise(1_000_000)}
+    content = tensor_file({name: ("BF16", [500_000], raw) for name, raw in raws.items()})
+    path = make_store(tmp_path, {b"m": content})
+    good, bad = (content.index(raw) for raw in raws.values())
+    with open_store(path, read_only=True) as store, Reader(store.frames) as reader:
+        inode = served_inode(store, b"m")
+        extent = next(one for one in store.catalog.extents(inode) if one.offset == bad)
+        with sqlite3.connect(path / "catalog.db") as db:
+            db.execute("PRAGMA ignore_check_constraints = ON")
+            db.execute(f"UPDATE blobs {damage} WHERE id = ?", (extent.blob_id,))
+        found = open_content(store, reader, inode)
+        assert bytes(found.read(good, 1_000_000)) == BASE[:1_000_000]
+        with pytest.raises(CatalogDamaged):
+            found.read(bad, 100)
+        found.close()

@@ -62,12 +62,12 @@ class Gate:
         self.failures = 0
         self._fetch = fetch
 
-    def fetch(self, ranges: Sequence[Stored], buffers: BufferPool) -> list[memoryview]:
+    def fetch(self, ranges: Sequence[Stored], buffers: BufferPool, outs: Sequence[memoryview]) -> list[memoryview]:
         assert self.open.wait(_PATIENCE_S)
         if any((one.offset, one.nbytes) in self.bad for one in ranges):
             self.failures += 1
             raise self.error
-        return self._fetch(ranges, buffers)
+        return self._fetch(ranges, buffers, outs)
 
     def spoil(self, store: Store, name: bytes, *cells: int) -> None:
         """Have frames of a file's only blob of many frames fail."""

@@ -7,6 +7,7 @@ mount point is released. What was not compressed is in the spool and is taken up
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import logging
 import logging.handlers
@@ -35,6 +36,7 @@ from zipfs.mount.status import MountStatus
 from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
 from zipfs.serve.counters import Counters
+from zipfs.serve.warmup import warm_up
 from zipfs.store.rows import InodeId
 from zipfs.store.store import Store, open_store
 
@@ -84,6 +86,9 @@ def serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
         if not options.read_only and not lock.try_acquire():
             raise StoreBusy(options.store, "it is mounted already; a second mount needs --read-only")
         try:
+            warm_up(store)
+            gc.collect()
+            gc.freeze()  # or every full collection would look through the program as well, while readers wait
             _Mount(store, options, on_ready).run()
         finally:
             lock.release()

@@ -9,16 +9,16 @@ import errno
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import cache, partial
+from functools import partial
 from typing import Protocol
 
 from zipfs.errors import CatalogDamaged, Damaged
 from zipfs.serve.reader import Reader
 from zipfs.serve.slabs import OpenFile, Slab
-from zipfs.store.blobs import open_blob
+from zipfs.store.blobs import OpenBlobs
 from zipfs.store.catalog import retrying
 from zipfs.store.files import read_at
-from zipfs.store.rows import Blob, BlobId, Inode, InodeId, State
+from zipfs.store.rows import Inode, InodeId, State
 from zipfs.store.store import Store
 
 Bytes = bytes | memoryview
@@ -169,15 +169,10 @@ def open_content(store: Store, reader: Reader, inode: Inode) -> Content:
             extents = store.catalog.extents(current)
             blobs = store.catalog.blobs_of(current)
         if current.state is State.STORED:
-
-            def look_up(blob_id: BlobId) -> Blob:
-                if blob_id not in blobs:
-                    raise CatalogDamaged(f"blob {blob_id} is missing")
-                return blobs[blob_id]
-
-            needed = {extent.blob_id for extent in extents}
-            open_pack = cache(store.packs.open)  # the blobs of a file are in few packs
-            opened = {blob_id: open_blob(open_pack, look_up(blob_id), look_up) for blob_id in needed}
+            if missing := {extent.blob_id for extent in extents} - blobs.keys():
+                raise CatalogDamaged(f"blob {min(missing)} is missing")
+            packs = {name: store.packs.open(name) for name in blobs.packs}
+            opened = OpenBlobs(blobs, packs)
             return StoredContent(reader, inode.id, reader.open_file(inode.id, extents, opened))
         # A spool file that vanishes here has just been compressed: the next look finds it STORED.
         path = store.spool_path(inode.id)

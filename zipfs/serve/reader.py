@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, ParamSpec, Self, TypeVar
@@ -62,6 +62,7 @@ class Reader:
         self._demand = ThreadPoolExecutor(_DEMAND_THREADS, "decode")
         # One more than cores, for there is always one that waits for the disk.
         self._ahead = ThreadPoolExecutor((os.cpu_count() or 1) + 1, "ahead", initializer=_lower_rank)
+        self._demand.submit(_begin)
         frames.budget.join(self)
         counted = self._counters
         frames.watch = Watch(
@@ -127,7 +128,7 @@ class Reader:
 
     # Files
 
-    def open_file(self, inode_id: InodeId, extents: Sequence[Extent], blobs: dict[BlobId, OpenBlob]) -> OpenFile:
+    def open_file(self, inode_id: InodeId, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob]) -> OpenFile:
         """The file of an inode, shared by all who have it open; to be handed to `close_file`."""
         with self._lock:
             file = self._files.get(inode_id)
@@ -309,6 +310,10 @@ class Reader:
         done = threading.Event()
         self.when_all(slabs, done.set)
         done.wait()
+
+
+def _begin() -> None:
+    """Has a thread there before somebody waits for it."""
 
 
 def _lower_rank() -> None:

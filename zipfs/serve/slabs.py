@@ -6,7 +6,7 @@ Plain records: `reader.Reader` changes them under its lock. Only `Countdown` tak
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,7 +24,7 @@ class OpenFile:
     """A file that somebody reads, its packs open."""
 
     def __init__(
-        self, inode_id: InodeId, extents: Sequence[Extent], blobs: dict[BlobId, OpenBlob], order: Order
+        self, inode_id: InodeId, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob], order: Order
     ) -> None:
         self.inode_id = inode_id
         self.cells = Cells(extents)

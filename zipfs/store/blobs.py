@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zipfs.codec import FRAME_NBYTES, FrameJob, decode_frames
-from zipfs.errors import FrameDamaged, PackDamaged
+from zipfs.errors import CatalogDamaged, FrameDamaged, PackDamaged
 from zipfs.store.budget import Budget
 from zipfs.store.buffers import BufferPool, buffer_nbytes
 from zipfs.store.fetch import Stored, fetch
@@ -61,6 +61,40 @@ def open_blob(open_pack: Callable[[PackName], PackFile], blob: Blob, look_up: Ca
         check_view(blob.id, blob.base.view, of.id, of.nbytes, base_has_base=of.base is not None)
         base = opened(of, open_pack(of.pack), None)
     return opened(blob, open_pack(blob.pack), base)
+
+
+class OpenBlobs(Mapping[BlobId, OpenBlob]):
+    """Blobs whose packs are open already, and those of their bases. Each is made when it is first asked for, and raises
+    CatalogDamaged then. Any thread may call.
+    """
+
+    def __init__(self, blobs: Mapping[BlobId, Blob], packs: Mapping[PackName, PackFile]) -> None:
+        self._blobs = blobs
+        self._packs = packs
+        self._made: dict[BlobId, OpenBlob] = {}
+
+    def __getitem__(self, blob_id: BlobId) -> OpenBlob:
+        found = self._made.get(blob_id)
+        if found is None:
+            found = self._made[blob_id] = open_blob(self._pack, self._look_up(blob_id), self._look_up)
+        return found
+
+    def __contains__(self, blob_id: object) -> bool:
+        return blob_id in self._blobs
+
+    def __iter__(self) -> Iterator[BlobId]:
+        return iter(self._blobs)
+
+    def __len__(self) -> int:
+        return len(self._blobs)
+
+    def _look_up(self, blob_id: BlobId) -> Blob:
+        if blob_id not in self._blobs:
+            raise CatalogDamaged(f"blob {blob_id} is missing")
+        return self._blobs[blob_id]
+
+    def _pack(self, name: PackName) -> PackFile:
+        return self._packs[name]
 
 
 class Frame(NamedTuple):
@@ -236,7 +270,7 @@ class FrameCache:
         began_s = time.perf_counter()
         stored = [target.source.stored(target.number) for target in targets]
         try:
-            contents = fetch(stored, self.buffers)
+            contents = fetch(stored, self.buffers, [target.out for target in targets])
         except PackDamaged:
             self.watch.fetch_failed(time.perf_counter() - began_s, "damaged")
             raise

@@ -8,7 +8,7 @@ change it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -71,6 +71,23 @@ _SELECT_BLOBS = (
     "SELECT blobs.id, blobs.nbytes, fingerprint, dtype, shape, base_id, base_offset, {view}, packs.name, pack_offset,"
     " frames, stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id"
 )
+_PACK_COLUMN = 9
+_PRELOADED_ROWS = 1 << 14
+# What is looked at is what SQLite reads the pages for.
+_PRELOAD_NAMES = (
+    "SELECT max(part) FROM (SELECT inodes.mtime_ns + entries.sum AS part FROM inodes JOIN entries"
+    " ON entries.inode_id = inodes.id ORDER BY inodes.id DESC LIMIT ?)"
+)
+_PRELOAD_CONTENTS = (
+    "SELECT max(part) FROM (SELECT own.pack_offset + packs.nbytes + coalesce(bases.pack_offset, 0) AS part FROM extents"
+    " JOIN blobs AS own ON own.id = blob_id JOIN packs ON packs.id = own.pack_id"
+    " LEFT JOIN blobs AS bases ON bases.id = own.base_id ORDER BY inode_id DESC LIMIT ?)"
+)
+_SELECT_NEWEST_MEMBER = (
+    "SELECT inode_id FROM extents WHERE blob_id ="
+    " (SELECT id FROM blobs NOT INDEXED WHERE base_id IS NOT NULL ORDER BY id DESC LIMIT 1) LIMIT 1"
+)
+_SELECT_NEWEST_STORED = "SELECT inode_id FROM extents ORDER BY inode_id DESC LIMIT 1"
 WHOLE_VIEW = "base_offset = 0 AND base_nbytes = blobs.nbytes AND base_cast = ''"
 """Of a blob with a base: whether each byte is coded against the byte of the base at the same place."""
 SOUND_SIGNATURE = "typeof(signature) = 'blob' AND length(signature) = 32"
@@ -110,6 +127,33 @@ def _check_integers(*values: object) -> None:
         raise TypeError(f"{values} where sizes and offsets belong")
 
 
+class BlobRows(Mapping[BlobId, Blob]):
+    """Blobs by id. Each is made and checked when it is asked for, and raises CatalogDamaged then: a file has hundreds,
+    and whoever opens it needs few of them soon. Any thread may call.
+    """
+
+    def __init__(self, rows: Sequence[tuple[Any, ...]], make: Callable[[Sequence[Any]], Blob]) -> None:
+        self._rows = {BlobId(row[0]): row for row in rows}
+        self._make = make
+
+    def __getitem__(self, blob_id: BlobId) -> Blob:
+        return self._make(self._rows[blob_id])
+
+    def __contains__(self, blob_id: object) -> bool:
+        return blob_id in self._rows
+
+    def __iter__(self) -> Iterator[BlobId]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def packs(self) -> set[PackName]:
+        """The packs that hold them."""
+        return {PackName(row[_PACK_COLUMN]) for row in self._rows.values()}
+
+
 class Catalog(Database):
     """`path` is catalog.db. Raises NotAStore where it is missing."""
 
@@ -123,6 +167,16 @@ class Catalog(Database):
         if row is None:
             raise CatalogDamaged(f"{self.path}: it does not say how far it has come")
         return Position(*row)
+
+    def preload(self) -> None:
+        """Have SQLite keep in its memory what leads from names to bytes for the newest files, a few MiB of rows."""
+        self.query(_PRELOAD_NAMES, (_PRELOADED_ROWS,))
+        self.query(_PRELOAD_CONTENTS, (_PRELOADED_ROWS,))
+
+    def newest_model(self) -> InodeId | None:
+        """The newest file that has a blob with a base, or if none has, the newest that is stored."""
+        row = self.row(_SELECT_NEWEST_MEMBER) or self.row(_SELECT_NEWEST_STORED)
+        return None if row is None else InodeId(row[0])
 
     def next_id(self, counter: str) -> int:
         """Hand out an id of an "inode" or a "blob". A counter that was damaged gives no id that is in use."""
@@ -283,16 +337,15 @@ class Catalog(Database):
             raise CatalogDamaged(f"blob {blob_id} is missing")
         return self._blob(row)
 
-    def blobs_of(self, inode: Inode) -> dict[BlobId, Blob]:
-        """The blobs of a file and their bases, by id."""
+    def blobs_of(self, inode: Inode) -> BlobRows:
+        """The blobs of a file and their bases."""
         rows = self.query(
             f"WITH own AS (SELECT DISTINCT blob_id FROM extents WHERE inode_id = ?1)"
             f" {self._select_blobs()} WHERE blobs.id IN"
             " (SELECT blob_id FROM own UNION SELECT base_id FROM blobs WHERE id IN own AND base_id IS NOT NULL)",
             (inode.id,),
         )
-        blobs = (self._blob(row) for row in rows)
-        return {blob.id: blob for blob in blobs}
+        return BlobRows(rows, self._blob)
 
     def blobs_by_fingerprint(self, fingerprint: bytes, nbytes: int) -> list[Blob]:
         rows = self.query(

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from zipfs.errors import PackDamaged
 from zipfs.store.buffers import BufferPool
+from zipfs.store.memory import make_resident
 from zipfs.store.packs import PackFile
 
 _GAP_NBYTES: Final = 64 << 10
@@ -14,6 +15,11 @@ _GAP_NBYTES: Final = 64 << 10
 
 _READ_NBYTES: Final = 8 << 20
 """A read is never longer, or one bad range could ask for any amount of memory."""
+
+_FEW_NBYTES: Final = 1 << 20
+"""Who reads no more waits for the disk; who reads more has others wait for a core, and pages just written are quickest
+to write again.
+"""
 
 
 class Stored(NamedTuple):
@@ -55,15 +61,21 @@ def plan_reads(ranges: Sequence[Stored]) -> list[Read]:
     return reads
 
 
-def fetch(ranges: Sequence[Stored], buffers: BufferPool) -> list[memoryview]:
-    """The bytes of each range, valid as long as they are held. Raises PackDamaged."""
+def fetch(ranges: Sequence[Stored], buffers: BufferPool, outs: Sequence[memoryview] = ()) -> list[memoryview]:
+    """The bytes of each range, valid as long as they are held. Raises PackDamaged.
+
+    Of few bytes, `outs`, which are to be written next, get their memory while the disk works.
+    """
     content: list[memoryview] = [memoryview(b"")] * len(ranges)
     reads = plan_reads(ranges)
-    for read in reads if len(reads) > 1 else ():
+    few = sum(read.nbytes for read in reads) <= _FEW_NBYTES
+    for read in reads if few or len(reads) > 1 else ():
         # The disk works on all of them at once, and a read that is known before is not guessed to go on.
         read.pack.read_ahead(read.offset, read.nbytes)
-    for read in reads:
-        buffer = buffers.take(read.nbytes)
+    into = [buffers.take(read.nbytes) for read in reads]
+    for buffer in (*into, *outs) if few else ():
+        make_resident(buffer)
+    for read, buffer in zip(reads, into, strict=True):
         buffers.keep(buffer)
         read.pack.read_into(read.offset, buffer)
         for position in read.members:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,8 @@ class PackFile:
 
     def read_ahead(self, offset: int, nbytes: int) -> None:
         """Have the system begin to read a range that will be asked for soon."""
-        os.posix_fadvise(self._fd, offset, nbytes, os.POSIX_FADV_WILLNEED)
+        with suppress(OSError):  # the read itself will tell
+            os.posix_fadvise(self._fd, offset, nbytes, os.POSIX_FADV_WILLNEED)
 
     def forget_cached(self) -> None:
         """Have the next read come from the disk and not from the page cache."""
