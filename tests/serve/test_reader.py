@@ -21,7 +21,6 @@ from zipfs.errors import PackDamaged
 from zipfs.serve import Content, Reader, open_content
 from zipfs.serve.slabs import OpenFile, Slab
 from zipfs.store import blobs
-from zipfs.store.buffers import BufferPool
 from zipfs.store.fetch import Stored, fetch
 from zipfs.store.rows import BlobId, Extent, InodeId
 from zipfs.store.store import Store, open_store
@@ -62,12 +61,12 @@ class Gate:
         self.failures = 0
         self._fetch = fetch
 
-    def fetch(self, ranges: Sequence[Stored], buffers: BufferPool, outs: Sequence[memoryview]) -> list[memoryview]:
+    def fetch(self, ranges: Sequence[Stored], outs: Sequence[memoryview]) -> list[memoryview]:
         assert self.open.wait(_PATIENCE_S)
         if any((one.offset, one.nbytes) in self.bad for one in ranges):
             self.failures += 1
             raise self.error
-        return self._fetch(ranges, buffers, outs)
+        return self._fetch(ranges, outs)
 
     def spoil(self, store: Store, name: bytes, *cells: int) -> None:
         """Have frames of a file's only blob of many frames fail."""

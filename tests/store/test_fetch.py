@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from tests.support.stores import noise
 from zipfs.errors import PackDamaged
-from zipfs.store.buffers import BufferPool
 from zipfs.store.fetch import Read, Stored, fetch, plan_reads
 from zipfs.store.packs import PackFile
 from zipfs.store.rows import PackName
@@ -61,7 +60,7 @@ def test_the_same_range_twice_is_read_once(packs: list[PackFile]) -> None:
 
 def test_nothing_is_read_for_nothing(packs: list[PackFile]) -> None:
     assert plan_reads([]) == []
-    assert fetch([], BufferPool()) == []
+    assert fetch([]) == []
 
 
 offsets = st.integers(0, 50) | st.integers(0, 40 * MIB) | st.integers(0, 20).map(lambda count: count * 64 * KIB)
@@ -94,23 +93,30 @@ def test_every_range_is_in_one_read_and_no_read_is_too_long(
 def test_the_bytes_are_those_of_the_ranges(packs: list[PackFile], asked: list[tuple[int, int, int]]) -> None:
     ranges = [Stored(packs[number], offset, nbytes) for number, offset, nbytes in asked]
     outs = [bytearray(b"as it was") for _ in ranges]
-    found = fetch(ranges, BufferPool(), [memoryview(out) for out in outs])
+    found = fetch(ranges, [memoryview(out) for out in outs])
     assert all(out == b"as it was" for out in outs)
     for (number, offset, nbytes), content in zip(asked, found, strict=True):
         assert bytes(content) == CONTENT[number + offset : number + offset + nbytes]
 
 
+def test_more_than_a_thread_keeps_memory_for(packs: list[PackFile], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zipfs.store.fetch._SCRATCH_NBYTES", 100)
+    few, many = ([Stored(packs[number], 5, nbytes) for number in range(3)] for nbytes in (30, 40))
+    for ranges in (few, many, few):
+        assert [bytes(one) for one in fetch(ranges)] == [CONTENT[n + 5 : n + 5 + ranges[0].nbytes] for n in range(3)]
+
+
 def test_a_pack_that_ends_too_early_or_cannot_be_read_is_damaged(tmp_path: Path) -> None:
     short = make_pack(tmp_path, 7, b"0123456789")
     with pytest.raises(PackDamaged, match=r"pack-7.* 5 bytes too early"):
-        fetch([Stored(short, 5, 10)], BufferPool())
+        fetch([Stored(short, 5, 10)])
     directory = PackFile(PackName(bytes(16)), os.open(tmp_path, os.O_RDONLY), "a directory")
     with pytest.raises(PackDamaged, match="a directory"):
-        fetch([Stored(directory, 0, 10)], BufferPool())
+        fetch([Stored(directory, 0, 10)])
     with pytest.raises(PackDamaged):
-        fetch([Stored(short, -5, 10)], BufferPool())
+        fetch([Stored(short, -5, 10)])
 
 
 def test_a_range_that_no_frame_can_fill_is_refused_before_memory_is_taken(packs: list[PackFile]) -> None:
     with pytest.raises(PackDamaged, match=r"pack-1.* offset 77.* 4294967295 bytes"):
-        fetch([Stored(packs[0], 0, 10), Stored(packs[1], 77, (1 << 32) - 1)], BufferPool())
+        fetch([Stored(packs[0], 0, 10), Stored(packs[1], 77, (1 << 32) - 1)])

@@ -270,7 +270,7 @@ class FrameCache:
         began_s = time.perf_counter()
         stored = [target.source.stored(target.number) for target in targets]
         try:
-            contents = fetch(stored, self.buffers, [target.out for target in targets])
+            contents = fetch(stored, [target.out for target in targets])
         except PackDamaged:
             self.watch.fetch_failed(time.perf_counter() - began_s, "damaged")
             raise

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+
+from zipfs.codec.scratch import Scratch
 from zipfs.errors import PackDamaged
-from zipfs.store.buffers import BufferPool
 from zipfs.store.memory import make_resident
 from zipfs.store.packs import PackFile
 
@@ -17,9 +19,14 @@ _READ_NBYTES: Final = 8 << 20
 """A read is never longer, or one bad range could ask for any amount of memory."""
 
 _FEW_NBYTES: Final = 1 << 20
-"""Who reads no more waits for the disk; who reads more has others wait for a core, and pages just written are quickest
-to write again.
+"""Who reads no more waits for the disk; who reads more has others wait for a core."""
+
+_SCRATCH_NBYTES: Final = 16 << 20
+"""What a thread keeps for what it reads, at most: a slab of a file and as much of its base take half of it. Memory that
+was just read is quickest to write again.
 """
+
+_scratch = Scratch()
 
 
 class Stored(NamedTuple):
@@ -61,22 +68,23 @@ def plan_reads(ranges: Sequence[Stored]) -> list[Read]:
     return reads
 
 
-def fetch(ranges: Sequence[Stored], buffers: BufferPool, outs: Sequence[memoryview] = ()) -> list[memoryview]:
-    """The bytes of each range, valid as long as they are held. Raises PackDamaged.
+def fetch(ranges: Sequence[Stored], outs: Sequence[memoryview] = ()) -> list[memoryview]:
+    """The bytes of each range, until the calling thread fetches again. Raises PackDamaged.
 
     Of few bytes, `outs`, which are to be written next, get their memory while the disk works.
     """
     content: list[memoryview] = [memoryview(b"")] * len(ranges)
     reads = plan_reads(ranges)
-    few = sum(read.nbytes for read in reads) <= _FEW_NBYTES
+    nbytes = sum(read.nbytes for read in reads)
+    few = nbytes <= _FEW_NBYTES
     for read in reads if few or len(reads) > 1 else ():
         # The disk works on all of them at once, and a read that is known before is not guessed to go on.
         read.pack.read_ahead(read.offset, read.nbytes)
-    into = [buffers.take(read.nbytes) for read in reads]
-    for buffer in (*into, *outs) if few else ():
+    area = (_scratch.take(nbytes) if nbytes <= _SCRATCH_NBYTES else np.empty(nbytes, np.uint8)).data
+    for buffer in (area, *outs) if few else ():
         make_resident(buffer)
-    for read, buffer in zip(reads, into, strict=True):
-        buffers.keep(buffer)
+    for read in reads:
+        buffer, area = area[: read.nbytes], area[read.nbytes :]
         read.pack.read_into(read.offset, buffer)
         for position in read.members:
             start = ranges[position].offset - read.offset
