@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Final
 
 from zipfs.errors import ZipfsError
@@ -13,6 +14,9 @@ from zipfs.store.store import Store
 
 _FIRST_NBYTES: Final = 16 << 10
 """What the kernel asks for where one byte is read."""
+
+_PACKS: Final = 64
+"""So many of the newest are open from the start: the disk would first be asked where they are."""
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +29,9 @@ def warm_up(store: Store) -> None:
     """
     try:
         store.catalog.preload()
+        for name in list(store.catalog.packs())[-_PACKS:]:
+            with suppress(FileNotFoundError):
+                store.packs.open(name)
         newest = store.catalog.newest_model()
         if newest is not None:
             _read_a_little(store, store.catalog.inode(newest))
