@@ -99,12 +99,12 @@ def run(store: Store, threads: int, optimize_after_s: float | None) -> None:
                 reporter.optimizing(None)
             else:
                 pause_s = min(_POLL_S, idle_in_s)
-            store.packs.forget_deleted()
         except (NoSpace, StoreBusy, Damaged) as error:
             if pipeline.stop.is_set():
                 break
             log.error("compressing pauses for %.0f s: %s", _RETRY_S, error)
             pause_s = _RETRY_S
+        store.packs.forget_deleted()  # also, and above all, when there is no space
         wake.wait(pause_s)
     pipeline.close()
 
