@@ -293,3 +293,14 @@ def test_a_damaged_row_spoils_no_more_than_its_own_tensor(tmp_path: Path, damage
         with pytest.raises(CatalogDamaged):
             found.read(bad, 100)
         found.close()
+
+
+@pytest.mark.parametrize("name", ["'0123456789abcdef'", "1234567890123456", "1.5"])
+def test_a_pack_whose_name_is_damaged_is_told_as_damage(tmp_path: Path, name: str) -> None:
+    path = make_store(tmp_path, {b"m": model(BASE)})
+    with open_store(path, read_only=True) as store, Reader(store.frames) as reader:
+        with sqlite3.connect(path / "catalog.db") as db:
+            db.execute("PRAGMA ignore_check_constraints = ON")
+            db.execute(f"UPDATE packs SET name = {name}")
+        with pytest.raises(CatalogDamaged):
+            open_content(store, reader, served_inode(store, b"m"))

@@ -24,12 +24,14 @@ _GROWTH: Final = 4
 """A stream is followed ahead by so many times what was read of it, up to the limit."""
 
 _ENDED: Final = 16
+"""A stream is expected to end where one of so many others of its file did: loaders that map a file touch the beginning
+of each tensor before they read any."""
+
 _ENDS_NBYTES: Final = 1 << 20
 """Ends are only told apart by so much."""
 
 _SHORT_NBYTES: Final = 8 << 20
-"""Streams end where others of the file did, as far as this many of the last ones tell: loaders that map a file touch
-the beginning of each tensor before they read any, and the kernel asks for 8 MiB around each touch."""
+"""What ended before counts as ended here: the kernel asks for so much around a touch."""
 
 _SPARSE: Final = 16
 """Where less than one byte in so many was read, requests only lie near each other by chance: a quarter of small random

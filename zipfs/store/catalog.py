@@ -150,8 +150,11 @@ class BlobRows(Mapping[BlobId, Blob]):
 
     @property
     def packs(self) -> set[PackName]:
-        """The packs that hold them."""
-        return {PackName(row[_PACK_COLUMN]) for row in self._rows.values()}
+        """The packs that hold them. Raises CatalogDamaged."""
+        names = {row[_PACK_COLUMN] for row in self._rows.values()}
+        if not all(isinstance(name, bytes) for name in names):
+            raise CatalogDamaged("the name of a pack is not bytes")
+        return {PackName(name) for name in names}
 
 
 class Catalog(Database):
