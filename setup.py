@@ -1,4 +1,4 @@
-"""Owns how the native codecs are built; everything else about the package stands in pyproject.toml.
+"""Owns how native code is built; everything else about the package stands in pyproject.toml.
 
 One build runs on any machine of its architecture: wider instructions are chosen at run time, so none may be named here.
 """
@@ -9,23 +9,29 @@ from glob import glob
 
 from setuptools import Extension, setup
 
+
+def native(room: str, *more: str) -> Extension:
+    """The extension of a room: all C files of its folder `native`."""
+    return Extension(
+        f"zipfs.{room}._native",
+        sources=sorted(glob(f"zipfs/{room}/native/*.c")),
+        depends=sorted(glob(f"zipfs/{room}/native/*.h")),
+        extra_compile_args=[
+            "-O3",
+            "-std=gnu11",
+            "-fvisibility=hidden",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused-parameter",
+            *more,
+        ],
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "zipfs.codec._native",
-            sources=sorted(glob("zipfs/codec/native/*.c")),
-            depends=sorted(glob("zipfs/codec/native/*.h")),
-            extra_compile_args=[
-                "-O3",
-                "-std=gnu11",
-                "-fno-strict-aliasing",
-                # Encoders weigh costs in floating point; all instruction sets are to come to the same choice.
-                "-ffp-contract=off",
-                "-fvisibility=hidden",
-                "-Wall",
-                "-Wextra",
-                "-Wno-unused-parameter",
-            ],
-        )
+        # Encoders weigh costs in floating point; all instruction sets are to come to the same choice.
+        native("codec", "-fno-strict-aliasing", "-ffp-contract=off"),
+        native("store"),
     ]
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from zipfs.codec.scratch import Scratch
 from zipfs.errors import PackDamaged
-from zipfs.store.memory import make_resident
-from zipfs.store.packs import PackFile
+from zipfs.store.packs import PackFile, Part, read_parts
 
 _GAP_NBYTES: Final = 64 << 10
 """What lies between two ranges is read as well if it is no longer: a read of its own would take longer."""
@@ -76,16 +76,12 @@ def fetch(ranges: Sequence[Stored], outs: Sequence[memoryview] = ()) -> list[mem
     content: list[memoryview] = [memoryview(b"")] * len(ranges)
     reads = plan_reads(ranges)
     nbytes = sum(read.nbytes for read in reads)
-    few = nbytes <= _FEW_NBYTES
-    for read in reads if few or len(reads) > 1 else ():
-        # The disk works on all of them at once, and a read that is known before is not guessed to go on.
-        read.pack.read_ahead(read.offset, read.nbytes)
     area = (_scratch.take(nbytes) if nbytes <= _SCRATCH_NBYTES else np.empty(nbytes, np.uint8)).data
-    for buffer in (area, *outs) if few else ():
-        make_resident(buffer)
-    for read in reads:
-        buffer, area = area[: read.nbytes], area[read.nbytes :]
-        read.pack.read_into(read.offset, buffer)
+    ends = list(accumulate(read.nbytes for read in reads))
+    buffers = [area[end - read.nbytes : end] for read, end in zip(reads, ends, strict=True)]
+    parts = [Part(read.pack, read.offset, buffer) for read, buffer in zip(reads, buffers, strict=True)]
+    read_parts(parts, (area, *outs) if nbytes <= _FEW_NBYTES else ())
+    for read, buffer in zip(reads, buffers, strict=True):
         for position in read.members:
             start = ranges[position].offset - read.offset
             content[position] = buffer[start : start + ranges[position].nbytes]

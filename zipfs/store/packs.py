@@ -8,18 +8,19 @@ name: that is what makes collection safe under readers. `PackDirectory` and `Pac
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
 
 from zipfs.errors import PackDamaged
-from zipfs.store import faults, packformat
+from zipfs.store import _native, faults, packformat
 from zipfs.store.files import read_at, sync_directory
 from zipfs.store.packformat import PackedBlob
 from zipfs.store.rows import BaseRef, Blob, BlobId, PackName
@@ -30,56 +31,39 @@ _IDLE_FILES = 128
 
 
 class PackFile:
-    """An open pack. Closed when the last user lets go of it."""
+    """An open pack. Its descriptor `fd` is closed when the last user lets go of it."""
 
-    __slots__ = ("_fd", "name", "where")
+    __slots__ = ("fd", "name", "where")
 
     def __init__(self, name: PackName, fd: int, where: str) -> None:
         self.name = name
         self.where = where
-        self._fd = fd
+        self.fd = fd
 
     def __del__(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
     @property
     def nbytes(self) -> int:
-        return os.fstat(self._fd).st_size
+        return os.fstat(self.fd).st_size
 
     @property
     def deleted(self) -> bool:
-        return os.fstat(self._fd).st_nlink == 0
+        return os.fstat(self.fd).st_nlink == 0
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Exactly `nbytes` bytes; raises PackDamaged where the disk fails or the pack ends before."""
         try:
-            data = read_at(self._fd, offset, nbytes)
+            data = read_at(self.fd, offset, nbytes)
         except OSError as error:
-            raise PackDamaged(self.where, offset, f"cannot be read: {error.strerror}") from error
+            raise PackDamaged(self.where, offset, _cannot_be_read(error.errno)) from error
         if len(data) < nbytes:
-            raise PackDamaged(self.where, offset, f"ends {nbytes - len(data)} bytes too early")
+            raise PackDamaged(self.where, offset, _ends_early(nbytes - len(data)))
         return data
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer`; raises as `read` does."""
-        filled = 0
-        try:
-            while filled < len(buffer):
-                got = os.preadv(self._fd, [buffer[filled:]], offset + filled)
-                if not got:
-                    raise PackDamaged(self.where, offset, f"ends {len(buffer) - filled} bytes too early")
-                filled += got
-        except OSError as error:
-            raise PackDamaged(self.where, offset, f"cannot be read: {error.strerror}") from error
-
-    def read_ahead(self, offset: int, nbytes: int) -> None:
-        """Have the system begin to read a range that will be asked for soon."""
-        with suppress(OSError):  # the read itself will tell
-            os.posix_fadvise(self._fd, offset, nbytes, os.POSIX_FADV_WILLNEED)
 
     def forget_cached(self) -> None:
         """Have the next read come from the disk and not from the page cache."""
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def index(self) -> list[PackedBlob]:
         """What the pack holds; raises PackDamaged."""
@@ -90,6 +74,35 @@ class PackFile:
         trailer = self.read(at, nbytes - at)
         offset, length, index_sum = packformat.locate_index(trailer, head, nbytes, self.where)
         return packformat.decode_index(self.read(offset, length), index_sum, self.name, offset, self.where)
+
+
+class Part(NamedTuple):
+    """Bytes of a pack from `offset` on, as many as `into` takes."""
+
+    pack: PackFile
+    offset: int
+    into: memoryview
+
+
+def read_parts(parts: Sequence[Part], resident: Sequence[memoryview] = ()) -> None:
+    """Fill the buffers of all parts; raises PackDamaged for the first where the disk fails or the pack ends before.
+
+    The interpreter is free meanwhile, once for all: a thread that gives it up and wants it back waits for the others.
+    Writable buffers in `resident` get all of their memory while the disk works.
+    """
+    failed = _native.read_ranges([(part.pack.fd, part.offset, part.into) for part in parts], resident)
+    if failed is not None:
+        position, left, error = failed
+        pack, offset, _ = parts[position]
+        raise PackDamaged(pack.where, offset, _cannot_be_read(error) if error else _ends_early(left))
+
+
+def _cannot_be_read(error: int | None) -> str:
+    return f"cannot be read: {os.strerror(error or errno.EIO)}"
+
+
+def _ends_early(missing_nbytes: int) -> str:
+    return f"ends {missing_nbytes} bytes too early"
 
 
 class PackDirectory:
