@@ -33,5 +33,6 @@ setup(
         # Encoders weigh costs in floating point; all instruction sets are to come to the same choice.
         native("codec", "-fno-strict-aliasing", "-ffp-contract=off"),
         native("store"),
+        native("mount"),
     ]
 )
