@@ -6,6 +6,6 @@ import sys
 _flags = sys.getdlopenflags()
 sys.setdlopenflags(_flags | os.RTLD_GLOBAL)
 try:
-    from zipfs.mount import _native  # noqa: F401  # before pyfuse3, whose answers then leave the interpreter free
+    import zipfs.mount._native  # noqa: F401  # before pyfuse3, whose answers then leave the interpreter free
 finally:
     sys.setdlopenflags(_flags)
