@@ -330,15 +330,15 @@ def test_sources_that_cannot_be_stored(run: Run, store: Path, tmp_path: Path) ->
     assert run("fsck", store, "--read-data").code == 0
 
 
-def test_special_files_and_unfinished_names_are_skipped_by_name(run: Run, tmp_path: Path) -> None:
+def test_special_files_and_unfinished_names_are_left_out_and_named(run: Run, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "m", {b"a": b"1", b"b.incomplete": b"2"})
     os.mkfifo(source / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(source / "socket"))
         done = run("ingest", tmp_path / "store", source)
-    assert done.code == 0
+    assert done.code == 1
     for name in ("pipe", "socket", "b.incomplete"):
-        assert f"skipped {source / name}" in done.err
+        assert f"left out {source / name}" in done.err
     assert contents(tmp_path / "store") == {b"m/a": b"1"}
 
 

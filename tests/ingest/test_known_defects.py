@@ -327,6 +327,7 @@ def test_what_cannot_be_kept_is_skipped_and_named(store: Store, tmp_path: Path) 
     source = write_tree(tmp_path / "source", {b"a": b"1", b"x.incomplete": b"2", b".git/config": b"3"})
     os.mkfifo(source / "pipe")
     found = importing.find(store, source, b"m")
-    assert {path.name for path in found.skipped} == {"x.incomplete", ".git", "pipe"}
+    assert {path.name for path in found.unfinished} == {"x.incomplete", ".git"}
+    assert {path.name for path in found.no_files} == {"pipe"}
     with store.lock("pack").held("", waiting=None):
         collect(store)

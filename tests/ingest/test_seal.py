@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +22,9 @@ from tests.support.stores import (
     spooled,
 )
 from zipfs.ingest import door
-from zipfs.ingest.names import is_unfinished
+from zipfs.ingest.names import STANDARD
 from zipfs.ingest.queue import seal_everything
-from zipfs.ingest.seal import Pending, drop_echoes, find_pending, plan_seals, seal
+from zipfs.ingest.seal import Held, Pending, plan_everything, plan_seals, quiet_groups, seal
 from zipfs.store import removal, tree
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
@@ -41,83 +40,94 @@ def store(tmp_path: Path) -> Iterator[Store]:
 # Plans
 
 
-def pending(inode_id: int, path: bytes, parent: int, kind: Kind = Kind.FILE) -> Pending:
+def pending(inode_id: int, path: bytes, parent: int, kind: Kind = Kind.FILE, *, cut: bool = False) -> Pending:
     state = State.OPEN if kind is Kind.FILE else State.NONE
     target = b"t" if kind is Kind.SYMLINK else None
     inode = Inode(InodeId(inode_id), kind, state, 0o644, 0, 0, 0, 0, 0, target)
-    return Pending(Entry(InodeId(parent), path.rpartition(b"/")[2], inode.id, Area.PENDING), inode, path)
+    entry = Entry(InodeId(parent), path.rpartition(b"/")[2], inode.id, Area.PENDING)
+    unfinished = STANDARD.covers(path, is_directory=kind is Kind.DIRECTORY)
+    return Pending(entry, inode, path, unfinished, cut)
 
 
 A, B = InodeId(10), InodeId(20)
 IN_A, ALSO_IN_A, IN_B = pending(11, b"a/x", A), pending(12, b"a/y", A), pending(21, b"b/z", B)
+EACH = {A: A, B: B}
+"""Two models."""
 
 
-def test_a_directory_is_sealed_when_it_has_been_quiet() -> None:
-    plan = plan_seals([IN_A, ALSO_IN_A, IN_B], (), {A: 100.0, B: 103.0}, 104.0, 2.0)
-    assert plan.ready == ((IN_A, ALSO_IN_A),)
-    assert plan.next_s == pytest.approx(1.0)
+def test_a_directory_is_quiet_when_nothing_has_changed_for_a_while() -> None:
+    groups, next_s = quiet_groups(EACH, {A: 100.0, B: 103.0}, 104.0, 2.0)
+    assert groups == [{A}]
+    assert next_s == pytest.approx(1.0)
 
 
-def test_one_file_that_is_being_written_keeps_its_directory_back() -> None:
-    plan = plan_seals([IN_A, ALSO_IN_A, IN_B], {ALSO_IN_A.inode.id}, {}, 100.0, 2.0)
+def test_directories_of_one_model_are_quiet_together() -> None:
+    groups, next_s = quiet_groups({A: A, B: A}, {A: 100.0, B: 103.0}, 104.0, 2.0)
+    assert groups == []
+    assert next_s == pytest.approx(1.0)
+    assert quiet_groups({A: A, B: A}, {A: 100.0, B: 103.0}, 105.0, 2.0) == ([{A, B}], None)
+
+
+def test_directories_of_one_model_are_sealed_together() -> None:
+    assert plan_seals([IN_A, ALSO_IN_A, IN_B], EACH, ()).ready == ((IN_A, ALSO_IN_A), (IN_B,))
+    assert plan_seals([IN_A, ALSO_IN_A, IN_B], {A: A, B: A}, ()).ready == ((IN_A, ALSO_IN_A, IN_B),)
+
+
+def test_one_file_that_is_being_written_keeps_its_model_back() -> None:
+    plan = plan_seals([IN_A, ALSO_IN_A, IN_B], EACH, {ALSO_IN_A.inode.id})
     assert plan.ready == ((IN_B,),)
-    assert plan.next_s is None
+    assert plan.held == (Held((IN_A, ALSO_IN_A), (ALSO_IN_A,), ()),)
 
 
-def test_unfinished_names_wait_and_keep_nothing_back() -> None:
+def test_one_file_that_was_cut_off_keeps_its_model_back_until_it_is_written_again() -> None:
+    cut = pending(13, b"a/cut", A, cut=True)
+    plan = plan_seals([IN_A, cut, IN_B], EACH, ())
+    assert plan.ready == ((IN_B,),)
+    assert plan.held == (Held((IN_A, cut), (), (cut,)),)
+
+
+def test_unfinished_names_wait_and_keep_nothing_back_unless_somebody_writes_to_them() -> None:
     part = pending(13, b"a/weights.incomplete", A)
     deep = pending(14, b".git/objects/x", 30)
-    plan = plan_seals([IN_A, part, deep], {part.inode.id}, {}, 100.0, 2.0)
+    plan = plan_seals([IN_A, part, deep], EACH, ())
     assert plan.ready == ((IN_A,),)
     assert plan.unfinished == (part, deep)
+    plan = plan_seals([IN_A, part, deep], EACH, {part.inode.id})
+    assert plan.ready == ()
+    assert plan.held == (Held((IN_A,), (part,), ()),)
 
 
 def test_a_directory_comes_after_its_files() -> None:
     itself = pending(int(A), b"a", 2, Kind.DIRECTORY)
-    (group,) = plan_seals([itself, IN_A], (), {}, 0.0, 0.0).ready
+    (group,) = plan_seals([itself, IN_A], EACH, ()).ready
     assert group == (IN_A, itself)
 
 
 @given(
     st.lists(st.sampled_from([IN_A, ALSO_IN_A, IN_B]), unique_by=lambda item: item.inode.id),
     st.sets(st.sampled_from([11, 12, 21])),
+    st.dictionaries(st.sampled_from([A, B]), st.sampled_from([A, B])),
     st.dictionaries(st.sampled_from([A, B]), st.floats(0, 200)),
     st.floats(0, 200),
     st.floats(0, 10),
 )
 def test_whatever_is_sealed_is_quiet_and_closed(
-    items: list[Pending], writing: set[int], changes: dict[InodeId, float], now_s: float, quiet_s: float
+    items: list[Pending],
+    writing: set[int],
+    leaders: dict[InodeId, InodeId],
+    changes: dict[InodeId, float],
+    now_s: float,
+    quiet_s: float,
 ) -> None:
-    plan = plan_seals(items, {InodeId(i) for i in writing}, changes, now_s, quiet_s)
+    groups, next_s = quiet_groups(leaders, changes, now_s, quiet_s)
+    for directories in groups:
+        assert all(changes.get(directory, -1e9) + quiet_s <= now_s + 1e-6 for directory in directories)
+        assert len({leaders[directory] for directory in directories}) == 1
+    assert next_s is None or next_s > 0
+    plan = plan_seals(items, leaders, {InodeId(i) for i in writing})
     for group in plan.ready:
         assert not {item.inode.id for item in group} & writing
-        assert changes.get(group[0].directory, -1e9) + quiet_s <= now_s + 1e-6
-        assert {item.directory for item in group} == {group[0].directory}
-    if plan.next_s is not None:
-        assert plan.next_s > 0
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "x.incomplete", "x.lock", "x.part", "x.partial", "x.tmp", ".tmpAbC", ".tmp", "x.crdownload", "x.aria2",
-        ".model.safetensors.Xy12ab", ".git", ".git/config", "m/.git/HEAD", ".cache/huggingface/download/x",
-        "m/.cache/huggingface/x", "m/.cache/huggingface", ".~tmp~/x", ".rsync-partial/x", "x~",
-    ],
-)  # fmt: skip
-def test_unfinished_names(name: str) -> None:
-    assert is_unfinished(name.encode())
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "model.safetensors", "config.json", ".gitattributes", ".gitignore", "part", "lock", "tmp", "m/.cache/other/x",
-        "incomplete", "model.part1", "a.b.c", ".hidden", "templates/x.tmpl", "\udcff",
-    ],
-)  # fmt: skip
-def test_finished_names(name: str) -> None:
-    assert not is_unfinished(os.fsencode(name))
+        assert len({leaders.get(item.directory, item.directory) for item in group}) == 1
 
 
 # Effects
@@ -135,21 +145,6 @@ def test_a_sealed_file_is_served_at_once_and_stays_when_it_is_compressed(store: 
     assert contents(store.path) == {b"m/sub/file": content}
     assert served_inode(store, b"m/sub/file").state is State.STORED
     assert list((store.path / "spool").iterdir()) == []
-
-
-def test_echoes_are_dropped_with_their_directories(store: Store) -> None:
-    copy_in(store, b"m/sub/file", b"1")
-    seal_everything(store)
-    directories = store.catalog.echo_directories()
-    drop_echoes(store, directories)
-    assert pending_names(store) == {(b"m/sub/file", Area.ECHO)}  # not compressed yet
-    compress(store)
-    drop_echoes(store, directories)
-    directories |= store.catalog.echo_directories()
-    drop_echoes(store, directories)
-    assert pending_names(store) == set()
-    assert store.catalog.children(INGEST_ROOT) == []
-    assert contents(store.path) == {b"m/sub/file": b"1"}
 
 
 def test_a_file_at_the_same_path_is_replaced(store: Store, tmp_path: Path) -> None:
@@ -226,7 +221,7 @@ def test_an_empty_directory_is_served_with_its_attributes(store: Store) -> None:
 
 def test_what_moved_since_it_was_planned_is_not_sealed(store: Store) -> None:
     copy_in(store, b"a/file", b"1")
-    groups = plan_seals(find_pending(store.catalog), (), {}, 0.0, 0.0).ready
+    groups = plan_everything(store).ready
     (parent,) = [entry.inode_id for entry, _ in store.catalog.children(INGEST_ROOT)]
     with store.transaction() as txn:
         door.rename(txn, parent, b"file", INGEST_ROOT, b"elsewhere")

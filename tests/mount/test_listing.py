@@ -352,7 +352,7 @@ def test_pending_files_of_a_killed_mount_are_sealed_by_the_next(mount: Mount) ->
     spare.write_bytes(b"of a file that was unlinked while it was open")
     mount.start()
     assert sorted(os.listdir(mount.ingest / "many")) == [*(f"{number:03}" for number in range(200)), "half.incomplete"]
-    mount.wait()
+    mount.stored("many/199")
     assert len(os.listdir(mount.point / "many")) == 200
     assert mount.status()["unfinished_files"] == ["many/half.incomplete"]
     assert not spare.exists()

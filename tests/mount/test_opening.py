@@ -76,11 +76,11 @@ def test_an_open_that_gets_no_descriptor_is_no_writer(tmp_path: Path, monkeypatc
     with open_store(tmp_path / "store", create=True) as store:
         inode = copy_in(store, b"file", noise(1000))
         changes, spool = Changes(store), Spool(store, 0)
-        operations = IngestOperations(store, changes, virtual(store), Counters(), spool)
+        operations = IngestOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
         with monkeypatch.context() as full:
             full.setattr(os, "dup", too_many)
             with pytest.raises(OSError, match="Too many"):
-                operations._spool_handle(Place(inode.id, True), inode, writing=True)
+                operations._spool_handle(Place(inode.id, True), inode, pyfuse3.RequestContext(), writing=True)
         assert not spool.writing()
         operations.reader.close()
         changes.close()
@@ -92,7 +92,7 @@ def test_what_is_to_be_written_anew_is_not_sealed_before_its_writer_comes_back(t
         inode = copy_in(store, b"file", noise(1000))
         seal_everything(store)
         changes, spool = Changes(store), Spool(store, 0)
-        operations = IngestOperations(store, changes, virtual(store), Counters(), spool)
+        operations = IngestOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
         with pytest.raises(pyfuse3.FUSEError) as caught:
             open_to_replace(operations, Place(inode.id, True))
         assert caught.value.errno == errno.ESTALE

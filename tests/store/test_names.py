@@ -158,11 +158,9 @@ def test_what_waits_is_found_by_directory(store: Store) -> None:
     assert {entry.name for entry, _ in catalog.pending()} == {b"a", b"b", b"one", b"two", b"three"}
     assert {entry.name for entry, _ in catalog.pending(a)} == {b"one", b"two"}
     assert catalog.pending_directories() == {INGEST_ROOT, a, b}
-    assert catalog.echo_directories() == set()
     seal_everything(store)
     assert catalog.pending() == catalog.pending(a) == []
     assert catalog.pending_directories() == set()
-    assert catalog.echo_directories() == {INGEST_ROOT, a, b}
 
 
 def steps(catalog: Catalog, look: Callable[[], object]) -> int:
@@ -183,7 +181,7 @@ def test_what_is_served_costs_nothing_when_nothing_waits(store: Store) -> None:
     catalog = store.catalog
     assert steps(catalog, lambda: catalog.children(directory)) > 100
     for look in (
-        catalog.pending, catalog.pending_directories, catalog.echo_directories, catalog.spooled,
+        catalog.pending, catalog.pending_directories, catalog.spooled,
         lambda: catalog.inodes_in(State.SEALED), lambda: catalog.names_after(directory, b"1", 10),
         lambda: catalog.child(directory, b"7"), lambda: catalog.children_named(directory, [b"7", b"8"]),
     ):  # fmt: skip

@@ -5,14 +5,21 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import Size, progress_bar, ratio, say, shown, size
+from zipfs.cli.output import Size, progress_bar, ratio, say, shown, size, unfinished_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.progress import Progress
+
+    from zipfs.ingest.importing import Import
+    from zipfs.ingest.names import UnfinishedNames
+    from zipfs.ingest.pipeline import Pipeline
+    from zipfs.store.store import Store
 
 
 class _Shower:
@@ -59,6 +66,7 @@ class _Shower:
 @click.option("--as", "name", default=None, help="Path in the store for the one PATH given.")
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
 @click.option("--memory", type=Size(), default="256M", show_default=True, help="Memory for compressing.")
+@unfinished_option
 @click.option("--worker", is_flag=True, hidden=True)
 @click.option("--optimize-after", "optimize_after_s", type=float, default=None, hidden=True)
 def ingest_command(
@@ -67,19 +75,22 @@ def ingest_command(
     name: str | None,
     threads: int,
     memory: int,
+    unfinished: tuple[str, ...],
     worker: bool,
     optimize_after_s: float | None,
 ) -> None:
     """Store PATHs (files or directories) in STORE, each under its own name, without a mount.
 
     The store is created if it is missing, and may be mounted meanwhile: the files appear there. A path that is stored
-    already is replaced. Without PATHs, what waits in the spool is compressed.
+    already is replaced. Without PATHs, what waits in the spool is compressed. Ends with exit code 1 if anything was
+    left out, and names it.
 
     \b
     Example:
       zipfs ingest /store ~/models/llama-ft --as meta/llama-ft
     """
     from zipfs.ingest.importing import put_directories
+    from zipfs.ingest.names import UnfinishedNames
     from zipfs.ingest.pipeline import Pipeline
     from zipfs.store.store import open_store
 
@@ -88,8 +99,9 @@ def ingest_command(
     if worker:
         _work(store, threads, memory, optimize_after_s)
         return
+    names = UnfinishedNames.from_options(unfinished)
     with open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory)) as opened, progress_bar() as bar:
-        found = [_find(opened, path, name) for path in paths]
+        found = [_find(opened, path, name, names) for path in paths]
         total = sum(item.nbytes for item in found) if paths else None
         shower = _Shower(bar, total)
         pipeline = Pipeline(opened, shower, threads=threads)
@@ -99,18 +111,29 @@ def ingest_command(
                 for item in found:
                     put_directories(opened, item)
             else:
-                _drain(opened, pipeline)
+                _drain(opened, pipeline, names)
             shower.settling()
             shower.stored_nbytes -= pipeline.settle().saved_nbytes
         finally:
             pipeline.close()
-    for item in found:
-        for path in item.skipped:
-            say(f"skipped {shown(str(path))}: unfinished by its name, or not a file")
+    left_out = _tell_left_out(found)
     stored, raw = shower.stored_nbytes, shower.nbytes
     say(f"stored {shower.files} files: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
-    if shower.failures:
+    if shower.failures or left_out:
         sys.exit(1)
+
+
+def _tell_left_out(found: Sequence[Import]) -> bool:
+    """Name what was not stored because of what it is; whether there was any."""
+    unfinished = [path for item in found for path in item.unfinished]
+    no_files = [path for item in found for path in item.no_files]
+    for path in unfinished:
+        click.echo(f"zipfs: left out {shown(str(path))}: its name says that it is not finished", err=True)
+    for path in no_files:
+        click.echo(f"zipfs: left out {shown(str(path))}: neither a file, a directory nor a symlink", err=True)
+    if unfinished:
+        click.echo("zipfs: with `--unfinished none` such names are stored as well", err=True)
+    return bool(unfinished or no_files)
 
 
 _CODING_NBYTES = 64 << 20
@@ -121,19 +144,19 @@ def _cache_nbytes(memory_nbytes: int) -> int:
     return max(8 << 20, memory_nbytes - _CODING_NBYTES)
 
 
-def _find(store: Any, path: Path, name: str | None) -> Any:
+def _find(store: Store, path: Path, name: str | None, names: UnfinishedNames) -> Import:
     from zipfs.ingest.importing import find, served_name
 
-    return find(store, path, served_name(path, name))
+    return find(store, path, served_name(path, name), names)
 
 
-def _drain(store: Any, pipeline: Any) -> None:
+def _drain(store: Store, pipeline: Pipeline, names: UnfinishedNames) -> None:
     from zipfs.ingest.queue import drain, seal_everything
 
     lock = store.lock("mount")
     if lock.try_acquire():
         try:
-            seal_everything(store)
+            seal_everything(store, names)
         finally:
             lock.release()
     drain(store, pipeline)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from zipfs.cli.output import Size, say
+from zipfs.cli.output import Size, say, unfinished_option
 
 _START_S = 120.0
 _STOP_S = 60.0
@@ -33,7 +33,8 @@ _STOP_S = 60.0
 @click.option("--quiet", "quiet_s", type=click.FloatRange(0.0), default=2.0, show_default=True,
               help="Seconds without a change after which what was copied in is taken as finished.")  # fmt: skip
 @click.option("--linger", "linger_s", type=click.FloatRange(0.0), default=300.0, show_default=True,
-              help="Seconds for which finished files can still be found under ingest/.")  # fmt: skip
+              help="Seconds for which finished files are still listed under ingest/.")  # fmt: skip
+@unfinished_option
 @click.option("--reserve", type=Size(), default=None,
               help="Free space to keep.  [default: a tenth of the disk, at most 1G]")  # fmt: skip
 @click.option("--optimize-after", "optimize_after_s", type=click.FloatRange(0.0), default=60.0, show_default=True,
@@ -51,6 +52,7 @@ def mount_command(
     threads: int,
     quiet_s: float,
     linger_s: float,
+    unfinished: tuple[str, ...],
     reserve: int | None,
     optimize_after_s: float,
     no_optimize: bool,
@@ -68,6 +70,7 @@ def mount_command(
     if not foreground:
         _start(mountpoint)
         return
+    from zipfs.ingest.names import UnfinishedNames
     from zipfs.mount import points
     from zipfs.mount.daemon import MountOptions, log_to, serve
 
@@ -90,6 +93,7 @@ def mount_command(
             threads=threads,
             quiet_s=quiet_s,
             linger_s=linger_s,
+            unfinished=UnfinishedNames.from_options(unfinished),
             reserve_nbytes=reserve,
             optimize_after_s=None if no_optimize else optimize_after_s,
         ),

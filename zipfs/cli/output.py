@@ -65,6 +65,15 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")(function)
 
 
+def unfinished_option(function: F) -> F:
+    return click.option(
+        "--unfinished",
+        multiple=True,
+        metavar="PATTERN",
+        help="Also take names like PATTERN (such as *.wip) for unfinished; `none` forgets those that are known.",
+    )(function)
+
+
 def print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=1, default=shown))
 

@@ -32,22 +32,20 @@ def _status_of(path: Path) -> dict[str, Any]:
 
 
 def _status_of_store(path: Path) -> dict[str, Any]:
-    from zipfs.ingest.seal import find_pending, plan_seals
-    from zipfs.mount.status import describe_content, describe_queue
+    from zipfs.ingest.names import STANDARD
+    from zipfs.mount.status import describe_content, describe_ingest, describe_queue
     from zipfs.store.store import is_store, open_store
 
     if not is_store(path):
         raise PathError(path, "is neither the top of a mount nor a store")
     with open_store(path, read_only=True) as store:
-        plan = plan_seals(find_pending(store.catalog), (), {}, 0.0, 0.0)
-        unsealed = sum(not item.inode.is_directory for group in plan.ready for item in group)
         served = store.lock("mount").held_elsewhere
         return {
             "store": str(path),
             "mounted": served,
-            "unsealed_files": unsealed,
-            "unfinished_files": [shown(item.path) for item in plan.unfinished],
             "worker": {},
+            "writing": [],
+            **describe_ingest(store, STANDARD),
             "busy": served or store.lock("pack").held_elsewhere,
             **describe_queue(store),
             **describe_content(store),
@@ -86,8 +84,12 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         what, part, whole = status["worker"]["optimizing"]
         click.echo(f"optimizing  {what} ({ratio(part, whole)})")
     click.echo(f"not sealed  {status['unsealed_files']} files")
+    for writer in status["writing"]:
+        click.echo(f"writing     {_describe_writer(writer)}")
     for path in status["unfinished_files"]:
         click.echo(f"unfinished  {shown(path)} (waits for its final name)")
+    for kept in status["kept"]:
+        click.echo(f"stays       {_describe_kept(kept)}")
     for failure in status["errors"]:
         click.echo(f"failed      {shown(failure['path'])}: {failure['error']} (tried {failure['attempts']} times)")
     if figures is not None:
@@ -96,14 +98,29 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
             click.echo(line)
 
 
+def _describe_writer(writer: dict[str, Any]) -> str:
+    """A file that is open for writing, and where."""
+    return f"{shown(writer['path'])} (open in {shown(writer['program']) or 'a program'}, process {writer['pid']})"
+
+
+def _describe_kept(kept: dict[str, Any]) -> str:
+    """A directory that stays as it is, how much it takes, and what to do about it."""
+    path = shown(kept["path"])
+    return (
+        f"{path}: {kept['files']} files, {size(kept['nbytes'])} that a tool keeps for itself, neither served nor"
+        f" compressed. Remove ingest/{path} if it is done, or mount with `--unfinished none` to have it served"
+    )
+
+
 @click.command("wait")
 @click.argument("mount", type=click.Path(path_type=Path, readable=False))
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.0), default=None, help="Give up after so many seconds.")
 def wait_command(mount: Path, timeout_s: float | None) -> None:
     """Wait until nothing is left to compress in MOUNT (or in a store that is mounted somewhere).
 
-    Ends with exit code 1 if files could not be stored, and names them. Files whose names say that they are unfinished
-    (*.incomplete, .tmp*, *.part ...) are not waited for.
+    Ends with exit code 1 if files could not be stored, or were left out because their names say that they are
+    unfinished (*.incomplete, .tmp*, *.part ...), and names them. What a tool keeps for itself (.git, .locks) stays, and
+    is told.
 
     \b
     Example:
@@ -126,6 +143,8 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
                 )
             if deadline is not None and time.monotonic() > deadline:
                 click.echo(f"zipfs: {left} files are still waiting after {timeout_s:g} s", err=True)
+                for writer in status["writing"]:
+                    click.echo(f"zipfs: being written: {_describe_writer(writer)}", err=True)
                 sys.exit(4)
             if bar is not None and task is not None:
                 worker = status["worker"]
@@ -134,7 +153,11 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
                 what = os.path.basename(shown(worker.get("file") or "")) or "sealing"
                 bar.update(task, description=what, total=total, completed=total - status["queued_nbytes"] + done_nbytes)
             time.sleep(_POLL_S)
+    for kept in status["kept"]:
+        click.echo(f"zipfs: left as it is: {_describe_kept(kept)}", err=True)
     for failure in status["errors"]:
         click.echo(f"zipfs: {shown(failure['path'])}: {failure['error']}", err=True)
-    if status["errors"]:
+    for path in status["unfinished_files"]:
+        click.echo(f"zipfs: {shown(path)}: not served, for its name says that it is not finished", err=True)
+    if status["errors"] or status["unfinished_files"]:
         sys.exit(1)

@@ -1,9 +1,9 @@
 """The front door: what can be done below `ingest/`, where new content is written.
 
-New files are PENDING entries of OPEN inodes. Once sealed, the entry becomes an ECHO of the served one for a while, so
-that a writer who looks again finds what it wrote. Sealed content never changes: opening it for writing gives its names
-below `ingest/` to a new inode (`supersede`). Removing a name here never removes a served one; moving an echo moves the
-served one along, as long as it still is the same file.
+New files are PENDING entries of OPEN inodes. Once sealed, the entry becomes an ECHO of the served one, so that whoever
+looks again finds what it wrote for as long as that is served. Sealed content never changes: opening it for writing
+gives its names below `ingest/` to a new inode (`supersede`). Removing a name here never removes a served one by itself
+(`removed.py`); moving an echo moves the served one along, as long as it still is the same file.
 
 These functions run inside a transaction of the caller and raise PathError; raw content is freed by the caller
 afterwards.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from zipfs.errors import AlreadyExists, InvalidMove, IsADirectory, NotADirectory, NotFound
+from zipfs.ingest import removed
 from zipfs.store import tree
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
@@ -41,7 +42,21 @@ def create(
     state = State.OPEN if kind is Kind.FILE else State.NONE
     inode = tree.new_inode(txn, kind, state, mode, uid, gid, target)
     tree.link(txn, parent_id, name, inode, Area.PENDING)
+    removed.note_made(txn, parent_id, name, inode)
     return inode
+
+
+def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
+    """Remove the name of a file or symlink; returns the inode if that was its last name. What is served stays."""
+    gone = tree.unlink(txn, parent_id, name)
+    removed.note_removed(txn, parent_id, name)
+    return gone
+
+
+def rmdir(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
+    """Remove an empty directory. What is served stays."""
+    tree.rmdir(txn, parent_id, name)
+    removed.note_removed(txn, parent_id, name)
 
 
 def link(txn: Transaction, inode: Inode, parent_id: InodeId, name: bytes) -> Inode:
@@ -50,6 +65,7 @@ def link(txn: Transaction, inode: Inode, parent_id: InodeId, name: bytes) -> Ino
     if inode.is_directory:
         raise InvalidMove(name, "a directory has one name only")
     tree.link(txn, parent_id, name, inode, Area.PENDING)
+    removed.note_made(txn, parent_id, name, inode)
     inode = replace(inode, ctime_ns=tree.now_ns())
     txn.put_inode(inode)
     return inode
@@ -94,12 +110,15 @@ def rename(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: Ino
     )
     gone = tree.rename(txn, parent_id, name, new_parent_id, new_name)
     lost = [gone] if gone is not None else []
+    removed.note_made(txn, new_parent_id, new_name, moving)
     for relative, entry in _echoes(catalog, moving, new_parent_id, new_name):
+        lost += removed.replace_served(txn, entry.parent_id)
         lost += _move_served(txn, entry, old_path + relative, new_path + relative)
     if moving.is_directory:
         for _, directory in tree.walk(catalog, moving):
             mark_changed(txn, directory)
         _prune_served(txn, old_path)
+    removed.note_removed(txn, parent_id, name)
     return lost
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zipfs.errors import IsADirectory, PathError
-from zipfs.ingest.names import is_unfinished
+from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.queue import put_stored
 from zipfs.ingest.source import Source, StoredFile
 from zipfs.store import tree
@@ -21,10 +21,14 @@ from zipfs.store.transaction import Transaction
 
 @dataclass(slots=True)
 class Import:
-    """What was found below a path that was named. `sources` go to the pipeline; `skipped` holds names left out."""
+    """What was found below a path that was named. `sources` go to the pipeline.
+
+    `unfinished` holds what was left out because of its name, `no_files` what is neither file, directory nor symlink.
+    """
 
     sources: list[Source] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
+    unfinished: list[Path] = field(default_factory=list)
+    no_files: list[Path] = field(default_factory=list)
     directories: list[tuple[bytes, os.stat_result]] = field(default_factory=list)
 
     @property
@@ -32,16 +36,16 @@ class Import:
         return sum(source.nbytes for source in self.sources)
 
 
-def find(store: Store, path: Path, served: bytes) -> Import:
+def find(store: Store, path: Path, served: bytes, names: UnfinishedNames = STANDARD) -> Import:
     """Look through `path`, which is to be served at `served`. Symlinks are put into the tree at once.
 
-    Names that say that they are unfinished are skipped, as are sockets, pipes and devices. Raises PathError.
+    What is unfinished by its name is left out, as are sockets, pipes and devices. Raises PathError.
     """
     found = Import()
     try:
-        for item, at, info in _walk(path, served):
-            if is_unfinished(at):
-                found.skipped.append(item)
+        for item, at, info in _walk(path, served, names):
+            if _is_unfinished(item, at, info, names):
+                found.unfinished.append(item)
             elif stat.S_ISREG(info.st_mode):
                 found.sources.append(_source(store, item, at, info))
             elif stat.S_ISDIR(info.st_mode):
@@ -49,21 +53,30 @@ def find(store: Store, path: Path, served: bytes) -> Import:
             elif stat.S_ISLNK(info.st_mode):
                 _put_symlink(store, item, at, info)
             else:
-                found.skipped.append(item)
+                found.no_files.append(item)
     except OSError as error:
         raise PathError(error.filename or path, f"cannot be read: {error.strerror}") from error
     return found
 
 
-def _walk(path: Path, served: bytes) -> Iterator[tuple[Path, bytes, os.stat_result]]:
+def _is_unfinished(item: Path, at: bytes, info: os.stat_result, names: UnfinishedNames) -> bool:
+    return names.covers(
+        at,
+        is_directory=stat.S_ISDIR(info.st_mode),
+        is_empty=not info.st_size,
+        stands_beside=lambda name: os.path.lexists(os.path.join(os.path.dirname(os.fsencode(item)), name)),
+    )
+
+
+def _walk(path: Path, served: bytes, names: UnfinishedNames) -> Iterator[tuple[Path, bytes, os.stat_result]]:
     """Parents first; directories are not followed through symlinks, but the path that was named is."""
     pending = [(path, served, path.stat())]
     while pending:
         item, at, info = pending.pop()
         yield item, at, info
-        if stat.S_ISDIR(info.st_mode) and not is_unfinished(at):
-            names = sorted(os.listdir(os.fsencode(item)), reverse=True)
-            children = [(item / os.fsdecode(name), at + b"/" + name) for name in names]
+        if stat.S_ISDIR(info.st_mode) and not _is_unfinished(item, at, info, names):
+            inside = sorted(os.listdir(os.fsencode(item)), reverse=True)
+            children = [(item / os.fsdecode(name), at + b"/" + name) for name in inside]
             pending.extend((child, child_at, child.lstat()) for child, child_at in children)
 
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from zipfs.errors import NotFound, ZipfsError
+from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.pipeline import Pipeline
-from zipfs.ingest.seal import find_pending, plan_seals, seal
+from zipfs.ingest.seal import SealPlan, note_interrupted, plan_everything, seal
 from zipfs.ingest.source import Source, StoredFile
 from zipfs.store import faults, tree
 from zipfs.store.rows import Inode, State, layout_sum
@@ -46,10 +47,17 @@ def drain(store: Store, pipeline: Pipeline) -> int:
     return len(tried)
 
 
-def seal_everything(store: Store) -> None:
-    """Seal whatever is pending and finished by its name, without waiting. Only while no mount writes to the store."""
-    for group in plan_seals(find_pending(store.catalog), (), {}, 0.0, 0.0).ready:
+def seal_everything(store: Store, names: UnfinishedNames = STANDARD) -> SealPlan:
+    """Seal whatever is pending and finished by its name, without waiting; returns what was planned.
+
+    Only while no mount writes to the store.
+    """
+    plan = plan_everything(store, names)
+    for group in plan.ready:
         seal(store, group)
+    for held in plan.held:
+        note_interrupted(store, held)
+    return plan
 
 
 def _source(store: Store, inode: Inode) -> Source:

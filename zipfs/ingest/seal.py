@@ -1,8 +1,9 @@
 """The seal: when what was copied in is taken as finished, and what happens then.
 
-A directory below `ingest/` is sealed when no handle can write to a file in it and nothing has happened in it for a
+What is one model (`units.py`) is sealed when no handle can write to a file in it and nothing has happened in it for a
 while. Its files then appear in the served tree, still read from the spool, in one transaction; a file that was at the
-same path before is replaced, and whoever has it open keeps it. `plan_seals` decides (pure), `seal` carries out.
+same path before is replaced, and whoever has it open keeps it. `quiet_groups` and `plan_seals` decide (pure), `seal`
+carries out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from itertools import chain
 from pathlib import Path
 
 from zipfs.errors import IsADirectory, PathError
-from zipfs.ingest.names import is_unfinished
+from zipfs.ingest import removed
+from zipfs.ingest.names import STANDARD, UnfinishedNames
+from zipfs.ingest.spool import WRITING_MODE
+from zipfs.ingest.units import Units
 from zipfs.store import faults, tree
 from zipfs.store.catalog import Catalog
 from zipfs.store.files import sync_directory
@@ -33,6 +37,10 @@ class Pending:
     entry: Entry
     inode: Inode
     path: bytes
+    unfinished: bool = False
+    """Whether its name says that it is not done: it waits."""
+    interrupted: bool = False
+    """Whether it was being written when a mount or a machine ended, and nobody has closed it since."""
 
     @property
     def directory(self) -> InodeId:
@@ -41,23 +49,40 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A model that waits for somebody: for the end of writing to `writing`, or for what to do with `interrupted`."""
+
+    items: tuple[Pending, ...]
+    writing: tuple[Pending, ...]
+    interrupted: tuple[Pending, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SealPlan:
     """What to seal now, and what else there is."""
 
     ready: tuple[tuple[Pending, ...], ...]
-    """One group per directory."""
+    """One group for each model."""
+    held: tuple[Held, ...]
     unfinished: tuple[Pending, ...]
     """Files whose names say that they are not done; they wait."""
-    next_s: float | None
-    """Seconds until the next directory may become ready; None if nothing is due by time alone."""
 
 
-def find_pending(catalog: Catalog, directories: Iterable[InodeId] | None = None) -> list[Pending]:
-    """Everything that is not sealed, or what of it these directories answer for; one that is gone has nothing left."""
+def find_pending(
+    catalog: Catalog,
+    directories: Iterable[InodeId] | None = None,
+    names: UnfinishedNames = STANDARD,
+    spool: Path | None = None,
+) -> list[Pending]:
+    """Everything that is not sealed, or what of it these directories answer for; one that is gone has nothing left.
+
+    With `spool`, the directory of the spool files, what was interrupted is told.
+    """
     with catalog.snapshot():
         if directories is None:
-            return _with_paths(catalog, catalog.pending())
-        return _with_paths(catalog, chain.from_iterable(_answered_for(catalog, directory) for directory in directories))
+            return _with_paths(catalog, catalog.pending(), names, spool)
+        found = chain.from_iterable(_answered_for(catalog, directory) for directory in directories)
+        return _with_paths(catalog, found, names, spool)
 
 
 def _answered_for(catalog: Catalog, directory: InodeId) -> Iterator[tuple[Entry, Inode]]:
@@ -69,55 +94,97 @@ def _answered_for(catalog: Catalog, directory: InodeId) -> Iterator[tuple[Entry,
             yield entry, inode
 
 
-def _with_paths(catalog: Catalog, found: Iterable[tuple[Entry, Inode]]) -> list[Pending]:
+def _with_paths(
+    catalog: Catalog, found: Iterable[tuple[Entry, Inode]], names: UnfinishedNames, spool: Path | None
+) -> list[Pending]:
     paths: dict[InodeId, bytes] = {}
     pending = []
     for entry, inode in found:
         if entry.parent_id not in paths:
             paths[entry.parent_id] = tree.path_of(catalog, entry.parent_id)
         prefix = paths[entry.parent_id]
-        pending.append(Pending(entry, inode, prefix + b"/" + entry.name if prefix else entry.name))
+        path = prefix + b"/" + entry.name if prefix else entry.name
+        file = _spool_stat(spool, inode)
+        unfinished = names.covers(
+            path,
+            is_directory=inode.is_directory,
+            is_empty=file is not None and not file.st_size,
+            stands_beside=lambda name, parent=entry.parent_id: catalog.entry(parent, name) is not None,  # type: ignore[misc]
+        )
+        pending.append(Pending(entry, inode, path, unfinished, file is not None and bool(file.st_mode & WRITING_MODE)))
     return pending
 
 
-def plan_seals(
-    pending: Iterable[Pending],
-    writing: Collection[InodeId],
-    last_change_s: Mapping[InodeId, float],
-    now_s: float,
-    quiet_s: float,
-) -> SealPlan:
-    """Group what is pending by directory and pick those that are quiet.
+def _spool_stat(spool: Path | None, inode: Inode) -> os.stat_result | None:
+    if spool is None or inode.state is not State.OPEN:
+        return None
+    try:
+        return os.stat(spool / str(inode.id))
+    except FileNotFoundError:
+        return None
 
-    `writing` holds inodes that some handle may still write to, `last_change_s` the time of the last change in a
+
+def quiet_groups(
+    leaders: Mapping[InodeId, InodeId], last_change_s: Mapping[InodeId, float], now_s: float, quiet_s: float
+) -> tuple[list[set[InodeId]], float | None]:
+    """Directories that belong together, of which none has changed for `quiet_s`, and seconds until more may be so.
+
+    `leaders` names for each directory the one that leads its group, `last_change_s` the time of the last change in a
     directory; one that is missing there has not changed for long.
     """
-    groups: dict[InodeId, list[Pending]] = defaultdict(list)
-    unfinished = []
-    for item in pending:
-        if is_unfinished(item.path):
-            if not item.inode.is_directory:
-                unfinished.append(item)
-        else:
-            groups[item.directory].append(item)
-    ready = []
+    groups: dict[InodeId, set[InodeId]] = defaultdict(set)
+    for directory, leader in leaders.items():
+        groups[leader].add(directory)
+    quiet = []
     next_s: float | None = None
-    for directory, items in groups.items():
-        if any(item.inode.id in writing for item in items):
-            continue  # the release of that handle counts as a change
-        remaining_s = last_change_s.get(directory, -quiet_s) + quiet_s - now_s
+    for group in groups.values():
+        changed_s = max(last_change_s.get(directory, now_s - quiet_s) for directory in group)
+        remaining_s = changed_s + quiet_s - now_s
         if remaining_s <= 0:
-            # Files first: they bring the served directory into being that the directory's attributes go to.
-            ready.append(tuple(sorted(items, key=lambda item: item.inode.is_directory)))
+            quiet.append(group)
         elif next_s is None or remaining_s < next_s:
             next_s = remaining_s
-    return SealPlan(tuple(ready), tuple(unfinished), next_s)
+    return quiet, next_s
+
+
+def plan_seals(
+    pending: Iterable[Pending], leaders: Mapping[InodeId, InodeId], writing: Collection[InodeId]
+) -> SealPlan:
+    """Group what is pending in quiet directories by the leaders of these, and pick the groups that nobody writes to.
+
+    `writing` holds inodes that some handle may still write to. Whoever writes to an unfinished name holds its model,
+    too: a download comes piece by piece.
+    """
+    groups: dict[InodeId, list[Pending]] = defaultdict(list)
+    for item in pending:
+        groups[leaders.get(item.directory, item.directory)].append(item)
+    ready, held, unfinished = [], [], []
+    for items in groups.values():
+        # Files first: they bring the served directories into being that the directories' attributes go to.
+        finished = tuple(sorted((item for item in items if not item.unfinished), key=lambda i: i.inode.is_directory))
+        unfinished += [item for item in items if item.unfinished and not item.inode.is_directory]
+        written = tuple(item for item in items if item.inode.id in writing)
+        interrupted = tuple(item for item in finished if item.interrupted and item.inode.id not in writing)
+        if written or interrupted:
+            held.append(Held(finished, written, interrupted))
+        elif finished:
+            ready.append(finished)
+    return SealPlan(tuple(ready), tuple(held), tuple(unfinished))
+
+
+def plan_everything(store: Store, names: UnfinishedNames = STANDARD) -> SealPlan:
+    """What could be sealed if nobody writes to the store."""
+    pending = find_pending(store.catalog, names=names, spool=store.path / "spool")
+    with store.catalog.snapshot():
+        units = Units(store.catalog, names)
+        leaders = {item.directory: units.leader(item.directory) for item in pending}
+    return plan_seals(pending, leaders, ())
 
 
 def seal(
     store: Store, group: Sequence[Pending], writing: Callable[[], Collection[InodeId]] = lambda: ()
 ) -> list[Pending]:
-    """Seal the entries of one directory; returns the files that are new in the queue.
+    """Seal what belongs together; returns the files that are new in the queue.
 
     What was planned may be out of date: nothing is sealed if `writing` names one of the files by now, nor what has been
     moved or removed. One whose path is taken by a directory stays where it is, with a failure noted.
@@ -129,10 +196,12 @@ def seal(
     sealed = []
     directories: set[InodeId] = set()
     with store.transaction(fault="seal") as txn:
-        for item in group:
+        there = [item for item in group if _is_there(txn.catalog, item)]
+        fresh = _not_served(txn.catalog, {item.directory for item in there})
+        for directory in {item.entry.parent_id for item in there if not item.inode.is_directory}:
+            gone += removed.replace_served(txn, directory)
+        for item in there:
             try:
-                if not _is_there(txn.catalog, item):
-                    continue
                 if item.inode.is_directory:
                     _seal_directory(txn, item)
                 else:
@@ -142,12 +211,38 @@ def seal(
                 directories.add(item.directory)
             except PathError as error:
                 txn.put_failure(item.inode.id, f"cannot be served at {os.fsdecode(item.path)}: {error}", tree.now_ns())
+        for directory in {item.entry.parent_id for item in sealed}:
+            gone += removed.remove_served_files(txn, directory)
         for directory in directories:
-            _copy_attributes_up(txn, directory)
+            _copy_attributes_up(txn, directory, fresh)
     if any(inode.state in (State.OPEN, State.SEALED) for inode in gone):
         _sync_spool(store, sealed)  # a power cut must not take the old version and the new one
     free_spool(store, gone)
     return sealed
+
+
+def note_failure(store: Store, items: Iterable[Pending], why: Callable[[Pending], str]) -> None:
+    """Remember why some files are not sealed. It is told until they are, or are gone."""
+    with store.transaction() as txn:
+        for item in items:
+            if not item.inode.is_directory and _is_there(txn.catalog, item):
+                txn.put_failure(item.inode.id, why(item), tree.now_ns())
+
+
+def note_interrupted(store: Store, held: Held) -> None:
+    """Remember that a model waits because some of its files were cut off."""
+    cut = held.interrupted
+    others = f"waits for {os.fsdecode(cut[0].path)}, which was being written when the mount ended"
+
+    def why(item: Pending) -> str:
+        if item not in cut:
+            return others
+        return (
+            "was being written when the mount ended, and may be cut short. Write it again, or remove it; to take it as"
+            f" it is, open and close it for writing: `: >> MOUNT/ingest/{os.fsdecode(item.path)}`"
+        )
+
+    note_failure(store, held.items, why)
 
 
 def _is_there(catalog: Catalog, item: Pending) -> bool:
@@ -179,9 +274,12 @@ def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:
     gone: list[Inode] = []
     if replaced is not None and replaced.inode_id != inode.id:
         if catalog.inode(replaced.inode_id).is_directory:
-            raise IsADirectory(item.path)
-        last = tree.unlink(txn, served_parent, name)
-        gone = [last] if last is not None else []
+            gone = removed.replace_served_directory(txn, parent.id, name)
+            if not gone:
+                raise IsADirectory(item.path)
+        else:
+            last = tree.unlink(txn, served_parent, name)
+            gone = [last] if last is not None else []
         replaced = None
     if inode.state is State.OPEN:
         found = os.stat(_spool_file(store, inode.id))
@@ -198,7 +296,7 @@ def _seal_directory(txn: Transaction, item: Pending) -> None:
     if txn.catalog.is_empty(item.inode.id):
         tree.make_directories(txn, item.path, like=item.inode)
     elif _served_directory(txn.catalog, item.path) is None:
-        return  # nothing of it is served yet; its files will bring it along
+        return  # it holds only what is not finished
     txn.put_entry(replace(item.entry, area=Area.ECHO))
 
 
@@ -210,21 +308,37 @@ def _served_directory(catalog: Catalog, path: bytes) -> Inode | None:
     return found if found.is_directory else None
 
 
-def _copy_attributes_up(txn: Transaction, directory: InodeId) -> None:
+def _not_served(catalog: Catalog, directories: Iterable[InodeId]) -> set[InodeId]:
+    """Which of these directories below `ingest/`, and of those above them, have no served counterpart."""
+    missing: set[InodeId] = set()
+    for start in directories:
+        directory = start
+        while directory != INGEST_ROOT and directory not in missing:
+            if _served_directory(catalog, tree.path_of(catalog, directory)) is not None:
+                break
+            missing.add(directory)
+            directory = tree.parent_entry(catalog, directory).parent_id
+    return missing
+
+
+def _copy_attributes_up(txn: Transaction, directory: InodeId, fresh: Collection[InodeId]) -> None:
     """Give the served counterparts of a directory below `ingest/` and of its parents the attributes of these, which
     are sealed with that.
 
     Of the parents too: a directory that was sealed first has had its mtime changed by those that came into it, and one
-    that was left to its own time could by then be empty, with its served counterpart removed, and bring that back.
+    that was left to its own time could by then be empty, with its served counterpart removed, and bring that back. What
+    somebody has changed since in a served directory stays, but for the mtime; `fresh` lists those that have only just
+    got their counterparts.
     """
     while directory != INGEST_ROOT:
         like = txn.catalog.inode(directory)
         entry = tree.parent_entry(txn.catalog, directory)
         served = _served_directory(txn.catalog, tree.path_of(txn.catalog, directory))
         if served is not None:
-            if entry.area is Area.PENDING:
+            copied = replace(served, mtime_ns=like.mtime_ns)
+            if entry.area is Area.PENDING or directory in fresh:
                 txn.put_entry(replace(entry, area=Area.ECHO))
-            copied = replace(served, mode=like.mode, uid=like.uid, gid=like.gid, mtime_ns=like.mtime_ns)
+                copied = replace(copied, mode=like.mode, uid=like.uid, gid=like.gid)
             if copied != served:
                 txn.put_inode(copied)
         directory = entry.parent_id
@@ -236,34 +350,3 @@ def _spool_file(store: Store, inode_id: InodeId) -> Path:
     if not path.exists():
         path.touch(mode=0o600)
     return path
-
-
-def drop_echoes(store: Store, directories: Collection[InodeId]) -> int:
-    """Drop the echoes in these directories whose files are compressed, and then the directories that are empty.
-
-    Returns how many entries went.
-    """
-    dropped = 0
-    with store.transaction() as txn:
-        for directory in directories:
-            for entry, inode in txn.catalog.children(directory):
-                if entry.area is Area.ECHO and inode.state in (State.STORED, State.NONE) and not inode.is_directory:
-                    txn.drop_entry(directory, entry.name)
-                    tree.drop_if_nameless(txn, inode)
-                    dropped += 1
-        for directory in directories:
-            dropped += _drop_empty(txn, directory, directories)
-    return dropped
-
-
-def _drop_empty(txn: Transaction, directory: InodeId, idle: Collection[InodeId]) -> int:
-    """Remove an empty, sealed directory below `ingest/`, then its parents as far as they are idle too."""
-    dropped = 0
-    while directory != INGEST_ROOT and directory in idle and txn.catalog.is_empty(directory):
-        names = txn.catalog.entries_of(directory)
-        if len(names) != 1 or names[0].area is not Area.ECHO:
-            break
-        tree.rmdir(txn, names[0].parent_id, names[0].name)
-        directory = names[0].parent_id
-        dropped += 1
-    return dropped

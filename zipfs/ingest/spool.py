@@ -2,6 +2,8 @@
 
 A late write (write-back of a mapping, after the last close) finds the file by its inode and not by a name or a handle.
 What is written is in the page cache of the store's disk when `write` returns: a kill of this process loses nothing.
+A bit in the mode of a spool file says that it is new or was written to, and that no descriptor of it has been closed
+since: a file with that bit which nobody has open was cut off.
 
 Any thread may call.
 """
@@ -10,15 +12,21 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from zipfs.errors import NoSpace
+from zipfs.host import bounded_time_ns
 from zipfs.store.rows import InodeId
 from zipfs.store.store import Store
 
+WRITING_MODE: Final = stat.S_ISVTX
+"""Set in the mode of a spool file from when it is made or written to until a descriptor of it is closed."""
 _CHECK_SPACE_EVERY_NBYTES = 8 << 20
 """At most."""
 _EXPECTED_S = 30.0
@@ -30,6 +38,8 @@ class _Open:
     fd: int
     handles: int = 0
     writers: int = 0
+    marked: bool = False
+    """Whether the spool file says that it is being written."""
 
 
 class Spool:
@@ -45,24 +55,49 @@ class Spool:
         self._check_every = min(_CHECK_SPACE_EVERY_NBYTES, reserve_nbytes // 4)
         self._unchecked = self._check_every
 
-    def acquire(self, inode_id: InodeId, *, writing: bool) -> int:
-        """A descriptor for a new handle, valid until the matching `release`."""
+    @property
+    def directory(self) -> Path:
+        return self._store.path / "spool"
+
+    def acquire(self, inode_id: InodeId, *, writing: bool, fresh: bool = False) -> int:
+        """A descriptor for a new handle, valid until the matching `release`. `fresh`: the file is new or emptied."""
         with self._lock:
             entry = self._open.get(inode_id)
             if entry is None:
                 path = self._store.spool_path(inode_id)
                 entry = self._open[inode_id] = _Open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                entry.marked = bool(os.fstat(entry.fd).st_mode & WRITING_MODE)
             entry.handles += 1
             entry.writers += writing
             if writing:
                 self._expected_until_s.pop(inode_id, None)
+            if fresh:
+                self._mark(entry)
             return entry.fd
 
-    def release(self, inode_id: InodeId, *, writing: bool) -> None:
+    def closed(self, inode_id: InodeId) -> None:
+        """A descriptor of a writer was closed: what was written so far counts as finished until it is written on."""
+        with self._lock:
+            self._unmark(self._open[inode_id])
+
+    def _mark(self, entry: _Open) -> None:
+        if not entry.marked:
+            os.fchmod(entry.fd, 0o600 | WRITING_MODE)
+            entry.marked = True
+
+    def _unmark(self, entry: _Open) -> None:
+        if entry.marked:
+            os.fchmod(entry.fd, 0o600)
+            entry.marked = False
+
+    def release(self, inode_id: InodeId, *, writing: bool, closing: bool = True) -> None:
+        """`closing`: the end of a handle or of a write, after which nothing more is to come if it was the last."""
         with self._lock:
             entry = self._open[inode_id]
             entry.handles -= 1
             entry.writers -= writing
+            if writing and closing and not entry.writers:
+                self._unmark(entry)
             if not entry.handles:
                 del self._open[inode_id]
                 os.close(entry.fd)
@@ -85,7 +120,7 @@ class Spool:
     def write(self, inode_id: InodeId, offset: int, data: bytes | memoryview) -> int:
         """Write all of `data`. Raises NoSpace before the disk is full to the last byte."""
         self._check_space(len(data))
-        fd = self.acquire(inode_id, writing=True)
+        fd = self.acquire(inode_id, writing=True, fresh=True)
         try:
             view = memoryview(data)
             while view:
@@ -99,7 +134,7 @@ class Spool:
         return len(data)
 
     def truncate(self, inode_id: InodeId, nbytes: int) -> None:
-        fd = self.acquire(inode_id, writing=True)
+        fd = self.acquire(inode_id, writing=True, fresh=True)
         try:
             os.ftruncate(fd, nbytes)
         except OSError as error:
@@ -110,9 +145,9 @@ class Spool:
     def set_times(self, inode_id: InodeId, mtime_ns: int) -> None:
         fd = self.acquire(inode_id, writing=True)
         try:
-            os.utime(fd, ns=(time.time_ns(), mtime_ns))
+            os.utime(fd, ns=(time.time_ns(), bounded_time_ns(mtime_ns)))
         finally:
-            self.release(inode_id, writing=True)
+            self.release(inode_id, writing=True, closing=False)
 
     def sync(self, inode_id: InodeId) -> None:
         """On return content and name of the spool file are safe from a power cut."""

@@ -24,6 +24,7 @@ import pyfuse3
 import trio
 
 from zipfs.errors import StoreBusy
+from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.spool import Spool, default_reserve_nbytes
 from zipfs.mount import points
 from zipfs.mount.changes import Changes
@@ -65,6 +66,7 @@ class MountOptions:
     threads: int = 2
     quiet_s: float = 2.0
     linger_s: float = 300.0
+    unfinished: UnfinishedNames = STANDARD
     reserve_nbytes: int | None = None
     optimize_after_s: float | None = 60.0
     """None: never."""
@@ -105,7 +107,7 @@ class _Mount:
         self._feed = Feed(store, self._changes)
         self._mounted = True
         self._counters = Counters()
-        self._mount_status = MountStatus(store, str(options.mountpoint), ingests=not options.read_only)
+        self._mount_status = MountStatus(store, options.mountpoint, None if options.read_only else options.unfinished)
         self._virtual = Virtual(self._status, store.log_path, self._counters)
         self._operations: ReadingOperations
         self._sealer: Sealer | None = None
@@ -115,8 +117,10 @@ class _Mount:
             return
         reserve = default_reserve_nbytes(store) if options.reserve_nbytes is None else options.reserve_nbytes
         spool = Spool(store, reserve)
-        self._operations = IngestOperations(store, self._changes, self._virtual, self._counters, spool)
-        self._sealer = Sealer(self._changes, spool, quiet_s=options.quiet_s, linger_s=options.linger_s)
+        self._operations = IngestOperations(
+            store, self._changes, self._virtual, self._counters, spool, linger_s=options.linger_s
+        )
+        self._sealer = Sealer(self._changes, spool, options.unfinished, quiet_s=options.quiet_s)
         worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]
         if options.optimize_after_s is not None:
             worker_options += ["--optimize-after", str(options.optimize_after_s)]
@@ -188,7 +192,9 @@ class _Mount:
     def _status(self) -> bytes:
         supervisor = self._supervisor
         document = self._mount_status.describe(
-            {} if supervisor is None else supervisor.state, None if supervisor is None else supervisor.pid
+            {} if supervisor is None else supervisor.state,
+            None if supervisor is None else supervisor.pid,
+            [(handle.where.inode_id, handle.pid) for handle in self._operations.handles.writers()],
         )
         return json.dumps(document, indent=1).encode() + b"\n"
 

@@ -20,6 +20,8 @@ class FileHandle:
     inode: Inode
     """As it was when it was opened, or when its last name was removed here."""
     content: Content
+    pid: int
+    """The thread that opened it."""
     spooled: bool
     writing: bool
 
@@ -63,6 +65,10 @@ class Handles:
             for handle in self._open.values()
             if isinstance(handle, FileHandle) and handle.where.inode_id == where.inode_id
         ]
+
+    def writers(self) -> list[FileHandle]:
+        """Handles that may write."""
+        return [handle for handle in self._open.values() if isinstance(handle, FileHandle) and handle.writing]
 
     def files(self) -> int:
         """How many files are open: no directories, nothing below `.zipfs`."""

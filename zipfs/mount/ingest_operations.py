@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import pyfuse3
@@ -13,6 +14,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, RequestCo
 
 from zipfs.errors import NotFound
 from zipfs.ingest import door
+from zipfs.ingest.recent import recent_names
 from zipfs.ingest.spool import Spool
 from zipfs.mount.attributes import describe
 from zipfs.mount.changes import Changes
@@ -25,7 +27,7 @@ from zipfs.serve import Content, open_content
 from zipfs.serve.content import SpooledContent
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
-from zipfs.store.rows import Inode, InodeId, Kind, State
+from zipfs.store.rows import INGEST_ROOT, Inode, InodeId, Kind, State
 from zipfs.store.store import Store
 from zipfs.store.transaction import Transaction
 
@@ -38,9 +40,19 @@ _COPY_NBYTES = 4 << 20
 class IngestOperations(ServedOperations):
     """Both trees."""
 
-    def __init__(self, store: Store, changes: Changes, virtual: Virtual, counters: Counters, spool: Spool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        changes: Changes,
+        virtual: Virtual,
+        counters: Counters,
+        spool: Spool,
+        *,
+        linger_s: float,
+    ) -> None:
         super().__init__(store, changes, virtual, counters)
         self.spool = spool
+        self._linger_s = linger_s
 
     def _touch(self, where: Place) -> None:
         """Something happened to an inode: the directories that hold it are not quiet."""
@@ -49,33 +61,50 @@ class IngestOperations(ServedOperations):
         for entry in self.store.catalog.entries_of(where.inode_id):
             self.changes.touch(entry.parent_id)
 
+    async def _names(self, where: Place) -> list[bytes]:
+        names = await super()._names(where)
+        if where.inode_id != INGEST_ROOT or not names:
+            return names
+        now_s = trio.current_time()
+        changed = [one for one, at_s in self.changes.last_change_s.items() if at_s + self._linger_s > now_s]
+        now_ns = tree.now_ns()
+        listed = await self.changes.look(
+            partial(recent_names, changed=changed, since_ns=now_ns - self._linger_s * 1e9, now_ns=now_ns)
+        )
+        return [name for name in names if name in listed]
+
     # Contents
 
-    async def _open(self, where: Place, flags: int) -> FileInfo:
+    async def _open(self, where: Place, flags: int, ctx: RequestContext) -> FileInfo:
         writing = bool(flags & (_WRITING | os.O_TRUNC))
         if not where.under_ingest or (not writing and self._inode(where).state is not State.OPEN):
-            return await super()._open(where, flags)
+            return await super()._open(where, flags, ctx)
         async with self.changes.lock:  # or it could be sealed between the look and the count of writers
             inode = self._inode(where)
-            handle = self._spool_handle(where, inode, writing=writing) if inode.state is State.OPEN else None
+            handle = None
+            if inode.state is State.OPEN:
+                handle = self._spool_handle(where, inode, ctx, writing=writing, fresh=bool(flags & os.O_TRUNC))
         if handle is None:
             await self._supersede(inode, copy=not flags & os.O_TRUNC)
             # The kernel looks the name up again and opens what it finds then.
             raise FUSEError(errno.ESTALE)
         if flags & os.O_TRUNC:
             await trio.to_thread.run_sync(self.spool.truncate, inode.id, 0)
-        self._touch(where)
+        if writing:  # reading is no change
+            self._touch(where)
         return FileInfo(fh=handle, keep_cache=True)
 
-    def _spool_handle(self, where: Place, inode: Inode, *, writing: bool) -> FileHandleT:
-        fd = self.spool.acquire(where.inode_id, writing=writing)
+    def _spool_handle(
+        self, where: Place, inode: Inode, ctx: RequestContext, *, writing: bool, fresh: bool = False
+    ) -> FileHandleT:
+        fd = self.spool.acquire(where.inode_id, writing=writing, fresh=fresh)
         try:
             own_fd = os.dup(fd)
         except OSError:
             self.spool.release(where.inode_id, writing=writing)  # or the file would wait for this writer for good
             raise
         content = SpooledContent(own_fd, str(self.store.spool_path(where.inode_id)), self.reader)
-        return self.handles.add(FileHandle(where, inode, content, spooled=True, writing=writing))
+        return self.handles.add(FileHandle(where, inode, content, ctx.pid, spooled=True, writing=writing))
 
     async def _supersede(self, inode: Inode, *, copy: bool) -> None:
         """Let the names below `ingest/` have a new inode that may be written, with the old content in it if `copy`."""
@@ -109,11 +138,18 @@ class IngestOperations(ServedOperations):
         self._touch(handle.where)
         return written
 
+    @guarded
+    async def flush(self, fh: FileHandleT) -> None:
+        handle = self.handles.file(fh)
+        if isinstance(handle, FileHandle) and handle.spooled and handle.writing:
+            self.spool.closed(handle.where.inode_id)
+
     def _release(self, handle: FileHandle) -> None:
         super()._release(handle)
         if handle.spooled:
             self.spool.release(handle.where.inode_id, writing=handle.writing)
-            self._touch(handle.where)
+            if handle.writing:
+                self._touch(handle.where)
 
     async def _sync(self, handle: FileHandle | bytes) -> None:
         if isinstance(handle, FileHandle) and handle.spooled:
@@ -135,7 +171,7 @@ class IngestOperations(ServedOperations):
             return await super()._create(parent, name, mode, ctx)
         inode = await self._new(parent, name, Kind.FILE, mode & ~ctx.umask, ctx)
         where = Place(inode.id, True)
-        handle = self._spool_handle(where, inode, writing=True)
+        handle = self._spool_handle(where, inode, ctx, writing=True, fresh=True)
         return FileInfo(fh=handle, keep_cache=True), describe(self.store, where, inode, 1)
 
     async def _make(
@@ -168,6 +204,15 @@ class IngestOperations(ServedOperations):
         super()._gone(parent, gone)
         if parent.under_ingest:
             self.changes.touch(parent.inode_id)
+
+    def _drop_name(self, txn: Transaction, parent: Place, name: bytes) -> Inode | None:
+        return door.unlink(txn, parent.inode_id, name) if parent.under_ingest else super()._drop_name(txn, parent, name)
+
+    def _drop_directory(self, txn: Transaction, parent: Place, name: bytes) -> None:
+        if parent.under_ingest:
+            door.rmdir(txn, parent.inode_id, name)
+        else:
+            super()._drop_directory(txn, parent, name)
 
     async def _rename(self, old: Place, name: bytes, new: Place, new_name: bytes, flags: int) -> None:
         if not old.under_ingest:

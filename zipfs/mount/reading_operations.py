@@ -224,9 +224,9 @@ class ReadingOperations(pyfuse3.Operations):
             if flags & _WRITE_FLAGS:
                 raise FUSEError(errno.EROFS)
             return FileInfo(fh=self.handles.add(self.virtual.content(inode)), direct_io=True)
-        return await self._open(place(inode), flags)
+        return await self._open(place(inode), flags, ctx)
 
-    async def _open(self, where: Place, flags: int) -> FileInfo:
+    async def _open(self, where: Place, flags: int, ctx: RequestContext) -> FileInfo:
         if flags & _WRITE_FLAGS:
             raise ReadOnly(f"inode {where.inode_id}")
         inode = self._inode(where)
@@ -234,7 +234,7 @@ class ReadingOperations(pyfuse3.Operations):
             content = open_content(self.store, self.reader, inode)
         except NotFound as error:  # removed since, by another process
             raise Stale(f"inode {where.inode_id}") from error
-        handle = FileHandle(where, inode, content, spooled=False, writing=False)
+        handle = FileHandle(where, inode, content, ctx.pid, spooled=False, writing=False)
         return FileInfo(fh=self.handles.add(handle), keep_cache=True)
 
     @guarded

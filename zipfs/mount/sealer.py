@@ -1,4 +1,4 @@
-"""The task of a mount that seals what is quiet, and drops echoes when their time has come.
+"""The task of a mount that seals what is quiet.
 
 Only directories in which something has happened are looked into, once they are quiet, and by a thread: thousands of
 files that wait cost the event loop nothing.
@@ -7,14 +7,30 @@ files that wait cost the event loop nothing.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 import trio
 
-from zipfs.ingest.seal import Pending, drop_echoes, find_pending, plan_seals, seal
+from zipfs.errors import NotFound, ZipfsError
+from zipfs.host import shown
+from zipfs.ingest.names import UnfinishedNames
+from zipfs.ingest.seal import (
+    Held,
+    Pending,
+    SealPlan,
+    find_pending,
+    note_failure,
+    note_interrupted,
+    plan_seals,
+    quiet_groups,
+    seal,
+)
 from zipfs.ingest.spool import Spool
+from zipfs.ingest.units import Units
 from zipfs.mount.changes import Changes
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import InodeId
@@ -22,8 +38,9 @@ from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGAIN_S = 30.0
-"""For what failed to be sealed, and for echoes."""
+_SEARCH_AGAIN_S = 30.0
+"""For what could not be sealed; sooner at first."""
+_SEARCH_SOON_S = 1.0
 _AFTER_FAILURE_S = 2.0
 _AT_LEAST_S = 0.05
 _REST = 5.0
@@ -33,100 +50,154 @@ _REST = 5.0
 class Sealer:
     """Run `watch` as a task of the event loop."""
 
-    def __init__(self, changes: Changes, spool: Spool, *, quiet_s: float, linger_s: float) -> None:
+    def __init__(self, changes: Changes, spool: Spool, names: UnfinishedNames, *, quiet_s: float) -> None:
         self._changes = changes
         self._spool = spool
+        self._names = names
         self._quiet_s = quiet_s
-        self._linger_s = linger_s
         self._look_s = 0.0
         """What the last look took."""
-        self._started_s = 0.0
+        self._waiting: set[InodeId] = set()
+        """Directories that were looked into and belong to a model that is not quiet, is written to or was cut off."""
+        self._quiet_at_s = math.inf
+        """When the next of these models may be quiet."""
         self._search_due_s = 0.0
-        self._echo_pause_s = min(max(1.0, linger_s), _LOOK_AGAIN_S)
-        self._echoes_due_s = 0.0
+        self._search_pause_s = _SEARCH_SOON_S
+        self._noted: set[InodeId] = set()
+        """Files that were cut off and of which that has been noted."""
         self.sealed = trio.Event()
         """Set whenever the queue has grown."""
 
     async def watch(self) -> None:
-        self._started_s = trio.current_time()
         while True:
             try:
                 due_s = await self._look()
-                await self._drop_echoes()
             except Exception:  # a mount goes on serving whatever happens here
                 log.exception("sealing failed and is tried again")
                 due_s = _AFTER_FAILURE_S
             if due_s is None:
-                with trio.move_on_after(self._echo_pause_s):
+                with trio.move_on_after(max(0.0, self._search_due_s - trio.current_time())):
                     await self._changes.something_pending.wait()
-                due_s = self._quiet_s  # what has just changed cannot be ready before
-            await trio.sleep(max(_AT_LEAST_S, due_s, _REST * self._look_s))
+                due_s = min(self._quiet_s, _SEARCH_AGAIN_S)  # what has just changed cannot be ready before
+            await trio.sleep(max(_AT_LEAST_S, min(due_s, _SEARCH_AGAIN_S), _REST * self._look_s))
 
     async def _look(self) -> float | None:
         """Seal what is ready; returns the seconds until more may become so by time alone, None if nothing will."""
         changes = self._changes
         changes.something_pending = trio.Event()
-        began_s = trio.current_time()
-        if began_s >= self._search_due_s:
+        if trio.current_time() >= self._search_due_s:
             await self._search()
-        quiet = {directory for directory in changes.unsettled if self._remaining_s(directory) <= 0}
-        changes.unsettled -= quiet
-        try:
-            await self._seal(quiet)
-        except BaseException:
-            changes.unsettled |= quiet
-            raise
-        return min((max(0.0, self._remaining_s(directory)) for directory in changes.unsettled), default=None)
+        due_s = self._due_s()
+        if due_s is None or due_s > 0:
+            return due_s
+        looked_at = changes.unsettled | self._waiting
+        changes.unsettled, self._waiting = set(), looked_at  # they wait until it is known better
+        began_s = trio.current_time()
+        last_change_s = dict(changes.last_change_s)
+        found = await changes.look(partial(self._plan, looked_at, self._spool.writing(), last_change_s, began_s))
+        self._look_s = trio.current_time() - began_s
+        self._waiting = found.waiting
+        self._quiet_at_s = math.inf if found.next_s is None else began_s + found.next_s
+        failed = False
+        for group in found.plan.ready:
+            failed = not await self._seal(group) or failed
+        for held in found.plan.held:
+            await self._note_interrupted(held)
+        if failed:
+            self._search_due_s = trio.current_time() + self._search_pause_s
+            self._search_pause_s = min(2 * self._search_pause_s, _SEARCH_AGAIN_S)
+        return self._due_s()
 
-    def _remaining_s(self, directory: InodeId) -> float:
-        """Seconds until a directory has been quiet for long enough."""
-        return self._changes.last_change_s[directory] + self._quiet_s - trio.current_time()
+    def _due_s(self) -> float | None:
+        """Seconds until a directory in which something has happened, or a model that waits, may be quiet."""
+        changes = self._changes
+        at_s = [changes.last_change_s[directory] + self._quiet_s for directory in changes.unsettled]
+        due_s = min(self._quiet_at_s, *at_s) if at_s else self._quiet_at_s
+        return None if due_s == math.inf else max(0.0, due_s - trio.current_time())
 
     async def _search(self) -> None:
         """Find every directory with something to seal: when a mount starts, and for what could not be sealed before."""
+        now_s = trio.current_time()
         for directory in await self._changes.look(Catalog.pending_directories):
             # A mount that starts again gives writers that do too their time.
-            self._changes.last_change_s.setdefault(directory, self._started_s)
+            self._changes.last_change_s.setdefault(directory, now_s)
             self._changes.unsettled.add(directory)
-        self._search_due_s = trio.current_time() + self._echo_pause_s
+        self._search_due_s = trio.current_time() + _SEARCH_AGAIN_S
 
-    async def _seal(self, quiet: Collection[InodeId]) -> None:
-        """Seal what quiet directories answer for.
+    def _plan(
+        self,
+        directories: Collection[InodeId],
+        writing: Collection[InodeId],
+        last_change_s: Mapping[InodeId, float],
+        now_s: float,
+        catalog: Catalog,
+    ) -> _Found:
+        """What of some directories can be sealed. On the look thread."""
+        leaders: dict[InodeId, InodeId] = {}
+        with catalog.snapshot():
+            units = Units(catalog, self._names)
+            for directory in directories:
+                with suppress(NotFound):  # it has gone
+                    leaders[directory] = units.leader(directory)
+        groups, next_s = quiet_groups(leaders, last_change_s, now_s, self._quiet_s)
+        quiet = {directory for group in groups for directory in group}
+        pending = find_pending(catalog, quiet, self._names, self._spool.directory)
+        plan = plan_seals(pending, leaders, writing)
+        held = {leaders[item.directory] for one in plan.held for item in (*one.items, *one.writing)}
+        waiting = {one for one, leader in leaders.items() if one not in quiet or leader in held}
+        return _Found(plan, waiting, next_s)
 
-        What somebody may still write to is left, and the release of it touches its directory; so are unfinished names,
-        and a rename does. What fails is found again by the next search.
+    async def _seal(self, group: Sequence[Pending]) -> bool:
+        """Seal what belongs together; False if some of it could not be, which is noted and found again by a search.
+
+        One model that cannot be sealed never keeps others from it.
         """
-        if not quiet:
-            return
-        began_s = trio.current_time()
-        pending = await self._changes.look(partial(find_pending, directories=quiet))
-        now_s = trio.current_time()
-        self._look_s = now_s - began_s
-        plan = plan_seals(pending, self._spool.writing(), self._changes.last_change_s, now_s, self._quiet_s)
-        for group in plan.ready:
-            if await self._changes.run(partial(self._seal_group, group)):
-                self.sealed.set()
-
-    def _seal_group(self, group: Sequence[Pending], store: Store) -> bool:
-        """Whether a file was sealed. On the change thread, under its lock: whatever was changed before has touched its
-        directory by now.
-        """
-        if group[0].directory in self._changes.unsettled:
+        try:
+            sealed = await self._changes.run(partial(self._seal_group, group))
+        except Exception as error:
+            if isinstance(error, ZipfsError):
+                log.error("%s cannot be sealed: %s", shown(group[0].path), error)
+            else:
+                log.exception("%s cannot be sealed", shown(group[0].path))
+            why = f"cannot be sealed: {error}"
+            try:
+                await self._changes.run(lambda store: note_failure(store, group, lambda _: why))
+            except ZipfsError as second:
+                log.error("that %s cannot be sealed is not noted either: %s", shown(group[0].path), second)
             return False
+        if sealed is None:
+            return True
+        if sealed:
+            self.sealed.set()
+        return len(sealed) == sum(not item.inode.is_directory for item in group)
+
+    def _seal_group(self, group: Sequence[Pending], store: Store) -> list[Pending] | None:
+        """What was sealed; None if something has happened since the look. On the change thread, under its lock:
+        whatever was changed before has touched its directory by now.
+        """
+        if any(item.directory in self._changes.unsettled for item in group):
+            self._waiting.update(item.directory for item in group)
+            return None
         sealed = seal(store, group, self._spool.writing)
         for item in sealed:
-            log.info("sealed %s", os.fsdecode(item.path))
-        return bool(sealed)
+            log.info("sealed %s", shown(item.path))
+        return sealed
 
-    async def _drop_echoes(self) -> None:
-        now_s = trio.current_time()
-        if now_s < self._echoes_due_s:
-            return
-        self._echoes_due_s = now_s + self._echo_pause_s
-        idle = {
-            directory
-            for directory in await self._changes.look(Catalog.echo_directories)
-            if self._changes.last_change_s.get(directory, self._started_s) + self._linger_s <= now_s
-        }
-        if idle:
-            await self._changes.run(lambda store: drop_echoes(store, idle))
+    async def _note_interrupted(self, held: Held) -> None:
+        cut = {item.inode.id for item in held.interrupted}
+        if not cut <= self._noted:
+            for item in held.interrupted:
+                log.warning("%s was being written when the mount ended; it waits below ingest/", shown(item.path))
+            await self._changes.run(lambda store: note_interrupted(store, held))
+            self._noted |= cut
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one look tells."""
+
+    plan: SealPlan
+    waiting: set[InodeId]
+    """Directories to look into again when something happens in their models."""
+    next_s: float | None
+    """Seconds until one of these models may be quiet."""

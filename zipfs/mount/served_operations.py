@@ -165,22 +165,20 @@ class ServedOperations(ReadingOperations):
         parent = self._writable(parent_inode)
         self._remember_name(parent, name)
 
-        def drop(txn: Transaction) -> Inode | None:
-            self._forget_echoes(txn, parent, name)
-            return tree.unlink(txn, parent.inode_id, name)
-
-        gone = await self._change(drop, kernel_knows=parent.under_ingest, fault="delete")
+        gone = await self._change(
+            lambda txn: self._drop_name(txn, parent, name), kernel_knows=parent.under_ingest, fault="delete"
+        )
         self._gone(parent, [gone] if gone is not None else [])
+
+    def _drop_name(self, txn: Transaction, parent: Place, name: bytes) -> Inode | None:
+        """Remove the name of a file or symlink; returns the inode if that was its last name."""
+        tree.forget_echoes_of_name(txn, parent.inode_id, name)
+        return tree.unlink(txn, parent.inode_id, name)
 
     def _remember_name(self, parent: Place, name: bytes) -> None:
         entry = self.store.catalog.entry(parent.inode_id, name)
         if entry is not None:
             self.remember(self.store.catalog.inode(entry.inode_id))
-
-    def _forget_echoes(self, txn: Transaction, parent: Place, name: bytes) -> None:
-        """The kernel knows nothing of these: a change that may include them is told to it like one of others."""
-        if not parent.under_ingest:
-            tree.forget_echoes_of_name(txn, parent.inode_id, name)
 
     def _gone(self, parent: Place, gone: Sequence[Inode]) -> None:
         free_spool(self.store, gone)
@@ -191,13 +189,12 @@ class ServedOperations(ReadingOperations):
         if parent.inode_id == ROOT and name in tree.RESERVED_AT_ROOT:
             raise FUSEError(errno.EBUSY)
 
-        def drop(txn: Transaction) -> None:
-            tree.rmdir(txn, parent.inode_id, name)
-            if not parent.under_ingest:
-                tree.forget_echo_of_directory(txn, tree.path_of(txn.catalog, parent.inode_id) + b"/" + name)
-
-        await self._change(drop, kernel_knows=parent.under_ingest)
+        await self._change(lambda txn: self._drop_directory(txn, parent, name), kernel_knows=parent.under_ingest)
         self._gone(parent, [])
+
+    def _drop_directory(self, txn: Transaction, parent: Place, name: bytes) -> None:
+        tree.rmdir(txn, parent.inode_id, name)
+        tree.forget_echo_of_directory(txn, tree.path_of(txn.catalog, parent.inode_id) + b"/" + name)
 
     @guarded
     async def rename(
@@ -219,9 +216,10 @@ class ServedOperations(ReadingOperations):
 
     async def _rename(self, old: Place, name: bytes, new: Place, new_name: bytes, flags: int) -> None:
         def move(txn: Transaction) -> Inode | None:
-            self._forget_echoes(txn, old, name)
+            # The kernel knows nothing of these: a change that may include them is told to it like one of others.
+            tree.forget_echoes_of_name(txn, old.inode_id, name)
             if txn.catalog.entry(new.inode_id, new_name) is not None:
-                self._forget_echoes(txn, new, new_name)
+                tree.forget_echoes_of_name(txn, new.inode_id, new_name)
             if flags & pyfuse3.RENAME_EXCHANGE:
                 tree.exchange(txn, old.inode_id, name, new.inode_id, new_name)
                 return None

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import zipfs
-from zipfs.ingest.names import is_unfinished
-from zipfs.ingest.seal import find_pending
+from zipfs.ingest.names import UnfinishedNames
+from zipfs.ingest.seal import Pending, find_pending
 from zipfs.store import tree
-from zipfs.store.rows import State
+from zipfs.store.rows import InodeId, State
 from zipfs.store.store import Store
 
 FORMAT = 1
+_WRITERS_AT_MOST = 100
+NOTHING_WAITS: Final[Mapping[str, Any]] = {
+    "unsealed_files": 0,
+    "unfinished_files": [],
+    "unfinished_nbytes": 0,
+    "kept": [],
+}
 
 
 def describe_queue(store: Store) -> dict[str, Any]:
@@ -50,11 +59,56 @@ def describe_content(store: Store) -> dict[str, Any]:
     }
 
 
-def describe_ingest(store: Store) -> dict[str, Any]:
-    """How many files wait for their seal, and which will not be sealed because of their names."""
-    files = [item.path for item in find_pending(store.catalog) if not item.inode.is_directory]
-    unfinished = [os.fsdecode(path) for path in files if is_unfinished(path)]
-    return {"unsealed_files": len(files) - len(unfinished), "unfinished_files": unfinished}
+def describe_ingest(store: Store, names: UnfinishedNames) -> dict[str, Any]:
+    """How many files wait for their seal, and what will not be sealed because of its name.
+
+    What stays because a tool keeps its books there, such as `.git`, is told once for each of these directories.
+    """
+    pending = find_pending(store.catalog, names=names, spool=store.path / "spool")
+    files = [item for item in pending if not item.inode.is_directory]
+    unfinished = [item for item in files if item.unfinished]
+    kept: dict[bytes, list[int]] = {}
+    alone = []
+    for item in unfinished:
+        keeper = names.keeper(item.path)
+        if keeper:
+            kept.setdefault(keeper, []).append(_spool_nbytes(store, item))
+        else:
+            alone.append(item)
+    return {
+        "unsealed_files": len(files) - len(unfinished),
+        "unfinished_files": [os.fsdecode(item.path) for item in alone],
+        "unfinished_nbytes": sum(_spool_nbytes(store, item) for item in alone),
+        "kept": [
+            {"path": os.fsdecode(path), "files": len(sizes), "nbytes": sum(sizes)}
+            for path, sizes in sorted(kept.items())
+        ],
+    }
+
+
+def _spool_nbytes(store: Store, item: Pending) -> int:
+    try:
+        return os.stat(store.spool_path(item.inode.id)).st_size
+    except FileNotFoundError:
+        return item.inode.nbytes
+
+
+def describe_writers(store: Store, writers: Iterable[tuple[InodeId, int]]) -> list[dict[str, Any]]:
+    """Which files are open for writing, and in which programs: their models wait for these."""
+    found = {}
+    for inode_id, pid in writers:
+        path = os.fsdecode(tree.served_path(store.catalog, inode_id))
+        if path:
+            found[path, pid] = {"path": path, "pid": pid, "program": program_of(pid)}
+    return [found[key] for key in sorted(found)][:_WRITERS_AT_MOST]
+
+
+def program_of(pid: int) -> str:
+    """The name of a process or thread; "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="backslashreplace").strip()
+    except OSError:
+        return ""
 
 
 class MountStatus:
@@ -62,27 +116,31 @@ class MountStatus:
     waits reads it again and again. Used by the event loop.
     """
 
-    def __init__(self, store: Store, mountpoint: str, *, ingests: bool) -> None:
+    def __init__(self, store: Store, mountpoint: Path, names: UnfinishedNames | None) -> None:
+        """`names` are those that wait; None for a mount that takes nothing in."""
         self._store = store
         self._mountpoint = mountpoint
-        self._ingests = ingests
+        self._names = names
         self._version = -1
         self._found: dict[str, Any] = {}
 
-    def describe(self, worker: dict[str, Any], worker_pid: int | None) -> dict[str, Any]:
-        """`worker` is what the worker says of itself."""
+    def describe(
+        self, worker: dict[str, Any], worker_pid: int | None, writers: Iterable[tuple[InodeId, int]]
+    ) -> dict[str, Any]:
+        """`worker` is what the worker says of itself, `writers` lists (inode, process) of handles that may write."""
         version = self._store.catalog.data_version()
         if version != self._version:
-            ingest = describe_ingest(self._store) if self._ingests else {"unsealed_files": 0, "unfinished_files": []}
+            ingest = dict(NOTHING_WAITS) if self._names is None else describe_ingest(self._store, self._names)
             self._found = {**ingest, **describe_queue(self._store), **describe_content(self._store)}
             self._version = version
         return {
             "format": FORMAT,
             "version": zipfs.__version__,
             "store": str(self._store.path),
-            "mountpoint": self._mountpoint,
+            "mountpoint": str(self._mountpoint),
             "pid": os.getpid(),
             "worker_pid": worker_pid,
             "worker": worker,
+            "writing": describe_writers(self._store, writers),
             **self._found,
         }

@@ -51,6 +51,7 @@ _JOINED_COLUMNS = ", ".join(
 # An index alone answers how many names an inode has in both trees; which of them are in one, the rows must tell.
 _NAMES = "(SELECT count(*) FROM entries AS names WHERE names.inode_id = inodes.id)"
 NAMES_AT_ONCE = 32
+_USER_XATTR = b"user."
 # SQLite takes a partial index only for a query that repeats its condition; without, it reads the whole table.
 _IN_AREA = "area <> 0 AND area = ?1"
 _IN_SPOOL = "state IN ('open', 'sealed') AND state = ?1"
@@ -291,17 +292,10 @@ class Catalog(Database):
 
     def pending_directories(self) -> set[InodeId]:
         """Directories that are PENDING or hold what is."""
-        return self._directories_of(Area.PENDING)
-
-    def echo_directories(self) -> set[InodeId]:
-        """Directories that are an ECHO or hold one."""
-        return self._directories_of(Area.ECHO)
-
-    def _directories_of(self, area: Area) -> set[InodeId]:
         rows = self.query(
             f"SELECT parent_id FROM entries WHERE {_IN_AREA}"
             f" UNION SELECT id FROM entries JOIN inodes ON id = inode_id WHERE {_IN_AREA} AND kind = 'dir'",
-            (int(area),),
+            (int(Area.PENDING),),
         )
         return {InodeId(row[0]) for row in rows}
 
@@ -312,9 +306,24 @@ class Catalog(Database):
         return int(rows[0][0])
 
     def xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
+        """What a user has set, in order of name."""
+        return {name: value for name, value in self.all_xattrs(inode_id).items() if name.startswith(_USER_XATTR)}
+
+    def all_xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
+        """With the marks that ZipFS has set itself, which no user sees."""
         rows = self.query("SELECT name, value FROM xattrs WHERE inode_id = ? ORDER BY name", (inode_id,))
         with translated(self.path):
             return {_blob_column(name): _blob_column(value) for name, value in rows}
+
+    def mark(self, inode_id: InodeId, name: bytes) -> bytes | None:
+        """The value of a mark that ZipFS has set on an inode."""
+        row = self.row("SELECT value FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
+        with translated(self.path):
+            return None if row is None else _blob_column(row[0])
+
+    def marks(self, inode_id: InodeId, prefix: bytes) -> dict[bytes, bytes]:
+        """The marks of an inode whose names begin with `prefix`."""
+        return {name: value for name, value in self.all_xattrs(inode_id).items() if name.startswith(prefix)}
 
     def extents(self, inode: Inode) -> tuple[Extent, ...]:
         """The extents of a STORED file, none of any other. Raises CatalogDamaged unless they are those that were

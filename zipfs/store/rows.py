@@ -61,7 +61,7 @@ class Area(enum.IntEnum):
     PENDING = 1
     """Under `ingest/`, not yet sealed."""
     ECHO = 2
-    """Under `ingest/`, already sealed: a second name for the served inode, dropped some time later."""
+    """Under `ingest/`, already sealed: a second name for the served inode."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -420,7 +420,7 @@ def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
     for row in catalog.query("SELECT id FROM inodes ORDER BY id"):
         inode = catalog.inode(row[0])
         batch.inodes[inode.id] = inode
-        batch.xattrs.update({(inode.id, name): value for name, value in catalog.xattrs(inode.id).items()})
+        batch.xattrs.update({(inode.id, name): value for name, value in catalog.all_xattrs(inode.id).items()})
         extents = catalog.extents(inode)
         if extents:
             batch.extents[inode.id] = extents
