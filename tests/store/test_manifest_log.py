@@ -54,6 +54,7 @@ def inodes(draw: st.DrawFn, inode_id: InodeId) -> Inode:
         draw(numbers),
         draw(st.none() | st.binary(min_size=32, max_size=32)),
         draw(numbers),
+        draw(st.none() | times),
     )
 
 

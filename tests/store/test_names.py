@@ -109,7 +109,7 @@ def damage(store: Store, statement: str) -> None:
         "kind = 'dir'", "kind = 'dirs'", "kind = x'00'", "state = 'stored'", "mode = mode | 2048", "mode = 'text'",
         "uid = 1", "gid = 7", "nbytes = nbytes + 1", "mtime_ns = mtime_ns - 1", "mtime_ns = 0.5", "ctime_ns = 1",
         "target = x'00'", "target = 'aim'", "target = NULL", "stored_nbytes = 1", "sha256 = x'00'", "layout_sum = 1",
-        "sum = sum + 1", "sum = 'text'",
+        "sum = sum + 1", "sum = 'text'", "atime_ns = atime_ns + 1", "atime_ns = NULL", "atime_ns = 0.5",
     ],
 )  # fmt: skip
 def test_a_damaged_inode_is_told(store: Store, column: str) -> None:

@@ -184,7 +184,7 @@ def refuse_index(document: object) -> None:
         packformat.decode_index(index, index_sum, NAME, 1000, "pack")
 
 
-INODE = Inode(InodeId(3), Kind.FILE, State.STORED, 0o644, 1, 2, 3, 4, 5, None, 6, b"s" * 32, 7)
+INODE = Inode(InodeId(3), Kind.FILE, State.STORED, 0o644, 1, 2, 3, 4, 5, None, 6, b"s" * 32, 7, 8)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ INODE = Inode(InodeId(3), Kind.FILE, State.STORED, 0o644, 1, 2, 3, 4, 5, None, 6
     [
         {"id": InodeId(4)}, {"kind": Kind.SYMLINK}, {"state": State.SEALED}, {"mode": 0o600}, {"uid": 0}, {"gid": 0},
         {"nbytes": 4}, {"mtime_ns": -4}, {"ctime_ns": 0}, {"target": b""}, {"stored_nbytes": 0}, {"sha256": None},
-        {"layout_sum": 0},
+        {"layout_sum": 0}, {"atime_ns": 9}, {"atime_ns": None},
     ],
     ids=str,
 )  # fmt: skip

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.sample import SAMPLES, files
+from tests.support.sample import ATIME_NS, MTIME_NS, SAMPLES, files
 from tests.support.stores import collect_garbage, model, put_file, tuned, weights
+from zipfs.errors import UnknownVersion
 from zipfs.serve import Library
 from zipfs.store.check import check
 from zipfs.store.repair import rebuild
@@ -29,6 +31,15 @@ def test_there_is_a_sample_of_the_present_format() -> None:
     assert (SAMPLES / f"format-{FORMAT}.zip").exists()
 
 
+def test_a_store_of_a_format_to_come_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(SAMPLES / f"format-{FORMAT}.zip") as archive:
+        archive.extractall(tmp_path)
+    marker = tmp_path / "store" / "ZIPFS"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "format": FORMAT + 1}))
+    with pytest.raises(UnknownVersion):
+        Library(tmp_path / "store")
+
+
 @pytest.mark.parametrize("catalog", ["as it was", "rebuilt"])
 def test_every_file_of_a_sample_is_read_back(sample: tuple[Path, int], catalog: str) -> None:
     path, version = sample
@@ -41,6 +52,35 @@ def test_every_file_of_a_sample_is_read_back(sample: tuple[Path, int], catalog: 
             assert library.read(name) == content
     with open_store(path) as store:
         assert list(check(store, read_data=True)) == []
+
+
+def test_a_sample_tells_when_its_files_were_read(sample: tuple[Path, int]) -> None:
+    """As far as its format keeps that: before, it is the time of the last change. A store that is read stays as it is."""
+    path, version = sample
+    with Library(path) as library:
+        for name in files(version):
+            node = library.node(name)
+            found = library.attributes(node)
+            expected = (ATIME_NS, MTIME_NS) if version >= 3 else (node.inode.mtime_ns, node.inode.mtime_ns)
+            assert (found.atime_ns, found.mtime_ns) == expected
+    assert json.loads((path / "ZIPFS").read_text())["format"] == version
+
+
+def test_a_library_follows_a_store_that_another_process_brings_to_the_present_format(tmp_path: Path) -> None:
+    """What is changed from then on has an atime, in a library that was opened before there were any."""
+    with zipfile.ZipFile(SAMPLES / "format-2.zip") as archive:
+        archive.extractall(tmp_path)
+    path = tmp_path / "store"
+    with Library(path) as before:
+        old = before.node("odd").inode
+        assert old.atime_ns is None
+        with open_store(path) as store, store.transaction() as txn:
+            txn.put_inode(replace(txn.catalog.inode(old.id), atime_ns=5))
+        assert before.node("odd").inode.atime_ns == 5
+        assert before.node("base/config.json").inode.atime_ns is None
+        assert [
+            before.attributes(node).atime_ns for node in before.children(before.node("")) if node.path == b"odd"
+        ] == [5]
 
 
 def test_an_older_store_becomes_one_of_the_present_format_when_it_is_changed(tmp_path: Path) -> None:

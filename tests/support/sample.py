@@ -6,6 +6,7 @@ anew: what a release could write, every later one has to read.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from zipfs.ingest.pipeline import Pipeline
 from zipfs.store.store import FORMAT, open_store
 
 SAMPLES = Path(__file__).resolve().parents[1] / "store" / "samples"
+ATIME_NS, MTIME_NS = 1_000_000_000_123_456_789, 1_100_000_000_000_000_001
+"""Of every file, from format 3 on."""
 _ITEMS = 3000
 
 
@@ -95,6 +98,7 @@ def main() -> None:
         for path, content in files(version).items():
             (work / "in" / path).parent.mkdir(parents=True, exist_ok=True)
             (work / "in" / path).write_bytes(content)
+            os.utime(work / "in" / path, ns=(ATIME_NS, MTIME_NS))
         with open_store(work / "store", create=True) as store:
             pipeline = Pipeline(store, Listener())
             for top in sorted((work / "in").iterdir()):

@@ -93,6 +93,7 @@ def _extract(library: Library, node: Node, target: Path) -> None:
         target.mkdir()
     elif node.inode.target is not None:
         os.symlink(node.inode.target, os.fsencode(target))
+        _set_attributes(library, node, target)
     else:
         with open(target, "xb") as file:
             _copy(library, node, file.write)
@@ -100,12 +101,9 @@ def _extract(library: Library, node: Node, target: Path) -> None:
 
 
 def _set_attributes(library: Library, node: Node, target: Path) -> None:
-    for name, value in library.xattrs(node).items():
-        try:
-            os.setxattr(target, name, value)
-        except OSError:
-            say(f"{shown(str(target))}: attribute {shown(name)} cannot be set there")
-    if os.geteuid() == 0:
-        os.chown(target, node.inode.uid, node.inode.gid)
-    os.chmod(target, node.inode.mode)
-    os.utime(target, ns=(node.inode.mtime_ns, node.inode.mtime_ns))
+    from zipfs.store.attributes import write_attributes
+
+    def refused(name: bytes) -> None:
+        say(f"{shown(str(target))}: attribute {shown(name)} cannot be set there")
+
+    write_attributes(target, library.attributes(node), refused)

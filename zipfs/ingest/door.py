@@ -16,6 +16,7 @@ from dataclasses import replace
 from zipfs.errors import AlreadyExists, InvalidMove, IsADirectory, NotADirectory, NotFound
 from zipfs.ingest import removed
 from zipfs.store import tree
+from zipfs.store.attributes import attributes_of, put_xattrs, with_attributes
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.transaction import Transaction
@@ -37,9 +38,10 @@ def create(
     gid: int,
     target: bytes | None = None,
 ) -> Inode:
-    """A new file, directory or symlink below `ingest/`."""
+    """A new file, directory or symlink below `ingest/`. Raises NotFound for a parent that is gone."""
     check_name(parent_id, name)
     state = State.OPEN if kind is Kind.FILE else State.NONE
+    mode, gid = tree.owned_in(txn.catalog.inode(parent_id), kind, mode, gid)
     inode = tree.new_inode(txn, kind, state, mode, uid, gid, target)
     tree.link(txn, parent_id, name, inode, Area.PENDING)
     removed.note_made(txn, parent_id, name, inode)
@@ -66,9 +68,7 @@ def link(txn: Transaction, inode: Inode, parent_id: InodeId, name: bytes) -> Ino
         raise InvalidMove(name, "a directory has one name only")
     tree.link(txn, parent_id, name, inode, Area.PENDING)
     removed.note_made(txn, parent_id, name, inode)
-    inode = replace(inode, ctime_ns=tree.now_ns())
-    txn.put_inode(inode)
-    return inode
+    return txn.catalog.inode(inode.id)
 
 
 def supersede(txn: Transaction, inode: Inode, fresh_id: InodeId) -> Inode | None:
@@ -81,11 +81,10 @@ def supersede(txn: Transaction, inode: Inode, fresh_id: InodeId) -> Inode | None
     names = [entry for entry in txn.catalog.entries_of(inode.id) if entry.area is not Area.SERVED]
     if not names:
         return None
-    now = tree.now_ns()
-    fresh = Inode(fresh_id, Kind.FILE, State.OPEN, inode.mode, inode.uid, inode.gid, 0, now, now)
+    now, kept = tree.now_ns(), attributes_of(txn.catalog, inode)
+    fresh = with_attributes(Inode(fresh_id, Kind.FILE, State.OPEN, 0, 0, 0, 0, now, now), kept)
     txn.put_inode(fresh)
-    for name, value in txn.catalog.xattrs(inode.id).items():
-        txn.put_xattr(fresh.id, name, value)
+    put_xattrs(txn, fresh, kept.xattrs)
     for entry in names:
         txn.put_entry(Entry(entry.parent_id, entry.name, fresh.id, Area.PENDING))
     tree.drop_if_nameless(txn, inode)
@@ -122,6 +121,18 @@ def rename(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: Ino
     return lost
 
 
+def exchange(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: InodeId, new_name: bytes) -> list[Inode]:
+    """Swap two names within `ingest/`: each moves to the other's place as by `rename`, and what is served of it too."""
+    check_name(parent_id, name)
+    check_name(new_parent_id, new_name)
+    for parent, leaf in ((parent_id, name), (new_parent_id, new_name)):
+        tree.require(txn.catalog, parent, leaf)
+    aside = b".zipfs-exchange-%d" % txn.new_inode_id()
+    gone = rename(txn, parent_id, name, parent_id, aside)
+    gone += rename(txn, new_parent_id, new_name, parent_id, name)
+    return gone + rename(txn, parent_id, aside, new_parent_id, new_name)
+
+
 def _echoes(catalog: Catalog, moved: Inode, parent_id: InodeId, name: bytes) -> list[tuple[bytes, Entry]]:
     """(path below the moved name, entry) of each sealed file at or below it."""
     if not moved.is_directory:
@@ -148,7 +159,8 @@ def _move_served(txn: Transaction, echo: Entry, old_path: bytes, new_path: bytes
         served = catalog.entry(old_parent.id, old_parts[-1])
         if served is None or served.inode_id != echo.inode_id:
             raise AlreadyExists(old_path)
-        new_parent = tree.make_directories(txn, b"/".join(new_parts[:-1]), like=old_parent)
+        like = catalog.inode(echo.parent_id)
+        new_parent = tree.make_directories(txn, b"/".join(new_parts[:-1]), like=like)
         gone = tree.rename(txn, old_parent.id, old_parts[-1], new_parent, new_parts[-1])
     except (AlreadyExists, NotADirectory, InvalidMove, NotFound, IsADirectory):
         txn.put_entry(replace(echo, area=Area.PENDING))

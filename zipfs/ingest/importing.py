@@ -13,6 +13,7 @@ from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.queue import put_stored
 from zipfs.ingest.source import Source, StoredFile
 from zipfs.store import tree
+from zipfs.store.attributes import Attributes, put_attributes, read_attributes
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import Area, Inode, Kind, State
 from zipfs.store.store import Store
@@ -29,7 +30,7 @@ class Import:
     sources: list[Source] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     no_files: list[Path] = field(default_factory=list)
-    directories: list[tuple[bytes, os.stat_result]] = field(default_factory=list)
+    directories: list[tuple[bytes, Attributes]] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
@@ -49,7 +50,7 @@ def find(store: Store, path: Path, served: bytes, names: UnfinishedNames = STAND
             elif stat.S_ISREG(info.st_mode):
                 found.sources.append(_source(store, item, at, info))
             elif stat.S_ISDIR(info.st_mode):
-                found.directories.append((at, info))
+                found.directories.append((at, read_attributes(item, info)))
             elif stat.S_ISLNK(info.st_mode):
                 _put_symlink(store, item, at, info)
             else:
@@ -83,50 +84,30 @@ def _walk(path: Path, served: bytes, names: UnfinishedNames) -> Iterator[tuple[P
 def put_directories(store: Store, found: Import) -> None:
     """Make directories that hold nothing, and give all of them their attributes; to be called when the files are in."""
     with store.transaction() as txn:
-        for at, info in reversed(found.directories):
+        for at, attributes in reversed(found.directories):
             directory = txn.catalog.inode(tree.make_directories(txn, at))
-            txn.put_inode(_with_attributes(directory, info))
+            put_attributes(txn, directory, attributes)
 
 
 def _put_symlink(store: Store, item: Path, at: bytes, info: os.stat_result) -> None:
     target = os.readlink(os.fsencode(item))
+    attributes = read_attributes(item, info)
     with store.transaction() as txn:
         inode = tree.new_inode(txn, Kind.SYMLINK, State.NONE, 0o777, info.st_uid, info.st_gid, target)
-        gone = _replace(txn, at, _with_attributes(inode, info))
+        gone = _replace(txn, at, put_attributes(txn, inode, attributes))
     free_spool(store, gone)
 
 
 def _source(store: Store, item: Path, at: bytes, info: os.stat_result) -> Source:
-    xattrs = {
-        os.fsencode(name): os.getxattr(item, name)
-        for name in os.listxattr(item)
-        if name.startswith("user.") and not name.startswith("user.zipfs.")
-    }
+    attributes = read_attributes(item, info)
     gone: list[Inode] = []
 
     def commit(txn: Transaction, stored: StoredFile) -> None:
         inode = tree.new_inode(txn, Kind.FILE, State.SEALED, info.st_mode, info.st_uid, info.st_gid)
-        put_stored(txn, _with_attributes(inode, info), stored)
-        for name, value in xattrs.items():
-            txn.put_xattr(inode.id, name, value)
+        put_stored(txn, put_attributes(txn, inode, attributes), stored)
         gone.extend(_replace(txn, at, txn.catalog.inode(inode.id)))
 
     return Source(item, os.fspath(item), os.path.basename(at), info.st_size, commit, lambda: free_spool(store, gone))
-
-
-def _with_attributes(inode: Inode, info: os.stat_result) -> Inode:
-    return Inode(
-        inode.id,
-        inode.kind,
-        inode.state,
-        stat.S_IMODE(info.st_mode),
-        info.st_uid,
-        info.st_gid,
-        inode.nbytes,
-        info.st_mtime_ns,
-        inode.ctime_ns,
-        inode.target,
-    )
 
 
 def _replace(txn: Transaction, at: bytes, inode: Inode) -> list[Inode]:

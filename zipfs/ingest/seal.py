@@ -17,11 +17,13 @@ from itertools import chain
 from pathlib import Path
 
 from zipfs.errors import IsADirectory, PathError
+from zipfs.host import bounded_time_ns
 from zipfs.ingest import removed
 from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.spool import WRITING_MODE
 from zipfs.ingest.units import Units
 from zipfs.store import faults, tree
+from zipfs.store.attributes import attributes_of, put_attributes
 from zipfs.store.catalog import Catalog
 from zipfs.store.files import sync_directory
 from zipfs.store.removal import free_spool
@@ -283,7 +285,8 @@ def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:
         replaced = None
     if inode.state is State.OPEN:
         found = os.stat(_spool_file(store, inode.id))
-        inode = replace(inode, state=State.SEALED, nbytes=found.st_size, mtime_ns=found.st_mtime_ns)
+        mtime_ns = bounded_time_ns(found.st_mtime_ns)
+        inode = replace(inode, state=State.SEALED, nbytes=found.st_size, mtime_ns=mtime_ns)
         txn.put_inode(inode)
     if replaced is None:
         tree.link(txn, served_parent, name, inode, Area.SERVED)
@@ -335,12 +338,11 @@ def _copy_attributes_up(txn: Transaction, directory: InodeId, fresh: Collection[
         entry = tree.parent_entry(txn.catalog, directory)
         served = _served_directory(txn.catalog, tree.path_of(txn.catalog, directory))
         if served is not None:
-            copied = replace(served, mtime_ns=like.mtime_ns)
             if entry.area is Area.PENDING or directory in fresh:
                 txn.put_entry(replace(entry, area=Area.ECHO))
-                copied = replace(copied, mode=like.mode, uid=like.uid, gid=like.gid)
-            if copied != served:
-                txn.put_inode(copied)
+                put_attributes(txn, served, attributes_of(txn.catalog, like))
+            elif served.mtime_ns != like.mtime_ns:
+                txn.put_inode(replace(served, mtime_ns=like.mtime_ns))
         directory = entry.parent_id
 
 

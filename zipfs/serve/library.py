@@ -13,6 +13,7 @@ from zipfs.errors import IsADirectory, NotADirectory, NotFound, PathError
 from zipfs.serve.content import Content, open_content
 from zipfs.serve.reader import Reader
 from zipfs.store import tree
+from zipfs.store.attributes import Attributes, attributes_of
 from zipfs.store.rows import ROOT, Inode, Kind, State
 from zipfs.store.store import Store, open_store
 
@@ -119,6 +120,10 @@ class Library:
         """A node and everything below it, parents first, in order of name."""
         for path, inode in tree.walk(self._store.catalog, node.inode, node.path):
             yield self._node(path, inode)
+
+    def attributes(self, node: Node) -> Attributes:
+        """Mode, owner, times and extended attributes."""
+        return attributes_of(self._store.catalog, node.inode)
 
     def xattrs(self, node: Node) -> dict[bytes, bytes]:
         return self._store.catalog.xattrs(node.inode.id)

@@ -41,8 +41,10 @@ T = TypeVar("T")
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
 INODE_COLUMNS = (
-    "id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes, sha256, layout_sum, sum"
+    "id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes, sha256, layout_sum, atime_ns,"
+    " sum"
 )
+_SUM_COLUMN = 14
 _ENTRY_COLUMNS = "parent_id, name, inode_id, area, sum"
 _JOINED_COLUMNS = ", ".join(
     [f"entries.{column}" for column in _ENTRY_COLUMNS.split(", ")]
@@ -59,6 +61,9 @@ _SELECT_INODE = f"SELECT {INODE_COLUMNS} FROM inodes WHERE id = ?"
 _SELECT_INODE_AND_NAMES = f"SELECT {INODE_COLUMNS}, {_NAMES} FROM inodes WHERE id = ?"
 _SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE parent_id = ? AND name = ?"
 _SELECT_ENTRIES_OF = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE inode_id = ?"
+_SELECT_NEXT_PARENT = (
+    "SELECT min(parent_id) FROM entries WHERE inode_id = ?1 AND area = ?2 AND parent_id > ?3"  # one step in the index
+)
 _SELECT_CHILDREN = (
     f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE parent_id = ? ORDER BY name"
 )
@@ -164,6 +169,10 @@ class Catalog(Database):
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         super().__init__(path, read_only=read_only)
         self.position()
+        if read_only and not self._has_column("inodes", "atime_ns"):
+            # Of a catalog that nobody has migrated yet. Once somebody does, the column of the table is the first of the
+            # two of that name, and the one that is read.
+            self.query("CREATE TEMP VIEW inodes AS SELECT *, NULL AS atime_ns FROM main.inodes")
         self._has_views = False
 
     def position(self) -> Position:
@@ -207,7 +216,7 @@ class Catalog(Database):
         row = self.row(_SELECT_INODE_AND_NAMES, (inode_id,))
         if row is None:
             raise NotFound(f"inode {inode_id}")
-        return self._inode(row), row[14]
+        return self._inode(row), row[_SUM_COLUMN + 1]
 
     def inodes_in(self, state: State) -> list[Inode]:
         """Files whose content is OPEN or SEALED, oldest first."""
@@ -220,8 +229,9 @@ class Catalog(Database):
 
     def _inode(self, row: Sequence[Any]) -> Inode:
         """Of a row that begins with `INODE_COLUMNS`."""
-        columns = row[:13]
-        if row_sum(columns) != row[13]:
+        columns = row[:_SUM_COLUMN]
+        without_atime = columns[-1] is None
+        if row_sum(columns[:-1] if without_atime else columns) != row[_SUM_COLUMN]:
             raise CatalogDamaged(f"row of inode {row[0]} does not match its checksum")
         try:
             return Inode(columns[0], _KINDS[columns[1]], _STATES[columns[2]], *columns[3:])
@@ -235,6 +245,24 @@ class Catalog(Database):
     def entries_of(self, inode_id: InodeId) -> list[Entry]:
         """The names of an inode."""
         return [self._entry(row) for row in self.query(_SELECT_ENTRIES_OF, (inode_id,))]
+
+    def echoes_of(self, inode_id: InodeId) -> list[Entry]:
+        """Those of them that `ingest/` shows of what is sealed."""
+        rows = self.query(f"{_SELECT_ENTRIES_OF} AND area = ?", (inode_id, int(Area.ECHO)))
+        return [self._entry(row) for row in rows]
+
+    def has_name(self, inode_id: InodeId) -> bool:
+        return self.row("SELECT 1 FROM entries WHERE inode_id = ? LIMIT 1", (inode_id,)) is not None
+
+    def ingest_parents(self, inode_id: InodeId) -> set[InodeId]:
+        """The directories below `ingest/` in which an inode has a name; asked at each write, however many those are."""
+        found: set[InodeId] = set()
+        for area in (Area.PENDING, Area.ECHO):
+            parent = InodeId(0)
+            while (row := self.row(_SELECT_NEXT_PARENT, (inode_id, int(area), parent))) not in (None, (None,)):
+                parent = InodeId(row[0])
+                found.add(parent)
+        return found
 
     def children(self, parent_id: InodeId) -> list[tuple[Entry, Inode]]:
         """What a directory holds, in order of name."""
@@ -252,7 +280,7 @@ class Catalog(Database):
 
     def _named(self, row: Sequence[Any]) -> tuple[Inode, int]:
         self._check_entry(row)
-        return self._inode(row[5:]), row[19]
+        return self._inode(row[5:]), row[-1]
 
     def names_after(self, parent_id: InodeId, name: bytes | None, at_most: int) -> list[bytes]:
         """The first names of a directory after `name`, or of all, in order. Raises CatalogDamaged where one is no name;
@@ -300,9 +328,9 @@ class Catalog(Database):
         return {InodeId(row[0]) for row in rows}
 
     def link_count(self, inode_id: InodeId, *, under_ingest: bool) -> int:
-        rows = self.query(
-            "SELECT count(*) FROM entries WHERE inode_id = ? AND (area <> 0) = ?", (inode_id, under_ingest)
-        )
+        """How many names an inode has on one side."""
+        among = "area > 0" if under_ingest else "area = 0"
+        rows = self.query(f"SELECT count(*) FROM entries WHERE inode_id = ? AND {among}", (inode_id,))
         return int(rows[0][0])
 
     def xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
@@ -398,8 +426,11 @@ class Catalog(Database):
     def view_columns(self) -> str:
         """What to select from blobs for how many bytes a view has, and its cast."""
         if not self._has_views:  # another process may have migrated the catalog meanwhile
-            self._has_views = any(row[1] == "base_cast" for row in self.query("PRAGMA table_info(blobs)"))
+            self._has_views = self._has_column("blobs", "base_cast")
         return _VIEW_COLUMNS if self._has_views else _VIEW_BEFORE_VIEWS
+
+    def _has_column(self, table: str, column: str) -> bool:
+        return any(row[1] == column for row in self.query(f"PRAGMA table_info({table})"))
 
     def _blob(self, row: Sequence[Any]) -> Blob:
         blob_id, nbytes, fingerprint, dtype, shape, base_id, *view, pack, pack_offset, frames, stored = row

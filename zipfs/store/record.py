@@ -186,6 +186,8 @@ def _inode_json(inode: Inode) -> dict[str, Any]:
         document["sha256"] = inode.sha256.hex()
     if inode.layout_sum:
         document["layout_sum"] = inode.layout_sum
+    if inode.atime_ns is not None:
+        document["atime_ns"] = inode.atime_ns
     return document
 
 
@@ -223,7 +225,7 @@ def _tile(rows: list[tuple[int, int, int]]) -> tuple[Extent, ...]:
 
 
 def _inode_from_json(row: Any) -> Inode:
-    target, sha256 = row.get("target"), row.get("sha256")
+    target, sha256, atime_ns = row.get("target"), row.get("sha256"), row.get("atime_ns")
     return Inode(
         id=InodeId(int(row["id"])),
         kind=Kind(row["kind"]),
@@ -238,4 +240,5 @@ def _inode_from_json(row: Any) -> Inode:
         stored_nbytes=int(row.get("stored_nbytes", 0)),
         sha256=None if sha256 is None else bytes.fromhex(sha256),
         layout_sum=int(row.get("layout_sum", 0)),
+        atime_ns=None if atime_ns is None else int(atime_ns),
     )

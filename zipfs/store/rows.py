@@ -81,6 +81,8 @@ class Inode:
     stored_nbytes: int = 0
     sha256: bytes | None = None
     layout_sum: int = 0
+    atime_ns: int | None = None
+    """None of what was stored before format 3, which did not keep it: its mtime is shown then."""
 
     @property
     def is_directory(self) -> bool:
@@ -167,7 +169,8 @@ def _sum(*columns: object) -> int:
 
 
 def inode_sum(inode: Inode) -> int:
-    return _sum(
+    """A row without an atime has the checksum that it had before there were any."""
+    columns = (
         int(inode.id),
         inode.kind.value,
         inode.state.value,
@@ -182,6 +185,7 @@ def inode_sum(inode: Inode) -> int:
         inode.sha256,
         inode.layout_sum,
     )
+    return row_sum(columns if inode.atime_ns is None else (*columns, inode.atime_ns))
 
 
 def entry_sum(entry: Entry) -> int:

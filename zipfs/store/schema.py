@@ -189,7 +189,24 @@ def _planned(db: sqlite_utils.Database) -> None:
         db.execute(statement)
 
 
-KNOWN = ("0001-first", "0002-views", "0003-planned")
+TIMES = """
+-- When somebody last set it; reading leaves it alone. NULL in rows from before, which keep their checksums: what has no
+-- atime is shown with its mtime.
+ALTER TABLE inodes ADD COLUMN atime_ns INTEGER;
+
+-- How many names an inode has on either side is asked at each look at a file with several.
+DROP INDEX entries_by_inode;
+CREATE INDEX entries_by_inode ON entries (inode_id, area);
+"""
+
+
+@MIGRATIONS(name="0004-times")
+def _times(db: sqlite_utils.Database) -> None:
+    for statement in _statements(TIMES):
+        db.execute(statement)
+
+
+KNOWN = ("0001-first", "0002-views", "0003-planned", "0004-times")
 """Names of the migrations, oldest first."""
 
 

@@ -35,7 +35,7 @@ from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, St
 from zipfs.store.schema import KNOWN, MIGRATIONS
 from zipfs.store.transaction import Transaction, redo, transaction
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 MARKER: Final = "ZIPFS"
 _DIRECTORIES: Final = ("manifests", "packs", "spool", "locks", "log")
 _DEFAULT_CACHE_NBYTES: Final = 64 << 20

@@ -67,11 +67,13 @@ class Transaction:
         """Insert or replace, leaving extents and xattrs as they are."""
         self._execute(
             "INSERT INTO inodes (id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes,"
-            " sha256, layout_sum, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " sha256, layout_sum, atime_ns, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET"
             " kind = excluded.kind, state = excluded.state, mode = excluded.mode, uid = excluded.uid,"
             " gid = excluded.gid, nbytes = excluded.nbytes, mtime_ns = excluded.mtime_ns,"
             " ctime_ns = excluded.ctime_ns, target = excluded.target, stored_nbytes = excluded.stored_nbytes,"
-            " sha256 = excluded.sha256, layout_sum = excluded.layout_sum, sum = excluded.sum",
+            " sha256 = excluded.sha256, layout_sum = excluded.layout_sum, atime_ns = excluded.atime_ns,"
+            " sum = excluded.sum",
             (
                 inode.id,
                 inode.kind.value,
@@ -86,6 +88,7 @@ class Transaction:
                 inode.stored_nbytes,
                 inode.sha256,
                 inode.layout_sum,
+                inode.atime_ns,
                 inode_sum(inode),
             ),
         )

@@ -7,6 +7,8 @@ written. An inode vanishes with its last entry. These functions run inside a tra
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +23,7 @@ from zipfs.errors import (
     NotFound,
     PathError,
 )
+from zipfs.store.attributes import attributes_of, put_attributes
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.transaction import Transaction
@@ -108,9 +111,18 @@ def new_inode(
     """Put a fresh inode; the caller gives it a name in the same transaction."""
     now = now_ns()
     nbytes = 0 if target is None else len(target)
-    inode = Inode(txn.new_inode_id(), kind, state, mode & 0o7777, uid, gid, nbytes, now, now, target)
+    inode = Inode(txn.new_inode_id(), kind, state, mode & 0o7777, uid, gid, nbytes, now, now, target, atime_ns=now)
     txn.put_inode(inode)
     return inode
+
+
+def owned_in(parent: Inode, kind: Kind, mode: int, gid: int) -> tuple[int, int]:
+    """Mode and group of what is made in a directory: one with the set-group-id bit hands on its group, and to
+    directories the bit.
+    """
+    if not parent.mode & stat.S_ISGID:
+        return mode, gid
+    return (mode | stat.S_ISGID if kind is Kind.DIRECTORY else mode), parent.gid
 
 
 def check_name(name: bytes) -> None:
@@ -125,7 +137,7 @@ def touch_directory(txn: Transaction, inode_id: InodeId) -> None:
 
 
 def link(txn: Transaction, parent_id: InodeId, name: bytes, inode: Inode, area: Area) -> None:
-    """Give an inode a name that is not taken yet."""
+    """Give an inode a name that is not taken yet. The first one is part of making it; each further one is a change."""
     check_name(name)
     if not txn.catalog.inode(parent_id).is_directory:
         raise NotADirectory(name)
@@ -133,6 +145,8 @@ def link(txn: Transaction, parent_id: InodeId, name: bytes, inode: Inode, area: 
         raise AlreadyExists(name)
     if parent_id == ROOT and name in RESERVED_AT_ROOT:
         raise AlreadyExists(name)
+    if txn.catalog.has_name(inode.id):
+        txn.put_inode(replace(inode, ctime_ns=now_ns()))
     txn.put_entry(Entry(parent_id, name, inode.id, area))
     touch_directory(txn, parent_id)
 
@@ -145,11 +159,15 @@ def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
         raise IsADirectory(name)
     txn.drop_entry(parent_id, name)
     touch_directory(txn, parent_id)
-    return drop_if_nameless(txn, inode)
+    gone = drop_if_nameless(txn, inode)
+    # Of names on the other side its link count says nothing, and so nothing has changed for those who look there.
+    if gone is None and txn.catalog.link_count(inode.id, under_ingest=entry.area is not Area.SERVED):
+        txn.put_inode(replace(inode, ctime_ns=now_ns()))
+    return gone
 
 
 def drop_if_nameless(txn: Transaction, inode: Inode) -> Inode | None:
-    if txn.catalog.entries_of(inode.id):
+    if txn.catalog.has_name(inode.id):
         return None
     txn.drop_inode(inode.id)
     return inode
@@ -176,9 +194,8 @@ def forget_echoes(txn: Transaction, start: Inode, path: bytes) -> None:
         if inode.is_directory:
             forget_echo_of_directory(txn, at)
             continue
-        for entry in txn.catalog.entries_of(inode.id):
-            if entry.area is Area.ECHO:
-                txn.drop_entry(entry.parent_id, entry.name)
+        for entry in txn.catalog.echoes_of(inode.id):
+            txn.drop_entry(entry.parent_id, entry.name)
 
 
 def forget_echo_of_directory(txn: Transaction, path: bytes) -> None:
@@ -266,16 +283,23 @@ def exchange(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: I
     txn.put_entry(replace(other, inode_id=one.inode_id, area=one.area))
     for parent in {parent_id, new_parent_id}:
         touch_directory(txn, parent)
+    for moved in {one.inode_id, other.inode_id}:
+        txn.put_inode(replace(txn.catalog.inode(moved), ctime_ns=now_ns()))
 
 
 def make_directories(txn: Transaction, path: bytes, like: Inode | None = None) -> InodeId:
-    """The served directory at `path`, made with its parents where missing. Raises NotADirectory."""
+    """The served directory at `path`, made with its parents where missing. Raises NotADirectory.
+
+    What is made has the attributes of `like`; without, it is that of whoever runs this, as mkdir(1) -p would make it.
+    """
     parent_id = ROOT
     for name in components(path):
         entry = txn.catalog.entry(parent_id, name)
         if entry is None:
-            mode, uid, gid = (0o755, 0, 0) if like is None else (like.mode, like.uid, like.gid)
-            directory = new_inode(txn, Kind.DIRECTORY, State.NONE, mode, uid, gid)
+            mode, gid = owned_in(txn.catalog.inode(parent_id), Kind.DIRECTORY, 0o755, os.getgid())
+            directory = new_inode(txn, Kind.DIRECTORY, State.NONE, mode, os.getuid(), gid)
+            if like is not None:
+                put_attributes(txn, directory, attributes_of(txn.catalog, like))
             link(txn, parent_id, name, directory, Area.SERVED)
             parent_id = directory.id
         elif txn.catalog.inode(entry.inode_id).is_directory:
