@@ -55,7 +55,7 @@ def test_every_file_of_a_sample_is_read_back(sample: tuple[Path, int], catalog: 
 
 
 def test_a_sample_tells_when_its_files_were_read(sample: tuple[Path, int]) -> None:
-    """As far as its format keeps that: before, it is the time of the last change. A store that is read stays as it is."""
+    """As far as its format keeps that; else it is the time of the last change. A store that is read stays as it is."""
     path, version = sample
     with Library(path) as library:
         for name in files(version):

@@ -142,7 +142,7 @@ class Spool:
         finally:
             self.release(inode_id, writing=True)
 
-    def set_times(self, inode_id: InodeId, mtime_ns: int) -> None:
+    def set_mtime(self, inode_id: InodeId, mtime_ns: int) -> None:
         fd = self.acquire(inode_id, writing=True)
         try:
             os.utime(fd, ns=(time.time_ns(), bounded_time_ns(mtime_ns)))

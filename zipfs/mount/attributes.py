@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pyfuse3
 
+from zipfs.host import bounded_time_ns
 from zipfs.mount.numbers import Place
 from zipfs.serve.library import BLOCK_NBYTES, file_type
-from zipfs.store.rows import Inode, InodeId, State
+from zipfs.store.rows import Inode, InodeId, Kind, State
 from zipfs.store.store import Store
 
 LONG_S = 3600.0
@@ -22,8 +24,12 @@ directory costs more than to fill it for a small one, and keeps everybody waitin
 """
 
 
-def describe(store: Store, where: Place, inode: Inode, names: int) -> pyfuse3.EntryAttributes:
-    """`names`: how many names the inode has in both trees. Raises CatalogDamaged."""
+def describe(
+    store: Store, where: Place, inode: Inode, names: int, spooled: os.stat_result | None = None
+) -> pyfuse3.EntryAttributes:
+    """`names`: how many names the inode has in both trees; `spooled`: its spool file, which is looked for otherwise.
+    Raises CatalogDamaged.
+    """
     attributes = pyfuse3.EntryAttributes()
     attributes.st_ino = where.number
     attributes.generation = 0
@@ -34,24 +40,39 @@ def describe(store: Store, where: Place, inode: Inode, names: int) -> pyfuse3.En
     attributes.st_gid = inode.gid
     attributes.st_rdev = 0
     attributes.st_blksize = _LISTING_NBYTES if inode.is_directory else _IO_NBYTES
-    nbytes, stored_nbytes, mtime_ns = inode.nbytes, inode.stored_nbytes, inode.mtime_ns
+    nbytes, stored_nbytes, mtime_ns, ctime_ns = inode.nbytes, inode.stored_nbytes, inode.mtime_ns, inode.ctime_ns
     if inode.state in (State.OPEN, State.SEALED):
-        try:
-            found = os.stat(store.spool_path(inode.id))
-        except FileNotFoundError:
-            pass  # just created, or just compressed
-        else:
+        found = spooled or _spool_file(store, inode.id)
+        if found is not None:
             nbytes, stored_nbytes = found.st_size, found.st_blocks * BLOCK_NBYTES
-            mtime_ns = found.st_mtime_ns if inode.state is State.OPEN else mtime_ns
+            if inode.state is State.OPEN:
+                mtime_ns = bounded_time_ns(found.st_mtime_ns)
+                # What is written moves it, too; a date that was set has moved it already, and may lie ahead.
+                ctime_ns = max(ctime_ns, mtime_ns if mtime_ns <= time.time_ns() else 0)
     if where.under_ingest and inode.state is State.STORED:
         stored_nbytes = 0  # counted where it is served
     attributes.st_size = nbytes
-    attributes.st_blocks = -(-stored_nbytes // BLOCK_NBYTES)
-    attributes.st_atime_ns = attributes.st_mtime_ns = mtime_ns
-    attributes.st_ctime_ns = max(inode.ctime_ns, mtime_ns if inode.state is State.OPEN else 0)
+    attributes.st_blocks = _blocks(nbytes if inode.kind is Kind.FILE else 0, stored_nbytes)
+    attributes.st_atime_ns = mtime_ns if inode.atime_ns is None else inode.atime_ns
+    attributes.st_mtime_ns = mtime_ns
+    attributes.st_ctime_ns = ctime_ns
     # 1 tells find(1) that the link count of a directory does not count its subdirectories.
     attributes.st_nlink = 1 if inode.is_directory or names <= 1 else _links(store, where, inode.id)
     return attributes
+
+
+def _spool_file(store: Store, inode_id: InodeId) -> os.stat_result | None:
+    try:
+        return os.stat(store.spool_path(inode_id))
+    except FileNotFoundError:
+        return None  # just created, or just compressed
+
+
+def _blocks(nbytes: int, stored_nbytes: int) -> int:
+    """What storing a file takes, but at least one for what is not empty: archivers take a file without blocks for one
+    hole, and put zeros in the place of content that costs nothing here.
+    """
+    return max(min(nbytes, 1), -(-stored_nbytes // BLOCK_NBYTES))
 
 
 def _links(store: Store, where: Place, inode_id: InodeId) -> int:
@@ -71,6 +92,6 @@ def describe_virtual(number: pyfuse3.InodeT, mode: int, nbytes: int, mtime_ns: i
     attributes.st_rdev = 0
     attributes.st_size = nbytes
     attributes.st_blksize = 4096
-    attributes.st_blocks = 0
+    attributes.st_blocks = _blocks(nbytes, nbytes)
     attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = mtime_ns
     return attributes

@@ -12,7 +12,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, RequestContext
 
-from zipfs.errors import NotFound
+from zipfs.host import bounded_time_ns
 from zipfs.ingest import door
 from zipfs.ingest.recent import recent_names
 from zipfs.ingest.spool import Spool
@@ -21,7 +21,8 @@ from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle
 from zipfs.mount.numbers import Place
-from zipfs.mount.served_operations import ServedOperations, with_attributes
+from zipfs.mount.reading_operations import Stale
+from zipfs.mount.served_operations import ServedOperations
 from zipfs.mount.virtual import Virtual
 from zipfs.serve import Content, open_content
 from zipfs.serve.content import SpooledContent
@@ -54,12 +55,14 @@ class IngestOperations(ServedOperations):
         self.spool = spool
         self._linger_s = linger_s
 
-    def _touch(self, where: Place) -> None:
+    def _touch(self, where: Place, *, itself: bool = False) -> None:
         """Something happened to an inode: the directories that hold it are not quiet."""
         if not where.under_ingest:
             return
-        for entry in self.store.catalog.entries_of(where.inode_id):
-            self.changes.touch(entry.parent_id)
+        for directory in self.store.catalog.ingest_parents(where.inode_id):
+            self.changes.touch(directory)
+        if itself:
+            self.changes.touch(where.inode_id)
 
     async def _names(self, where: Place) -> list[bytes]:
         names = await super()._names(where)
@@ -85,6 +88,8 @@ class IngestOperations(ServedOperations):
             if inode.state is State.OPEN:
                 handle = self._spool_handle(where, inode, ctx, writing=writing, fresh=bool(flags & os.O_TRUNC))
         if handle is None:
+            if not self.store.catalog.has_name(inode.id):
+                raise Stale(f"inode {inode.id}")  # sealed, unlinked and open: there is no name that could get another
             await self._supersede(inode, copy=not flags & os.O_TRUNC)
             # The kernel looks the name up again and opens what it finds then.
             raise FUSEError(errno.ESTALE)
@@ -98,12 +103,12 @@ class IngestOperations(ServedOperations):
         self, where: Place, inode: Inode, ctx: RequestContext, *, writing: bool, fresh: bool = False
     ) -> FileHandleT:
         fd = self.spool.acquire(where.inode_id, writing=writing, fresh=fresh)
-        try:
-            own_fd = os.dup(fd)
-        except OSError:
-            self.spool.release(where.inode_id, writing=writing)  # or the file would wait for this writer for good
-            raise
-        content = SpooledContent(own_fd, str(self.store.spool_path(where.inode_id)), self.reader)
+        return self._handle_of(where, inode, fd, ctx, writing=writing)
+
+    def _handle_of(self, where: Place, inode: Inode, fd: int, ctx: RequestContext, *, writing: bool) -> FileHandleT:
+        """A handle that takes over a use of the spool."""
+        release = partial(self.spool.release, inode.id, writing=writing)
+        content = SpooledContent(fd, str(self.store.spool_path(inode.id)), self.reader, release)
         return self.handles.add(FileHandle(where, inode, content, ctx.pid, spooled=True, writing=writing))
 
     async def _supersede(self, inode: Inode, *, copy: bool) -> None:
@@ -111,18 +116,20 @@ class IngestOperations(ServedOperations):
 
         fresh_id = await self.changes.run(lambda store: store.reserve_inode_id())
         if copy:
-            await trio.to_thread.run_sync(self._copy, open_content(self.store, self.reader, inode), fresh_id)
+            content = open_content(self.store, self.reader, inode)
+            await trio.to_thread.run_sync(self._copy, content, fresh_id, inode.mtime_ns)
         self.spool.expect(fresh_id)  # or it could be sealed, empty, before it is opened
         fresh = await self._ingest(lambda txn: door.supersede(txn, inode, fresh_id), kernel_knows=False)
         if fresh is None:
             # Another open of the same file came first: what the name leads to now is found by the next look.
             self.store.spool_path(fresh_id).unlink(missing_ok=True)
 
-    def _copy(self, content: Content, fresh_id: InodeId) -> None:
+    def _copy(self, content: Content, fresh_id: InodeId, mtime_ns: int) -> None:
         """Before the new inode has a row: a kill leaves a spool file that the next mount clears away."""
         try:
             for offset in range(0, content.nbytes, _COPY_NBYTES):
                 self.spool.write(fresh_id, offset, content.read(offset, _COPY_NBYTES))
+            self.spool.set_mtime(fresh_id, mtime_ns)  # opening a file for writing is no change yet
         except BaseException:
             self.store.spool_path(fresh_id).unlink(missing_ok=True)
             raise
@@ -146,10 +153,8 @@ class IngestOperations(ServedOperations):
 
     def _release(self, handle: FileHandle) -> None:
         super()._release(handle)
-        if handle.spooled:
-            self.spool.release(handle.where.inode_id, writing=handle.writing)
-            if handle.writing:
-                self._touch(handle.where)
+        if handle.writing:
+            self._touch(handle.where)
 
     async def _sync(self, handle: FileHandle | bytes) -> None:
         if isinstance(handle, FileHandle) and handle.spooled:
@@ -169,9 +174,23 @@ class IngestOperations(ServedOperations):
     ) -> tuple[FileInfo, EntryAttributes]:
         if not parent.under_ingest:
             return await super()._create(parent, name, mode, ctx)
-        inode = await self._new(parent, name, Kind.FILE, mode & ~ctx.umask, ctx)
+        acquired: list[tuple[InodeId, int]] = []
+
+        def make(txn: Transaction) -> Inode:
+            inode = door.create(txn, parent.inode_id, name, Kind.FILE, mode & ~ctx.umask, ctx.uid, ctx.gid)
+            # Before the commit: a file that cannot be opened is not to be left behind.
+            acquired.append((inode.id, self.spool.acquire(inode.id, writing=True, fresh=True)))
+            return inode
+
+        try:
+            inode = await self._ingest(make, parent.inode_id)
+        except BaseException:
+            for inode_id, _ in acquired:
+                self.spool.release(inode_id, writing=True)
+                self.store.spool_path(inode_id).unlink(missing_ok=True)
+            raise
         where = Place(inode.id, True)
-        handle = self._spool_handle(where, inode, ctx, writing=True, fresh=True)
+        handle = self._handle_of(where, inode, acquired[0][1], ctx, writing=True)
         return FileInfo(fh=handle, keep_cache=True), describe(self.store, where, inode, 1)
 
     async def _make(
@@ -195,8 +214,11 @@ class IngestOperations(ServedOperations):
     async def _link(self, where: Place, parent: Place, name: bytes) -> EntryAttributes:
         if not parent.under_ingest:
             return await super()._link(where, parent, name)
+        beside = self.store.catalog.link_count(where.inode_id, under_ingest=False)
         await self._ingest(
-            lambda txn: door.link(txn, txn.catalog.inode(where.inode_id), parent.inode_id, name), parent.inode_id
+            lambda txn: door.link(txn, txn.catalog.inode(where.inode_id), parent.inode_id, name),
+            parent.inode_id,
+            kernel_knows=not beside,
         )
         return self._describe(where)
 
@@ -220,7 +242,7 @@ class IngestOperations(ServedOperations):
 
         def move(txn: Transaction) -> list[Inode]:
             if flags & pyfuse3.RENAME_EXCHANGE:
-                raise FUSEError(errno.EINVAL)
+                return door.exchange(txn, old.inode_id, name, new.inode_id, new_name)
             if flags & pyfuse3.RENAME_NOREPLACE and txn.catalog.entry(new.inode_id, new_name) is not None:
                 raise FUSEError(errno.EEXIST)
             return door.rename(txn, old.inode_id, name, new.inode_id, new_name)
@@ -228,8 +250,10 @@ class IngestOperations(ServedOperations):
         # A move of something sealed moves it in the served tree too, which the kernel cannot know.
         gone = await self._ingest(move, old.inode_id, new.inode_id, kernel_knows=False)
         self._gone(new, gone)
-        moved = self.store.catalog.entry(new.inode_id, new_name)
-        if moved is not None:
+        for parent, leaf in ((old, name), (new, new_name)):
+            moved = self.store.catalog.entry(parent.inode_id, leaf)
+            if moved is None:
+                continue
             for path in tree.walk(self.store.catalog, self.store.catalog.inode(moved.inode_id)):
                 if path[1].is_directory:
                     self.changes.touch(path[1].id)
@@ -238,10 +262,6 @@ class IngestOperations(ServedOperations):
     async def _setattr(
         self, where: Place, attr: EntryAttributes, fields: pyfuse3.SetattrFields, ctx: RequestContext
     ) -> EntryAttributes:
-        try:
-            inode = self._inode(where)
-        except NotFound:
-            return await self._setattr_nameless(where, attr, fields)
         if not where.under_ingest:
             return await super()._setattr(where, attr, fields, ctx)
         async with self.changes.lock:  # no seal meanwhile
@@ -249,29 +269,14 @@ class IngestOperations(ServedOperations):
             if fields.update_size and inode.state is State.OPEN:
                 await trio.to_thread.run_sync(self.spool.truncate, inode.id, attr.st_size)
             if fields.update_mtime and inode.state is State.OPEN:
-                await trio.to_thread.run_sync(self.spool.set_times, inode.id, attr.st_mtime_ns)
-        if fields.update_size and inode.state is not State.OPEN:
-            await self._supersede(inode, copy=attr.st_size > 0)
-            raise FUSEError(errno.ESTALE)
-        if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_mtime:
+                await trio.to_thread.run_sync(self.spool.set_mtime, inode.id, bounded_time_ns(attr.st_mtime_ns))
+        if fields.update_size:
+            if inode.state is not State.OPEN:
+                await self._supersede(inode, copy=attr.st_size > 0)
+                raise FUSEError(errno.ESTALE)
+            self._touch(where)
+        return await super()._setattr(where, attr, fields, ctx)
 
-            def change(txn: Transaction) -> None:
-                changed = with_attributes(txn.catalog.inode(where.inode_id), attr, fields)
-                txn.put_inode(changed)
-                door.mark_changed(txn, changed)
-
-            await self._ingest(change)
-        if inode.is_directory:
-            self.changes.touch(inode.id)
-        self._touch(where)
-        return self._describe(where)
-
-    async def _setattr_nameless(
-        self, where: Place, attr: EntryAttributes, fields: pyfuse3.SetattrFields
-    ) -> EntryAttributes:
-        """An unlinked file that is still open can be truncated; its other attributes no one will see again."""
-        attributes = self._getattr(where)
-        if fields.update_size and where.under_ingest:
-            await trio.to_thread.run_sync(self.spool.truncate, where.inode_id, attr.st_size)
-            attributes.st_size = attr.st_size
-        return attributes
+    def _altered(self, txn: Transaction, where: Place, inode: Inode) -> None:
+        if where.under_ingest:
+            door.mark_changed(txn, inode)

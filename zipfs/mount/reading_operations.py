@@ -24,6 +24,7 @@ from zipfs.mount.handles import FileHandle, Handles, Listing
 from zipfs.mount.numbers import INGEST, VIRTUAL_DIRECTORY, Place, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
 from zipfs.serve import Reader, open_content
+from zipfs.serve.content import SpooledContent
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.catalog import NAMES_AT_ONCE
@@ -34,7 +35,8 @@ _LISTED_AT_ONCE = 256
 """Entries that a request for more is answered with: some milliseconds, in which nothing else is answered."""
 _PAGE_NAMES = 4096
 """Names of a directory that are read in one go: 2 ms, in which nothing else is answered."""
-_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
+_DOTS = (b".", b"..")
 
 
 class Stale(NotFound):
@@ -70,10 +72,14 @@ class ReadingOperations(pyfuse3.Operations):
     # Names and attributes
 
     def _inode(self, where: Place) -> Inode:
+        """Raises Stale for what is gone, unless somebody still has it open."""
         try:
             return self.store.catalog.inode(where.inode_id)
         except NotFound as error:
-            raise Stale(f"inode {where.inode_id}") from error
+            unlinked = self.handles.unlinked(where.inode_id)
+            if unlinked is None:
+                raise Stale(f"inode {where.inode_id}") from error
+            return unlinked.inode
 
     def _describe(self, where: Place) -> EntryAttributes:
         try:
@@ -93,7 +99,10 @@ class ReadingOperations(pyfuse3.Operations):
 
     def _child(self, parent_inode: InodeT, name: bytes) -> EntryAttributes | None:
         if parent_inode == VIRTUAL_DIRECTORY:
-            return self.virtual.attributes(FILES[name]) if name in FILES else None
+            if name == b"..":
+                return self._describe(Place(ROOT, False))
+            number = VIRTUAL_DIRECTORY if name == b"." else FILES.get(name)
+            return None if number is None else self.virtual.attributes(number)
         parent = place(parent_inode)
         if parent.inode_id == ROOT and name == NAME:
             return self.virtual.attributes(VIRTUAL_DIRECTORY)
@@ -126,12 +135,14 @@ class ReadingOperations(pyfuse3.Operations):
             return self._describe(where)
         except NotFound:
             # Removed or replaced while open, here or by another process: answered as for any other file system.
-            for handle in self.handles.of_inode(where):
-                attributes = describe(self.store, where, handle.inode, 1)
-                attributes.st_size = handle.content.nbytes
-                attributes.st_nlink = 0
-                return attributes
-            raise
+            unlinked = self.handles.unlinked(where.inode_id)
+            if unlinked is None:
+                raise
+            contents = [handle.content for handle in self.handles.of_inode(where.inode_id)]
+            spooled = next((content.stat() for content in contents if isinstance(content, SpooledContent)), None)
+            attributes = describe(self.store, where, unlinked.inode, 1, spooled)
+            attributes.st_nlink = 0
+            return attributes
 
     @guarded
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
@@ -143,14 +154,19 @@ class ReadingOperations(pyfuse3.Operations):
     @guarded
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         if inode == VIRTUAL_DIRECTORY:
-            return self.handles.add(Listing(inode, list(FILES)))
-        where = place(inode)
-        names = await self._names(where)
-        if not names and not self._inode(where).is_directory:
+            return self.handles.add(Listing(inode, None))
+        found = self._inode(place(inode))
+        if not found.is_directory:
             raise NotADirectory(f"inode {inode}")
-        if where.inode_id == ROOT and self.shows_ingest:
-            names.insert(0, INGEST)
-        return self.handles.add(Listing(inode, names))
+        return self.handles.add(Listing(inode, found))
+
+    async def _listed(self, directory: InodeT) -> list[bytes]:
+        """What a directory shows now, with itself and its parent."""
+        if directory == VIRTUAL_DIRECTORY:
+            return [*_DOTS, *FILES]
+        where = place(directory)
+        ingest = [INGEST] if where.inode_id == ROOT and self.shows_ingest else []
+        return [*_DOTS, *ingest, *await self._names(where)]
 
     async def _names(self, where: Place) -> list[bytes]:
         names: list[bytes] = []
@@ -167,6 +183,8 @@ class ReadingOperations(pyfuse3.Operations):
         # directory itself while it waits for this answer, and is told of the changes of others after it. So there must
         # be no checkpoint from the first look to the answer.
         listing = self.handles.listing(fh)
+        if start_id == 0:  # the first time, and after rewinddir(3)
+            listing.names = await self._listed(listing.directory)
         replied = 0
         for start in range(start_id, len(listing.names), NAMES_AT_ONCE):
             if replied >= _LISTED_AT_ONCE:
@@ -183,15 +201,18 @@ class ReadingOperations(pyfuse3.Operations):
 
     def _children(self, directory: InodeT, names: Sequence[bytes]) -> Callable[[bytes], EntryAttributes | None]:
         """A look at several names of a directory at once."""
-        if directory == VIRTUAL_DIRECTORY:
-            return lambda name: self._child(directory, name)
         parent = place(directory)
-        found = self.store.catalog.children_named(parent.inode_id, names)
+        found = {} if directory == VIRTUAL_DIRECTORY else self.store.catalog.children_named(parent.inode_id, names)
 
         def look(name: bytes) -> EntryAttributes | None:
             if name in found:
                 return self._describe_found(parent, *found[name])
-            return self._child(directory, name) if name == INGEST else None
+            if directory != VIRTUAL_DIRECTORY and name not in (*_DOTS, INGEST):
+                return None
+            try:
+                return self._child(directory, name)
+            except NotFound:  # of a directory that was removed
+                return None
 
         return look
 
@@ -232,8 +253,11 @@ class ReadingOperations(pyfuse3.Operations):
         inode = self._inode(where)
         try:
             content = open_content(self.store, self.reader, inode)
-        except NotFound as error:  # removed since, by another process
-            raise Stale(f"inode {where.inode_id}") from error
+        except NotFound as error:
+            others = self.handles.of_inode(inode.id)
+            if not others:  # removed since, by another process
+                raise Stale(f"inode {where.inode_id}") from error
+            content = others[0].content.again()
         handle = FileHandle(where, inode, content, ctx.pid, spooled=False, writing=False)
         return FileInfo(fh=self.handles.add(handle), keep_cache=True)
 
@@ -290,7 +314,7 @@ class ReadingOperations(pyfuse3.Operations):
         if name.startswith(xattrs.PREFIX):
             found = xattrs.computed(self.store, self._inode(where))
         else:
-            found = self.store.catalog.xattrs(where.inode_id)
+            found = self._xattrs(where)
         if name not in found:
             raise FUSEError(pyfuse3.ENOATTR)
         return found[name]
@@ -301,7 +325,14 @@ class ReadingOperations(pyfuse3.Operations):
             return []
         where = place(inode)
         # The computed ones are not listed under ingest/: copies of a tree would try to set them.
-        return list(self.store.catalog.xattrs(where.inode_id))
+        return list(self._xattrs(where))
+
+    def _xattrs(self, where: Place) -> dict[bytes, bytes]:
+        found = self.store.catalog.xattrs(where.inode_id)
+        if found or not self.handles.is_open(where.inode_id) or self.store.catalog.has_name(where.inode_id):
+            return found
+        unlinked = self.handles.unlinked(where.inode_id)
+        return found if unlinked is None else unlinked.xattrs
 
 
 async def _outcome(future: Future[bytes | memoryview]) -> bytes | memoryview:

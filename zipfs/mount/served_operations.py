@@ -6,6 +6,7 @@ Changes go through `Changes`. What happens below `ingest/` is in `IngestOperatio
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
@@ -13,22 +14,25 @@ from typing import Any, ClassVar, TypeVar
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, InodeT, ModeT, RequestContext
 
-from zipfs.errors import NoAttribute, ReadOnly
+from zipfs.errors import NoAttribute, NotFound, ReadOnly
+from zipfs.host import bounded_time_ns
 from zipfs.mount import xattrs
 from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
-from zipfs.mount.handles import FileHandle
+from zipfs.mount.handles import FileHandle, Unlinked
 from zipfs.mount.numbers import Place, place
-from zipfs.mount.reading_operations import ReadingOperations
+from zipfs.mount.reading_operations import ReadingOperations, Stale
 from zipfs.mount.virtual import Virtual
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.removal import free_spool
-from zipfs.store.rows import ROOT, Area, Inode, Kind, State
+from zipfs.store.rows import ROOT, Area, Entry, Inode, Kind, State
 from zipfs.store.store import Store
 from zipfs.store.transaction import Transaction
 
 T = TypeVar("T")
+
+_RENAME_FLAGS = pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE
 
 
 class ServedOperations(ReadingOperations):
@@ -39,13 +43,6 @@ class ServedOperations(ReadingOperations):
     def __init__(self, store: Store, changes: Changes, virtual: Virtual, counters: Counters) -> None:
         super().__init__(store, virtual, counters)
         self.changes = changes
-
-    def remember(self, gone: Inode | None) -> None:
-        """Keep an inode that is about to vanish, for whoever has it open. Call before the change."""
-        if gone is None:
-            return
-        for handle in self.handles.of_inode(Place(gone.id, False)):
-            handle.inode = gone
 
     async def _sync(self, handle: FileHandle | bytes) -> None:
         await self.changes.run(lambda store: store.sync())
@@ -62,18 +59,31 @@ class ServedOperations(ReadingOperations):
         if not name.startswith(b"user."):
             # Capabilities, ACLs and labels mean nothing here, and kept without effect they would mislead.
             raise FUSEError(errno.EOPNOTSUPP)
-        await self._change(lambda txn: txn.put_xattr(where.inode_id, name, value))
+
+        def put(txn: Transaction, inode: Inode) -> Inode:
+            txn.put_xattr(inode.id, name, value)
+            return inode
+
+        def keep(unlinked: Unlinked) -> None:
+            unlinked.xattrs[name] = value
+
+        await self._alter(where, put, keep)
 
     @guarded
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         where = self._writable(inode)
 
-        def drop(txn: Transaction) -> None:
-            if name not in txn.catalog.xattrs(where.inode_id):
+        def drop(txn: Transaction, found: Inode) -> Inode:
+            if name not in txn.catalog.xattrs(found.id):
                 raise NoAttribute(f"inode {inode}", name)
-            txn.drop_xattr(where.inode_id, name)
+            txn.drop_xattr(found.id, name)
+            return found
 
-        await self._change(drop)
+        def forget(unlinked: Unlinked) -> None:
+            if unlinked.xattrs.pop(name, None) is None:
+                raise NoAttribute(f"inode {inode}", name)
+
+        await self._alter(where, drop, forget)
 
     # Changes to the tree
 
@@ -84,6 +94,43 @@ class ServedOperations(ReadingOperations):
 
     async def _change(self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, fault: str = "") -> T:
         return await self.changes.make(work, kernel_knows=kernel_knows, fault=fault)
+
+    async def _alter(
+        self, where: Place, change: Callable[[Transaction, Inode], Inode], keep: Callable[[Unlinked], None]
+    ) -> None:
+        """Change attributes of an inode, which moves its ctime; of one that is unlinked and still open, by `keep`.
+
+        Raises Stale for one that is gone: the kernel looks its name up again, and tells whoever asked.
+        """
+
+        def work(txn: Transaction) -> Inode:
+            try:
+                inode = txn.catalog.inode(where.inode_id)
+            except NotFound as error:
+                raise Stale(f"inode {where.inode_id}") from error
+            altered = replace(change(txn, inode), ctime_ns=tree.now_ns())
+            txn.put_inode(altered)
+            self._altered(txn, where, altered)
+            return altered
+
+        # Of a file that is on both sides the kernel knows but the number that it asked by.
+        beside = self.store.catalog.link_count(where.inode_id, under_ingest=not where.under_ingest)
+        try:
+            altered = await self._change(work, kernel_knows=not beside)
+        except Stale:
+            unlinked = self.handles.unlinked(where.inode_id)
+            if unlinked is None:
+                raise
+            keep(unlinked)
+            unlinked.inode = replace(unlinked.inode, ctime_ns=tree.now_ns())
+            return
+        self._touch(where, itself=altered.is_directory)
+
+    def _altered(self, txn: Transaction, where: Place, inode: Inode) -> None:
+        """Called in the transaction that changes attributes."""
+
+    def _touch(self, where: Place, *, itself: bool = False) -> None:
+        """Something happened to an inode; `itself`: to a directory."""
 
     @guarded
     async def setattr(
@@ -100,13 +147,14 @@ class ServedOperations(ReadingOperations):
     async def _setattr(
         self, where: Place, attr: EntryAttributes, fields: pyfuse3.SetattrFields, ctx: RequestContext
     ) -> EntryAttributes:
-        if fields.update_size:
+        if fields.update_size and not where.under_ingest:
             raise ReadOnly(f"inode {where.inode_id}")
+        if fields.update_mode or fields.update_uid or fields.update_gid or fields.update_mtime or fields.update_atime:
 
-        def change(txn: Transaction) -> None:
-            txn.put_inode(with_attributes(txn.catalog.inode(where.inode_id), attr, fields))
+            def keep(unlinked: Unlinked) -> None:
+                unlinked.inode = with_attributes(unlinked.inode, attr, fields)
 
-        await self._change(change)
+            await self._alter(where, lambda _, inode: with_attributes(inode, attr, fields), keep)
         return self._getattr(where)
 
     @guarded
@@ -121,13 +169,19 @@ class ServedOperations(ReadingOperations):
     async def mknod(
         self, parent_inode: InodeT, name: bytes, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        raise FUSEError(errno.EPERM)  # regular files come through create; there are no devices here
+        if not stat.S_ISREG(mode):
+            raise FUSEError(errno.EPERM)  # there are no devices here, and no pipes
+        return await self._make(self._writable(parent_inode), name, Kind.FILE, stat.S_IMODE(mode), ctx)
 
     async def _make(
         self, parent: Place, name: bytes, kind: Kind, mode: int, ctx: RequestContext, target: bytes | None = None
     ) -> EntryAttributes:
+        if kind is Kind.FILE:
+            raise ReadOnly(name)
+
         def make(txn: Transaction) -> Inode:
-            inode = tree.new_inode(txn, kind, State.NONE, mode & ~ctx.umask, ctx.uid, ctx.gid, target)
+            own_mode, gid = tree.owned_in(txn.catalog.inode(parent.inode_id), kind, mode & ~ctx.umask, ctx.gid)
+            inode = tree.new_inode(txn, kind, State.NONE, own_mode, ctx.uid, gid, target)
             tree.link(txn, parent.inode_id, name, inode, Area.SERVED)
             return inode
 
@@ -155,18 +209,22 @@ class ServedOperations(ReadingOperations):
         return await self._link(where, parent, new_name)
 
     async def _link(self, where: Place, parent: Place, name: bytes) -> EntryAttributes:
+        beside = self.store.catalog.link_count(where.inode_id, under_ingest=True)
         await self._change(
-            lambda txn: tree.link(txn, parent.inode_id, name, txn.catalog.inode(where.inode_id), Area.SERVED)
+            lambda txn: tree.link(txn, parent.inode_id, name, txn.catalog.inode(where.inode_id), Area.SERVED),
+            kernel_knows=not beside,
         )
         return self._describe(where)
 
     @guarded
     async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         parent = self._writable(parent_inode)
-        self._remember_name(parent, name)
+        entry = self._remember_name(parent, name)
 
+        # What is sealed has names in the served tree, where its ctime is seen too.
+        kernel_knows = parent.under_ingest and (entry is None or entry.area is Area.PENDING)
         gone = await self._change(
-            lambda txn: self._drop_name(txn, parent, name), kernel_knows=parent.under_ingest, fault="delete"
+            lambda txn: self._drop_name(txn, parent, name), kernel_knows=kernel_knows, fault="delete"
         )
         self._gone(parent, [gone] if gone is not None else [])
 
@@ -175,10 +233,13 @@ class ServedOperations(ReadingOperations):
         tree.forget_echoes_of_name(txn, parent.inode_id, name)
         return tree.unlink(txn, parent.inode_id, name)
 
-    def _remember_name(self, parent: Place, name: bytes) -> None:
+    def _remember_name(self, parent: Place, name: bytes) -> Entry | None:
+        """Keep what a name leads to, which is about to vanish, for whoever has it open. Call before the change."""
         entry = self.store.catalog.entry(parent.inode_id, name)
-        if entry is not None:
-            self.remember(self.store.catalog.inode(entry.inode_id))
+        if entry is not None and self.handles.is_open(entry.inode_id):
+            inode = self.store.catalog.inode(entry.inode_id)
+            self.handles.keep(inode, self.store.catalog.xattrs(inode.id))
+        return entry
 
     def _gone(self, parent: Place, gone: Sequence[Inode]) -> None:
         free_spool(self.store, gone)
@@ -188,6 +249,7 @@ class ServedOperations(ReadingOperations):
         parent = self._writable(parent_inode)
         if parent.inode_id == ROOT and name in tree.RESERVED_AT_ROOT:
             raise FUSEError(errno.EBUSY)
+        self._remember_name(parent, name)
 
         await self._change(lambda txn: self._drop_directory(txn, parent, name), kernel_knows=parent.under_ingest)
         self._gone(parent, [])
@@ -206,6 +268,8 @@ class ServedOperations(ReadingOperations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> None:
+        if flags & ~_RENAME_FLAGS:
+            raise FUSEError(errno.EINVAL)
         old, new = self._writable(parent_inode_old), self._writable(parent_inode_new)
         if old.under_ingest != new.under_ingest:
             raise FUSEError(errno.EXDEV)
@@ -241,5 +305,7 @@ def with_attributes(inode: Inode, attr: EntryAttributes, fields: pyfuse3.Setattr
     if fields.update_gid:
         changed["gid"] = attr.st_gid
     if fields.update_mtime:
-        changed["mtime_ns"] = attr.st_mtime_ns
+        changed["mtime_ns"] = bounded_time_ns(attr.st_mtime_ns)
+    if fields.update_atime:
+        changed["atime_ns"] = bounded_time_ns(attr.st_atime_ns)
     return replace(inode, **changed)

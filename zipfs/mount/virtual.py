@@ -45,8 +45,8 @@ class Virtual:
         if number == VIRTUAL_DIRECTORY:
             return describe_virtual(number, stat.S_IFDIR | 0o555, 0, now_ns())
         # Figures are as long as when they were last read: making them again for each stat would cost reads of models
-        # half a millisecond, and readers go on to the end whatever the length.
-        nbytes = self._read_nbytes[number] if number in self._read_nbytes else len(self.content(number))
+        # half a millisecond, and readers go on to the end whatever the length. An empty file they never are.
+        nbytes = self._read_nbytes.get(number) or len(self.content(number))
         return describe_virtual(number, stat.S_IFREG | 0o444, nbytes, now_ns())
 
     def content(self, number: InodeT) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Protocol
@@ -39,6 +39,9 @@ class Content(Protocol):
 
     def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
         """The same, on other threads."""
+
+    def again(self) -> Content:
+        """The same content for one user more, whatever has become of its file; closed on its own."""
 
     def close(self) -> None: ...
 
@@ -114,6 +117,10 @@ class StoredContent:
         except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
             answer.set_exception(error.with_traceback(None))  # which would refer to the slabs
 
+    def again(self) -> Content:
+        self._reader.share_file(self._file)
+        return StoredContent(self._reader, self._inode_id, self._file)
+
     def close(self) -> None:
         """Lets go of the packs, if nobody else has the file open."""
         self._reader.close_file(self._inode_id, self._file)
@@ -125,16 +132,22 @@ def _in_parts(slabs: Sequence[Slab]) -> bool:
 
 
 class SpooledContent:
-    """Content of a file that is not compressed yet. Takes over the file descriptor."""
+    """Content of a file that is not compressed yet. Takes over the file descriptor, unless `close` says what to do at
+    the end instead of closing it.
+    """
 
-    def __init__(self, fd: int, where: str, reader: Reader) -> None:
+    def __init__(self, fd: int, where: str, reader: Reader, close: Callable[[], None] | None = None) -> None:
         self._fd = fd
         self._where = where
         self._reader = reader
+        self._close = partial(os.close, fd) if close is None else close
 
     @property
     def nbytes(self) -> int:
-        return os.fstat(self._fd).st_size
+        return self.stat().st_size
+
+    def stat(self) -> os.stat_result:
+        return os.fstat(self._fd)
 
     def read(self, offset: int, nbytes: int) -> bytes:
         try:
@@ -156,8 +169,11 @@ class SpooledContent:
     def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
         return self._reader.run(self.read, offset, nbytes)
 
+    def again(self) -> Content:
+        return SpooledContent(os.dup(self._fd), self._where, self._reader)
+
     def close(self) -> None:
-        os.close(self._fd)
+        self._close()
 
 
 def open_content(store: Store, reader: Reader, inode: Inode) -> Content:

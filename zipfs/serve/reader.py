@@ -142,6 +142,11 @@ class Reader:
             file.users += 1
             return file
 
+    def share_file(self, file: OpenFile) -> None:
+        """One user more of a file that is open; each hands it to `close_file`."""
+        with self._lock:
+            file.users += 1
+
     def close_file(self, inode_id: InodeId, file: OpenFile) -> None:
         with self._lock:
             file.users -= 1
