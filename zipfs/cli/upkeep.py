@@ -29,9 +29,8 @@ def rm_command(store: Path, path: str, recursive: bool) -> None:
       zipfs rm -r /store old-model
     """
     from zipfs.store import removal, tree
-    from zipfs.store.store import open_store
 
-    with open_store(store) as opened:
+    with removal.open_to_remove(store) as opened:
         where = os.fsencode(path)
         inode = tree.resolve(opened.catalog, where)
         if inode.is_directory and not recursive:
@@ -50,10 +49,10 @@ def gc_command(store: Path, as_json: bool) -> None:
       zipfs gc /store
     """
     from zipfs.store.gc import collect
-    from zipfs.store.store import open_store
+    from zipfs.store.removal import open_to_remove
 
     with (
-        open_store(store) as opened,
+        open_to_remove(store) as opened,
         opened.lock("pack").held(_WAITING, waiting=lambda: say(_WAITING)),
         counting() as report,
     ):

@@ -8,6 +8,7 @@ thousands of rows, with a third.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -37,16 +38,22 @@ class Changes:
         """Directories below `ingest/` in which something has happened since the sealer last looked."""
         self.something_pending = trio.Event()
 
-    async def make(self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, fault: str = "") -> T:
-        """Run `work` in a transaction. `kernel_knows`: the request that asked for it tells the kernel all there is."""
+    async def make(
+        self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, removes: bool = False, fault: str = ""
+    ) -> T:
+        """Run `work` in a transaction. `kernel_knows`: the request that asked for it tells the kernel all there is.
+
+        What only `removes` may use the room that the store holds back.
+        """
 
         def run() -> tuple[T, int]:
             with self._session.transaction(fault=fault) as txn:
                 result = work(txn)
             return result, txn.seq
 
+        attempt = partial(self._session.reserve.removing, run) if removes else run
         async with self.lock:
-            result, seq = await trio.to_thread.run_sync(run)
+            result, seq = await trio.to_thread.run_sync(attempt)
             if seq and kernel_knows:
                 self._own.add(seq)
         return result

@@ -126,6 +126,7 @@ class _Mount:
             worker_options += ["--optimize-after", str(options.optimize_after_s)]
         self._supervisor = Supervisor(store, worker_options)
         _clear_spool(store)
+        store.reserve.fill()
 
     def run(self) -> None:
         mountpoint = str(self._options.mountpoint)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import pyfuse3
+import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, InodeT, ModeT, RequestContext
 
 from zipfs.errors import NoAttribute, NotFound, ReadOnly
@@ -92,8 +93,8 @@ class ServedOperations(ReadingOperations):
             raise FUSEError(errno.EROFS)
         return place(inode)
 
-    async def _change(self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, fault: str = "") -> T:
-        return await self.changes.make(work, kernel_knows=kernel_knows, fault=fault)
+    async def _change(self, work: Callable[[Transaction], T], *, kernel_knows: bool = True) -> T:
+        return await self.changes.make(work, kernel_knows=kernel_knows)
 
     async def _alter(
         self, where: Place, change: Callable[[Transaction, Inode], Inode], keep: Callable[[Unlinked], None]
@@ -223,10 +224,12 @@ class ServedOperations(ReadingOperations):
 
         # What is sealed has names in the served tree, where its ctime is seen too.
         kernel_knows = parent.under_ingest and (entry is None or entry.area is Area.PENDING)
-        gone = await self._change(
-            lambda txn: self._drop_name(txn, parent, name), kernel_knows=kernel_knows, fault="delete"
+        gone = await self.changes.make(
+            lambda txn: self._drop_name(txn, parent, name), kernel_knows=kernel_knows, removes=True, fault="delete"
         )
         self._gone(parent, [gone] if gone is not None else [])
+        if self.store.reserve.spent:
+            await trio.to_thread.run_sync(self.store.reserve.fill)
 
     def _drop_name(self, txn: Transaction, parent: Place, name: bytes) -> Inode | None:
         """Remove the name of a file or symlink; returns the inode if that was its last name."""
@@ -251,7 +254,9 @@ class ServedOperations(ReadingOperations):
             raise FUSEError(errno.EBUSY)
         self._remember_name(parent, name)
 
-        await self._change(lambda txn: self._drop_directory(txn, parent, name), kernel_knows=parent.under_ingest)
+        await self.changes.make(
+            lambda txn: self._drop_directory(txn, parent, name), kernel_knows=parent.under_ingest, removes=True
+        )
         self._gone(parent, [])
 
     def _drop_directory(self, txn: Transaction, parent: Place, name: bytes) -> None:

@@ -6,11 +6,13 @@ What was stored stays in its packs until a collection finds that nothing needs i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from zipfs.errors import PathError
 from zipfs.store import faults, tree
+from zipfs.store.reserve import Reserve
 from zipfs.store.rows import Inode, State
-from zipfs.store.store import Store
+from zipfs.store.store import RESERVE, Store, open_store
 
 
 def free_spool(store: Store, gone: Iterable[Inode]) -> None:
@@ -20,15 +22,24 @@ def free_spool(store: Store, gone: Iterable[Inode]) -> None:
             store.spool_path(inode.id).unlink(missing_ok=True)
 
 
+def open_to_remove(path: Path) -> Store:
+    """As `open_store`, for which a full disk may have no room either. The next mount holds some back again."""
+    return Reserve(path / RESERVE).removing(lambda: open_store(path))
+
+
 def remove(store: Store, path: bytes) -> list[Inode]:
     """Remove a path of the served tree and all below it; returns the inodes that are gone. Raises PathError."""
     *parents, name = tree.components(path) or [b""]
     if not name:
         raise PathError("/", "the top of a store cannot be removed")
     parent = tree.resolve(store.catalog, b"/".join(parents))
-    with store.transaction(durable=True, fault="delete") as txn:
-        tree.forget_echoes_of_name(txn, parent.id, name)
-        gone = tree.remove_tree(txn, parent.id, name)
+
+    def work() -> list[Inode]:
+        with store.transaction(durable=True, fault="delete") as txn:
+            tree.forget_echoes_of_name(txn, parent.id, name)
+            return tree.remove_tree(txn, parent.id, name)
+
+    gone = store.reserve.removing(work)
     free_spool(store, gone)
     faults.point("delete.spool-freed")
     return gone

@@ -5,6 +5,7 @@ catalog.db      SQLite; can be rebuilt
 manifests/      the log of everything in the tree
 packs/          frames
 spool/          raw content that is not compressed yet, one file per inode id
+reserve         room for removals on a full disk
 locks/  log/
 """
 
@@ -31,12 +32,14 @@ from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory
 from zipfs.store.record import Changes
+from zipfs.store.reserve import Reserve
 from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
 from zipfs.store.schema import KNOWN, MIGRATIONS
 from zipfs.store.transaction import Transaction, redo, transaction
 
 FORMAT: Final = 3
 MARKER: Final = "ZIPFS"
+RESERVE: Final = "reserve"
 _DIRECTORIES: Final = ("manifests", "packs", "spool", "locks", "log")
 _DEFAULT_CACHE_NBYTES: Final = 64 << 20
 
@@ -51,6 +54,7 @@ class Store:
         self.read_only = read_only
         self.packs = PackDirectory(path / "packs")
         self.frames = FrameCache(cache_nbytes)
+        self.reserve = Reserve(path / RESERVE)
         self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
         self.catalog = Catalog(path / "catalog.db", read_only=read_only)
 
@@ -109,6 +113,7 @@ class Store:
         )
         other.packs = self.packs
         other.frames = self.frames
+        other.reserve = self.reserve
         return other
 
     def close(self) -> None:
