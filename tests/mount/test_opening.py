@@ -78,7 +78,7 @@ def test_an_open_that_gets_no_descriptor_is_no_writer(tmp_path: Path, monkeypatc
         changes, spool = Changes(store), Spool(store, 0)
         operations = IngestOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
         with monkeypatch.context() as full:
-            full.setattr(os, "dup", too_many)
+            full.setattr(os, "open", too_many)
             with pytest.raises(OSError, match="Too many"):
                 operations._spool_handle(Place(inode.id, True), inode, pyfuse3.RequestContext(), writing=True)
         assert not spool.writing()

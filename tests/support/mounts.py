@@ -218,7 +218,7 @@ class Mount:
 
 def _mount_points() -> dict[str, str]:
     """Path -> MAJOR:MINOR of every FUSE mount."""
-    lines = [line.split(" ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    lines = [line.split(" ") for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()]
     return {fields[4]: fields[2] for fields in lines if "fuse.zipfs" in fields}
 
 
