@@ -28,7 +28,7 @@ from zipfs.serve.content import SpooledContent
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.catalog import NAMES_AT_ONCE
-from zipfs.store.rows import INGEST_ROOT, ROOT, Inode
+from zipfs.store.rows import INGEST_ROOT, ROOT, Inode, InodeId
 from zipfs.store.store import Store
 
 _LISTED_AT_ONCE = 256
@@ -62,6 +62,8 @@ class ReadingOperations(pyfuse3.Operations):
         self.virtual = virtual
         self.counters = counters
         self.handles = Handles()
+        self.removed: dict[InodeId, None] = {}
+        """Inodes whose last name was unlinked here a moment ago."""
         counters.gauge("open_files", self.handles.files)
         self.ready = trio.Event()
         self.reader = Reader(store.frames, counters)
@@ -71,6 +73,12 @@ class ReadingOperations(pyfuse3.Operations):
 
     # Names and attributes
 
+    def _missing(self, where: Place) -> NotFound:
+        """What to answer for an inode that is gone. The kernel looks a name up again once when it is told ESTALE: that
+        finds what has taken its place. What was unlinked has left its name free, and ENOENT is the whole truth.
+        """
+        return (NotFound if where.inode_id in self.removed else Stale)(f"inode {where.inode_id}")
+
     def _inode(self, where: Place) -> Inode:
         """Raises Stale for what is gone, unless somebody still has it open."""
         try:
@@ -78,14 +86,14 @@ class ReadingOperations(pyfuse3.Operations):
         except NotFound as error:
             unlinked = self.handles.unlinked(where.inode_id)
             if unlinked is None:
-                raise Stale(f"inode {where.inode_id}") from error
+                raise self._missing(where) from error
             return unlinked.inode
 
     def _describe(self, where: Place) -> EntryAttributes:
         try:
             return describe(self.store, where, *self.store.catalog.inode_and_names(where.inode_id))
         except NotFound as error:
-            raise Stale(f"inode {where.inode_id}") from error
+            raise self._missing(where) from error
 
     @guarded
     async def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
@@ -256,7 +264,7 @@ class ReadingOperations(pyfuse3.Operations):
         except NotFound as error:
             others = self.handles.of_inode(inode.id)
             if not others:  # removed since, by another process
-                raise Stale(f"inode {where.inode_id}") from error
+                raise self._missing(where) from error
             content = others[0].content.again()
         handle = FileHandle(where, inode, content, ctx.pid, spooled=False, writing=False)
         return FileInfo(fh=self.handles.add(handle), keep_cache=True)

@@ -22,7 +22,7 @@ from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Unlinked
 from zipfs.mount.numbers import Place, place
-from zipfs.mount.reading_operations import ReadingOperations, Stale
+from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
@@ -33,6 +33,8 @@ from zipfs.store.transaction import Transaction
 
 T = TypeVar("T")
 
+_REMOVED = 1024
+"""Inodes that are remembered after their removal; requests that were under way with it are answered within moments."""
 _RENAME_FLAGS = pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE
 
 
@@ -101,14 +103,14 @@ class ServedOperations(ReadingOperations):
     ) -> None:
         """Change attributes of an inode, which moves its ctime; of one that is unlinked and still open, by `keep`.
 
-        Raises Stale for one that is gone: the kernel looks its name up again, and tells whoever asked.
+        Raises NotFound for one that is gone.
         """
 
         def work(txn: Transaction) -> Inode:
             try:
                 inode = txn.catalog.inode(where.inode_id)
             except NotFound as error:
-                raise Stale(f"inode {where.inode_id}") from error
+                raise self._missing(where) from error
             altered = replace(change(txn, inode), ctime_ns=tree.now_ns())
             txn.put_inode(altered)
             self._altered(txn, where, altered)
@@ -118,7 +120,7 @@ class ServedOperations(ReadingOperations):
         beside = self.store.catalog.link_count(where.inode_id, under_ingest=not where.under_ingest)
         try:
             altered = await self._change(work, kernel_knows=not beside)
-        except Stale:
+        except NotFound:
             unlinked = self.handles.unlinked(where.inode_id)
             if unlinked is None:
                 raise
@@ -227,6 +229,10 @@ class ServedOperations(ReadingOperations):
         gone = await self.changes.make(
             lambda txn: self._drop_name(txn, parent, name), kernel_knows=kernel_knows, removes=True, fault="delete"
         )
+        if gone is not None:
+            self.removed[gone.id] = None
+            if len(self.removed) > _REMOVED:
+                del self.removed[next(iter(self.removed))]
         self._gone(parent, [gone] if gone is not None else [])
         if self.store.reserve.spent:
             await trio.to_thread.run_sync(self.store.reserve.fill)
