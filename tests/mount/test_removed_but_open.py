@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import itertools
 import os
@@ -14,18 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, noise, poll, poll_equal, run, temporary_mounts, zipfs
+from tests.support.mounts import (
+    RENAME_EXCHANGE,
+    RENAME_WHITEOUT,
+    Mount,
+    noise,
+    poll,
+    poll_equal,
+    renameat2,
+    run,
+    temporary_mounts,
+    zipfs,
+)
 
 pytestmark = pytest.mark.mount
-
-_EXCHANGE, _WHITEOUT = 2, 4
-
-
-def renameat2(one: Path, other: Path, flags: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), flags) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), one)
 
 
 @contextmanager
@@ -232,23 +233,23 @@ def test_names_are_exchanged(calm: Mount) -> None:
     (top / "dir" / "sub").mkdir(parents=True)
     (top / "a").write_bytes(b"A")
     (top / "b").write_bytes(b"B")
-    renameat2(top / "a", top / "b", _EXCHANGE)
+    renameat2(top / "a", top / "b", RENAME_EXCHANGE)
     assert ((top / "a").read_bytes(), (top / "b").read_bytes()) == (b"B", b"A")
-    renameat2(top / "a", top / "dir", _EXCHANGE)
+    renameat2(top / "a", top / "dir", RENAME_EXCHANGE)
     assert (top / "dir").read_bytes() == b"B"
     assert (top / "a" / "sub").is_dir()
     assert sorted(os.listdir(top)) == ["a", "b", "dir"]
     with pytest.raises(OSError, match="Invalid"):
-        renameat2(top / "a", top / "a" / "sub", _EXCHANGE)
+        renameat2(top / "a", top / "a" / "sub", RENAME_EXCHANGE)
     with pytest.raises(FileNotFoundError):
-        renameat2(top / "a", top / "nothing", _EXCHANGE)
+        renameat2(top / "a", top / "nothing", RENAME_EXCHANGE)
     with pytest.raises(OSError, match="Invalid"):
-        renameat2(top / "b", top / "c", _WHITEOUT)
+        renameat2(top / "b", top / "c", RENAME_WHITEOUT)
     assert (top / "b").exists()
     served = calm.point / "served"
     served.mkdir()
     with pytest.raises(OSError, match="Invalid"):
-        renameat2(served, calm.point / "moved", _WHITEOUT)
+        renameat2(served, calm.point / "moved", RENAME_WHITEOUT)
     assert served.is_dir()
 
 
@@ -267,13 +268,13 @@ def test_what_is_sealed_is_exchanged_where_it_is_served_too(mounts: Callable[...
         found = sorted(path for path in mount.point.glob("*/*") if path.parent.name in ("one", "two"))
         return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in found if path.exists()}
 
-    renameat2(mount.ingest / "one" / "file", mount.ingest / "two" / "file", _EXCHANGE)
+    renameat2(mount.ingest / "one" / "file", mount.ingest / "two" / "file", RENAME_EXCHANGE)
     swapped = {"one/file": b"two", "one/of-one": b"one", "two/file": b"one", "two/of-two": b"two"}
     poll_equal(look, swapped)
-    renameat2(mount.ingest / "one", mount.ingest / "two", _EXCHANGE)
+    renameat2(mount.ingest / "one", mount.ingest / "two", RENAME_EXCHANGE)
     poll_equal(look, {"one/file": b"one", "one/of-two": b"two", "two/file": b"two", "two/of-one": b"one"})
     (mount.ingest / "one" / "fresh").write_bytes(b"fresh")
-    renameat2(mount.ingest / "one" / "fresh", mount.ingest / "two" / "file", _EXCHANGE)
+    renameat2(mount.ingest / "one" / "fresh", mount.ingest / "two" / "file", RENAME_EXCHANGE)
     poll_equal(lambda: look().get("two/file", b""), b"fresh")
     poll_equal(lambda: look().get("one/fresh", b""), b"two")
     assert "Traceback" not in mount.log()

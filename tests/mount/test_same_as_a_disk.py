@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import REPOSITORY, Mount, noise, poll_equal, run, zipfs
+from tests.support.mounts import REPOSITORY, Mount, exchange, noise, poll_equal, run, zipfs
 
 pytestmark = pytest.mark.mount
 
@@ -86,6 +86,26 @@ def _stat(path: Path) -> object:
     return (oct(info.st_mode), *(() if path.is_dir() else (info.st_size, info.st_nlink)))
 
 
+def _dated(file: Path | int, atime_ns: int, mtime_ns: int) -> object:
+    os.utime(file, ns=(atime_ns, mtime_ns))
+    info = os.stat(file)
+    return info.st_atime_ns, info.st_mtime_ns
+
+
+def _attributes(descriptor: int) -> object:
+    info = os.fstat(descriptor)
+    return oct(info.st_mode), info.st_nlink, {name: os.getxattr(descriptor, name) for name in os.listxattr(descriptor)}
+
+
+def _read_again(descriptor: int, at: int) -> bytes:
+    """What whoever opens a file by another's descriptor reads, whether it has a name or not."""
+    again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+    try:
+        return os.pread(again, 50_000, at)
+    finally:
+        os.close(again)
+
+
 def _tree(top: Path) -> list[tuple[str, str, bytes]]:
     """(path, kind, content) of everything, in order."""
     found = []
@@ -143,6 +163,15 @@ def _choose(rng: random.Random, *, seals: bool) -> tuple[str, Step]:
         f"chmod {name}": (1, _on_path(lambda top: (top / name).chmod(0o600 + slot))),
         f"setxattr {name}": (1, _on_path(lambda top: os.setxattr(top / name, "user.k", data[:50]))),
         f"getxattr {name}": (1, _on_path(lambda top: os.getxattr(top / name, "user.k"))),
+        f"utime {name}": (2, _on_path(lambda top: _dated(top / name, at, size))),
+        f"futime {slot}": (2, _on_file(slot, lambda fd: _dated(fd, at, size))),
+        f"fchmod {slot}": (2, _on_file(slot, lambda fd: os.fchmod(fd, 0o600 + slot))),
+        f"attributes {slot}": (4, _on_file(slot, _attributes)),
+        f"fsetxattr {slot}": (2, _on_file(slot, lambda fd: os.setxattr(fd, "user.f", data[:50]))),
+        f"open again {slot}": (2, _on_file(slot, lambda fd: _read_again(fd, at))),
+        f"mknod {name}": (1, _on_path(lambda top: os.mknod(top / name, 0o644))),
+        f"exchange {name} {other}": (3, _on_path(lambda top: exchange(top / name, top / other))),
+        f"exchange {directory} {target}": (1, _on_path(lambda top: exchange(top / directory, top / target))),
         "tree": (2, _on_path(_tree)),
     }
     ((what, (_, step)),) = rng.choices(list(steps.items()), [weight for weight, _ in steps.values()])

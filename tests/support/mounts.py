@@ -5,6 +5,7 @@ A test process never hangs in a mount: a watchdog aborts the connection when a m
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ import numpy as np
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RENAME_EXCHANGE, RENAME_WHITEOUT = 2, 4
 DEADLINE_S = 60.0
 _LIFE_S = 900.0
 
@@ -87,6 +89,18 @@ def poll_equal(look: Callable[[], T], expected: T, *, within_s: float = DEADLINE
     while (found := look()) != expected and time.monotonic() < deadline:
         time.sleep(0.01)
     assert found == expected
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let each have the other's place, in one step."""
+    renameat2(one, other, RENAME_EXCHANGE)
+
+
+def renameat2(one: Path, other: Path, flags: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), flags) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), one)
 
 
 def noise(nbytes: int, seed: int) -> bytes:
