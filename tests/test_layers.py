@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -180,3 +182,11 @@ def test_an_import_that_leaves_its_room_is_found(tmp_path: Path, name: str, sour
     found = violations(build(tmp_path, {**HOUSE, name: source}))
     assert len(found) == 1
     assert expected in found[0]
+
+
+def test_compressing_loads_nothing_of_the_kernels_interface() -> None:
+    """What imports run in functions for: the worker and commands without a mount do without pyfuse3 and trio."""
+    modules = "zipfs.cli.ingesting, zipfs.ingest.worker, zipfs.ingest.importing, zipfs.mount.asking, zipfs.mount.points"
+    code = f"import sys, {modules}; print(sorted({{'pyfuse3', 'trio'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout == "[]\n"

@@ -16,6 +16,7 @@ from zipfs.ingest.spool import Spool
 from zipfs.mount import reading_operations
 from zipfs.mount.changes import Changes
 from zipfs.mount.ingest_operations import IngestOperations
+from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
@@ -26,7 +27,7 @@ from zipfs.store.store import Store, open_store
 
 
 def virtual(store: Store) -> Virtual:
-    return Virtual(lambda: b"", store.log_path, Counters())
+    return Virtual(lambda: b"", Log(store.log_path), Counters())
 
 
 def too_many(*_: object, **__: object) -> int:

@@ -126,3 +126,48 @@ def test_a_mount_point_that_the_user_may_not_use(mine: Mount, tmp_path: Path) ->
         assert "Traceback" not in store.stderr
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("name", ["inj,allow_other,suid,dev", "sü\\, store", "new\nline"])
+def test_a_store_of_any_name(mine: Mount, name: str) -> None:
+    mine.store = mine.store.with_name(name)
+    assert mine.try_start().returncode == 0
+    lines = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    (options,) = [fields[3].split(",") for fields in lines if fields[1] == str(mine.point)]
+    assert {"nosuid", "nodev"} <= set(options)
+    assert "allow_other" not in options
+    _user_run("cp", "/etc/hostname", mine.ingest)
+    assert zipfs("wait", mine.point, prefix=mine.prefix).returncode == 0
+    mine.umount()
+
+
+def test_a_store_of_somebody_else(mine: Mount, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    directory = Path(tempfile.mkdtemp(prefix="zipfs-root-"))
+    try:
+        assert zipfs("mount", directory / "store", tmp_path).returncode == 0
+        assert zipfs("umount", tmp_path).returncode == 0
+        directory.chmod(0o755)
+        for path in [directory / "store", *(directory / "store").rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        refused = zipfs("mount", directory / "store", mine.point, prefix=mine.prefix)
+        assert refused.returncode == 6
+        assert "--read-only" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_a_system_that_keeps_the_device_to_root(mine: Mount, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    device = tmp_path / "fuse"
+    device.touch(0o600)
+    script = 'mount --make-rprivate / && mount --bind "$1" /dev/fuse && shift && exec "$@"'
+    refused = zipfs(
+        "mount", mine.store, mine.point,
+        prefix=("unshare", "--mount", "sh", "-c", script, "-", str(device), *mine.prefix),
+    )  # fmt: skip
+    assert refused.returncode == 6
+    assert "you may not open /dev/fuse" in refused.stderr
+    assert "chmod 666 /dev/fuse" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -232,7 +232,8 @@ class Mount:
 
 def _mount_points() -> dict[str, str]:
     """Path -> MAJOR:MINOR of every FUSE mount."""
-    lines = [line.split(" ") for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()]
+    # Names of other mounts of this machine may be any bytes.
+    lines = [line.split(" ") for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n")]
     return {fields[4]: fields[2] for fields in lines if "fuse.zipfs" in fields}
 
 

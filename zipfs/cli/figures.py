@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,10 +15,7 @@ if TYPE_CHECKING:
     from zipfs.serve.snapshot import Snapshot, Tallied, Timed
 
 _ANSWER_S: Final = 10.0
-_END_S: Final = 1.0
 _WIDTH: Final = 80
-_NBYTES_AT_MOST: Final = 4 << 20
-_NOT_THERE: Final = ("No such file or directory", "Not a directory")
 
 
 def figures_of(mount: Path) -> Snapshot:
@@ -36,31 +30,12 @@ def figures_of(mount: Path) -> Snapshot:
 
 def _ask(mount: Path) -> bytes:
     """What a mount answers. Read by another process: who reads from a mount that hangs may not even be killed."""
-    command = ["head", "-c", str(_NBYTES_AT_MOST), "--", os.fspath(mount / ".zipfs" / "perf.json")]
-    environment = {**os.environ, "LC_ALL": "C"}
-    reader = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    from zipfs.mount import asking, points
+
     try:
-        found, said = reader.communicate(timeout=_ANSWER_S)
-    except subprocess.TimeoutExpired:
-        message = f"the mount has not answered for {_ANSWER_S:.0f} s; it is overloaded or hangs"
-        raise PathError(mount, message) from None
-    finally:
-        reader.kill()  # does nothing where it has ended
-        with suppress(subprocess.TimeoutExpired):
-            reader.wait(_END_S)
-        for pipe in (reader.stdout, reader.stderr):
-            if pipe is not None:
-                pipe.close()
-    if reader.returncode == 0:
-        return found
-    reason = said.decode(errors="replace").strip().rpartition(": ")[2]
-    if reason in _NOT_THERE:
-        raise PathError(mount, "no ZipFS store is mounted there now, and only a mount has figures")
-    if reason == "Permission denied":
-        raise PathError(mount, "you may not look into that mount; its owner can, or whoever --allow-other lets in")
-    raise PathError(mount, f"the mount does not answer: {reason}. Mount it again")
+        return asking.ask(Path(points.top_of(str(mount)) or mount), "perf.json", within_s=_ANSWER_S)
+    except asking.NotThere:
+        raise PathError(mount, "no ZipFS store is mounted there now, and only a mount has figures") from None
 
 
 def lay_out(found: Snapshot, *, as_rates: bool) -> Iterator[str]:

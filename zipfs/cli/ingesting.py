@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import Size, progress_bar, ratio, say, shown, size, unfinished_option
+from zipfs.cli.output import MEMORY, progress_bar, ratio, say, shown, size, unfinished_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class _Shower:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))
 @click.option("--as", "name", default=None, help="Path in the store for the one PATH given.")
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
-@click.option("--memory", type=Size(), default="256M", show_default=True, help="Memory for compressing.")
+@click.option("--memory", type=MEMORY, default="256M", show_default=True, help="Memory for compressing.")
 @unfinished_option
 @click.option("--worker", is_flag=True, hidden=True)
 @click.option("--optimize-after", "optimize_after_s", type=float, default=None, hidden=True)
@@ -165,10 +165,9 @@ def _drain(store: Store, pipeline: Pipeline, names: UnfinishedNames) -> None:
 def _work(store: Path, threads: int, memory: int, optimize_after_s: float | None) -> None:
     """The process that a mount starts."""
     from zipfs.ingest import worker
-    from zipfs.mount.daemon import log_to
     from zipfs.store.store import open_store
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.log_to_daemon()
     with open_store(store, cache_nbytes=_cache_nbytes(memory)) as opened:
-        log_to(opened.log_path, also_stderr=False)  # only now: it makes the directory where there is none
         worker.run(opened, threads, optimize_after_s)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
+import signal
 import sys
 from typing import Final
 
@@ -59,6 +62,14 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """What mount(8) calls is `zipfs STORE MOUNTPOINT -o OPTIONS`."""
+        if "/" in args[0]:
+            return "mount", self.get_command(ctx, "mount"), args
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From a table: importing every command for its first line would take half a second."""
         with formatter.section("Commands"):
@@ -102,6 +113,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; end with its exit code and, on an error, one line that says what to do."""
+    _settle()
     try:
         cli(standalone_mode=False)
     except click.UsageError as error:
@@ -123,3 +135,20 @@ def main() -> None:
         name = f"{error.filename}: " if error.filename else ""
         click.echo(f"zipfs: {name}{error.strerror or error}", err=True)
         sys.exit(3 if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) else 1)
+
+
+def _settle() -> None:
+    """See that standard streams are open and take any text, and that ends of children are told to us.
+
+    The number of a standard stream that is closed would go to the next file that is opened, the catalog for instance.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names are bytes, and a locale may know few characters
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)

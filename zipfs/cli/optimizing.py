@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import Size, counting, json_option, print_json, ratio, say, size
+from zipfs.cli.output import MEMORY, Size, counting, json_option, print_json, ratio, say, size
 
 if TYPE_CHECKING:
     from zipfs.ingest.optimizing import Optimized, Survey
@@ -23,9 +24,10 @@ _NICE = 10
 @click.argument("store", type=click.Path(path_type=Path, readable=False))
 @click.option("--dry-run", is_flag=True, help="Only tell what would be gained.")
 @click.option("--limit-bytes", type=Size(), default=None, help="Code at most so many (raw) bytes anew.  [default: all]")
-@click.option("--rate", type=Size(), default=None, help="At most so many (raw) bytes a second.  [default: no limit]")
+@click.option("--rate", type=Size(at_least_nbytes=1), default=None,
+              help="At most so many (raw) bytes a second.  [default: no limit]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
-@click.option("--memory", type=Size(), default="256M", show_default=True, help="Memory for decoded data.")
+@click.option("--memory", type=MEMORY, default="256M", show_default=True, help="Memory for decoded data.")
 @json_option
 def optimize_command(
     store: Path, dry_run: bool, limit_bytes: int | None, rate: int | None, threads: int, memory: int, as_json: bool
@@ -44,7 +46,8 @@ def optimize_command(
     from zipfs.ingest.optimizing import Limits, look, optimize
     from zipfs.store.store import open_store
 
-    os.nice(_NICE)
+    with suppress(OSError):  # a system may forbid it
+        os.nice(_NICE)
     stop = threading.Event()
     with open_store(store, cache_nbytes=memory) as opened, counting() as report:
         if dry_run:

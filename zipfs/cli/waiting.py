@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from zipfs.cli.figures import figures_of, lay_out
-from zipfs.cli.output import json_option, print_json, progress_bar, ratio, shown, size
+from zipfs.cli.output import AnyPath, Seconds, json_option, print_json, progress_bar, ratio, shown, size
 from zipfs.errors import PathError
 
 _POLL_S = 0.2
+_WORKER_ANSWER_S = 1.0
+_PATIENCE_S = 30.0
+"""For who waits anyway: a mount that is busy may take its time for one answer of many."""
+_DEATHS_TO_GIVE_UP = 3
+"""In a row, without a file that was finished between them."""
 
 
-def _status_of(path: Path) -> dict[str, Any]:
-    """What a mount or a store says of itself. Raises PathError, NotAStore."""
-    status = path / ".zipfs" / "status.json"
-    try:
-        found = json.loads(status.read_bytes())
-        assert isinstance(found, dict)
-        return found
-    except (FileNotFoundError, NotADirectoryError):
-        return _status_of_store(path)
-    except OSError as error:
-        raise PathError(path, f"the mount does not answer: {error.strerror}. Mount it again") from error
+def _status_of(path: Path, within_s: float = 10.0) -> dict[str, Any]:
+    """What the mount in which a path lies, or a store, says of itself. Raises PathError, NotAStore."""
+    from zipfs.mount import asking, points
+
+    top = points.top_of(str(path))
+    return _status_of_store(path) if top is None else asking.ask_status(Path(top), within_s=within_s)
 
 
 def _status_of_store(path: Path) -> dict[str, Any]:
@@ -37,13 +37,13 @@ def _status_of_store(path: Path) -> dict[str, Any]:
     from zipfs.store.store import is_store, open_store
 
     if not is_store(path):
-        raise PathError(path, "is neither the top of a mount nor a store")
+        raise PathError(path, "is neither in a ZipFS mount nor a store")
     with open_store(path, read_only=True) as store:
         served = store.lock("mount").held_elsewhere
         return {
             "store": str(path),
             "mounted": served,
-            "worker": {},
+            "worker": _worker_of(path) if served else {},
             "writing": [],
             **describe_ingest(store, STANDARD),
             "busy": served or store.lock("pack").held_elsewhere,
@@ -52,8 +52,22 @@ def _status_of_store(path: Path) -> dict[str, Any]:
         }
 
 
+def _worker_of(store: Path) -> dict[str, Any]:
+    """What the mount of a store tells of its worker; nothing if it does not answer at once, or cannot be seen."""
+    from zipfs.mount import asking, points
+
+    real = os.path.realpath(store)
+    for point in points.mount_points():
+        if point.kind == points.SUBTYPE and point.root == "/" and os.path.realpath(point.source) == real:
+            with suppress(PathError):
+                worker = asking.ask_status(Path(point.path), within_s=_WORKER_ANSWER_S).get("worker")
+                if isinstance(worker, dict) and worker:
+                    return worker
+    return {}
+
+
 @click.command("status")
-@click.argument("mount", type=click.Path(path_type=Path, readable=False))
+@click.argument("mount", type=AnyPath())
 @click.option("--perf", is_flag=True, help="Also what it has counted since it was mounted: requests, times, cache.")
 @json_option
 def status_command(mount: Path, perf: bool, as_json: bool) -> None:
@@ -73,7 +87,7 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         print_json(status)
         return
     raw, packs = status["stored_raw_nbytes"], status["packs_nbytes"]
-    click.echo(f"store       {status['store']}")
+    click.echo(f"store       {shown(status['store'])}")
     click.echo(f"stored      {status['stored_files']} files, {size(raw)} in {size(packs)} ({ratio(packs, raw)})")
     click.echo(f"queued      {status['queued_files']} files, {size(status['queued_nbytes'])}")
     if status["worker"].get("file"):
@@ -83,6 +97,10 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
     if status["worker"].get("optimizing"):
         what, part, whole = status["worker"]["optimizing"]
         click.echo(f"optimizing  {what} ({ratio(part, whole)})")
+    if status["worker"].get("waiting"):
+        click.echo(f"waiting     {shown(status['worker']['waiting'])}")
+    if status["worker"].get("deaths"):
+        click.echo(f"worker      {_deaths(status['worker'])}")
     click.echo(f"not sealed  {status['unsealed_files']} files")
     for writer in status["writing"]:
         click.echo(f"writing     {_describe_writer(writer)}")
@@ -112,15 +130,26 @@ def _describe_kept(kept: dict[str, Any]) -> str:
     )
 
 
+def _deaths(worker: dict[str, Any]) -> str:
+    """How often the worker has ended without finishing anything, since when, why, and when it is started again."""
+    times = "once" if worker["deaths"] == 1 else f"{worker['deaths']} times in a row"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(worker["dying_since"]))
+    words = worker["last_words"]
+    said = f"; it said: {shown(words[-1])}" if words else ""
+    again = worker["starts_again_at"]
+    then = "" if again is None else f"; it is started again in {max(0.0, again - time.time()):.0f} s"
+    return f"{worker['ended']} ({times} since {since}){said}{then}"
+
+
 @click.command("wait")
-@click.argument("mount", type=click.Path(path_type=Path, readable=False))
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.0), default=None, help="Give up after so many seconds.")
+@click.argument("mount", type=AnyPath())
+@click.option("--timeout", "timeout_s", type=Seconds(), default=None, help="Give up after so many seconds.")
 def wait_command(mount: Path, timeout_s: float | None) -> None:
     """Wait until nothing is left to compress in MOUNT (or in a store that is mounted somewhere).
 
     Ends with exit code 1 if files could not be stored, or were left out because their names say that they are
-    unfinished (*.incomplete, .tmp*, *.part ...), and names them. What a tool keeps for itself (.git, .locks) stays, and
-    is told.
+    unfinished (*.incomplete, .tmp*, *.part ...), and names them; also if the process that compresses keeps dying. What
+    a tool keeps for itself (.git, .locks) stays, and is told.
 
     \b
     Example:
@@ -131,7 +160,7 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
         task = None if bar is None else bar.add_task("waiting", total=None)
         total = 0
         while True:
-            status = _status_of(mount)
+            status = _status_of(mount, _PATIENCE_S)
             failed = {failure["path"] for failure in status["errors"]}
             left = status["queued_files"] + status["unsealed_files"]
             if left <= len(failed):
@@ -141,6 +170,10 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
                     mount,
                     f"{left} files wait and nothing compresses them: mount the store, or run `zipfs ingest {mount}`",
                 )
+            if status["queued_files"] and status["worker"].get("deaths", 0) >= _DEATHS_TO_GIVE_UP:
+                why = _deaths(status["worker"])
+                click.echo(f"zipfs: {left} files wait and the worker keeps dying: {why}", err=True)
+                sys.exit(1)
             if deadline is not None and time.monotonic() > deadline:
                 click.echo(f"zipfs: {left} files are still waiting after {timeout_s:g} s", err=True)
                 for writer in status["writing"]:

@@ -11,12 +11,12 @@ from time import localtime, sleep, strftime
 import click
 
 from zipfs.cli.figures import figures_of, lay_out
-from zipfs.cli.output import shown
+from zipfs.cli.output import AnyPath, Seconds, shown
 
 
 @click.command("top")
-@click.argument("mount", type=click.Path(path_type=Path, readable=False))
-@click.option("--interval", "interval_s", type=click.FloatRange(0.1, 3600.0), default=2.0, show_default=True,
+@click.argument("mount", type=AnyPath())
+@click.option("--interval", "interval_s", type=Seconds(0.1, 3600.0), default=2.0, show_default=True,
               help="Seconds that each picture covers.")  # fmt: skip
 @click.option("--once", is_flag=True, help="Show one interval and end.")
 def top_command(mount: Path, interval_s: float, once: bool) -> None:

@@ -1,7 +1,8 @@
 """The worker: the process that compresses for a mount. It runs `zipfs ingest`'s own code at a low priority.
 
 It ends when its standard input does, so that it never outlives the mount; a line there says that there is something
-new. What it is doing goes to standard output, one JSON object a line.
+new. What it is doing goes to standard output, one JSON object a line, and so do its log messages: the daemon alone
+writes the log. What it says to standard error is kept as its last words.
 """
 
 from __future__ import annotations
@@ -33,21 +34,32 @@ _REPORT_EVERY_S = 0.25
 _RETRY_S = 5.0
 _POLL_S = 30.0
 
+_saying = threading.Lock()
+
+
+def log_to_daemon() -> None:
+    """Have the daemon write the messages of this process to the log."""
+    logging.basicConfig(level=logging.INFO, handlers=[_ToDaemon()])
+
 
 class Reporter:
     """A Progress that writes JSON lines, at most four a second."""
 
     def __init__(self) -> None:
-        self._state: dict[str, Any] = {"file": None, "file_nbytes": 0, "work_nbytes": 0, "optimizing": None}
+        self._state: dict[str, Any] = {
+            "file": None,
+            "file_nbytes": 0,
+            "work_nbytes": 0,
+            "optimizing": None,
+            "finished": 0,  # files that were stored or refused: it does not die of each
+        }
         self._told_s = 0.0
 
     def _tell(self, *, now: bool = False, **changes: object) -> None:
         self._state.update(changes)
         if now or time.monotonic() - self._told_s > _REPORT_EVERY_S:
             self._told_s = time.monotonic()
-            with suppress(BrokenPipeError):  # the mount has been killed; what is under way is still worth finishing
-                sys.stdout.write(json.dumps(self._state) + "\n")
-                sys.stdout.flush()
+            _say(self._state)
 
     def waiting(self, why: str) -> None:
         self._tell(now=True, file=None, waiting=why)
@@ -60,7 +72,7 @@ class Reporter:
 
     def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None:
         log.info("stored %s: %d bytes in %d", shown, nbytes, stored_nbytes)
-        self._tell(now=True, file=None, file_nbytes=0, work_nbytes=0)
+        self._tell(now=True, file=None, file_nbytes=0, work_nbytes=0, finished=self._state["finished"] + 1)
 
     def optimizing(self, what: str | None, done: int = 0, total: int = 0) -> None:
         """What the optimizer is at; None when it has ended."""
@@ -68,7 +80,40 @@ class Reporter:
 
     def failed(self, shown: str, message: str) -> None:
         log.error("could not store %s", message)
-        self._tell(now=True, file=None, file_nbytes=0, work_nbytes=0)
+        self._tell(now=True, file=None, file_nbytes=0, work_nbytes=0, finished=self._state["finished"] + 1)
+
+
+def _say(document: dict[str, Any]) -> None:
+    """Tell the daemon; any thread may."""
+    with _saying, suppress(BrokenPipeError):  # the mount has been killed; what is under way is still worth finishing
+        sys.stdout.write(json.dumps(document) + "\n")
+        sys.stdout.flush()
+
+
+class _ToDaemon(logging.Handler):
+    """Messages for the log, which the daemon writes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        trace = None if record.exc_info is None else logging.Formatter().formatException(record.exc_info)
+        _say(
+            {
+                "log": {
+                    "name": record.name,
+                    "level": record.levelno,
+                    "message": record.getMessage(),
+                    "trace": trace,
+                    "created": record.created,
+                }
+            }
+        )
+
+
+def _yield_to_others() -> None:
+    """Take a lower rank than the mount, for the processor and where memory runs out. A system may forbid either."""
+    with suppress(OSError):
+        os.nice(_NICE)
+    with suppress(OSError):
+        _PATH_OOM.write_text(_OOM_SCORE)
 
 
 def run(store: Store, threads: int, optimize_after_s: float | None) -> None:
@@ -76,8 +121,7 @@ def run(store: Store, threads: int, optimize_after_s: float | None) -> None:
 
     When nothing has come for `optimize_after_s` the store is optimized, unless that is None.
     """
-    os.nice(_NICE)
-    _PATH_OOM.write_text(_OOM_SCORE)  # if memory runs out, better the worker than the mount that started it
+    _yield_to_others()
     reporter = Reporter()
     pipeline = Pipeline(store, reporter, threads=threads)
     wake = threading.Event()

@@ -10,9 +10,7 @@ import ctypes
 import gc
 import json
 import logging
-import logging.handlers
 import os
-import resource
 import signal
 import socket
 import sys
@@ -23,13 +21,15 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from zipfs.errors import StoreBusy
+from zipfs.errors import StoreBusy, ZipfsError
+from zipfs.host import mount_option
 from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.spool import Spool, default_reserve_nbytes
-from zipfs.mount import points
+from zipfs.mount import points, process
 from zipfs.mount.changes import Changes
 from zipfs.mount.feed import Feed
 from zipfs.mount.ingest_operations import IngestOperations
+from zipfs.mount.logs import Log, UnwrittenLog
 from zipfs.mount.points import MountFailed
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.sealer import Sealer
@@ -38,13 +38,12 @@ from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
 from zipfs.serve.counters import Counters
 from zipfs.serve.warmup import warm_up
+from zipfs.store.locks import FileLock
 from zipfs.store.rows import InodeId
-from zipfs.store.store import Store, open_store
+from zipfs.store.store import Store, open_store, read_marker
 
 log = logging.getLogger(__name__)
 
-_LOG_NBYTES = 4 << 20
-_LOG_FILES = 3
 _MIN_TASKS = 2
 _SWITCH_S = 0.0005
 """A thread that has decoded waits so long for the interpreter at most; a tenth of what Python takes by default."""
@@ -70,45 +69,57 @@ class MountOptions:
     reserve_nbytes: int | None = None
     optimize_after_s: float | None = 60.0
     """None: never."""
+    kernel_options: frozenset[str] = frozenset()
+    """More options that the kernel knows, such as `noexec`."""
+    in_front: bool = False
+    """Whether somebody reads its standard error; the log goes there, too."""
 
 
 def serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     """Mount and serve until unmounted or told to stop. Raises MountFailed, StoreBusy, NotAStore, Damaged."""
-    _raise_file_limit()
+    process.settle(in_front=options.in_front)
     _return_freed_memory()
     sys.setswitchinterval(_SWITCH_S)
-    with open_store(
-        options.store,
-        create=not options.read_only,
-        read_only=options.read_only,
-        # What is being decoded or sent at the moment takes the rest.
-        cache_nbytes=options.cache_nbytes - options.cache_nbytes // 8,
-    ) as store:
-        lock = store.lock("mount")
-        if not options.read_only and not lock.try_acquire():
+    journal = (UnwrittenLog if options.read_only else Log)(options.store / "log" / "zipfs.log")
+    lock = FileLock(options.store / "locks" / "mount")
+    if not options.read_only:
+        read_marker(options.store)
+        if not lock.try_acquire():
             raise StoreBusy(options.store, "it is mounted already; a second mount needs --read-only")
-        try:
+    journal.write_to_it(also_stderr=options.in_front)  # whoever has the lock is the only one who writes to the file
+    try:
+        with open_store(
+            options.store,
+            read_only=options.read_only,
+            # What is being decoded or sent at the moment takes the rest.
+            cache_nbytes=options.cache_nbytes - options.cache_nbytes // 8,
+        ) as store:
             warm_up(store)
             gc.collect()
             gc.freeze()  # or every full collection would look through the program as well, while readers wait
-            _Mount(store, options, on_ready).run()
-        finally:
-            lock.release()
+            _Mount(store, options, journal, on_ready).run()
+    except Exception as error:
+        if not isinstance(error, ZipfsError | OSError):
+            log.critical("the mount ends unexpectedly", exc_info=error)
+        raise
+    finally:
+        lock.release()
 
 
 class _Mount:
     """One mount and its tasks."""
 
-    def __init__(self, store: Store, options: MountOptions, on_ready: Callable[[], None]) -> None:
+    def __init__(self, store: Store, options: MountOptions, journal: Log, on_ready: Callable[[], None]) -> None:
         self._store = store
         self._options = options
+        self._journal = journal
         self._on_ready = on_ready
         self._changes = Changes(store)
         self._feed = Feed(store, self._changes)
         self._mounted = True
         self._counters = Counters()
         self._mount_status = MountStatus(store, options.mountpoint, None if options.read_only else options.unfinished)
-        self._virtual = Virtual(self._status, store.log_path, self._counters)
+        self._virtual = Virtual(self._status, journal, self._counters)
         self._operations: ReadingOperations
         self._sealer: Sealer | None = None
         self._supervisor: Supervisor | None = None
@@ -130,7 +141,8 @@ class _Mount:
 
     def run(self) -> None:
         mountpoint = str(self._options.mountpoint)
-        arguments = {f"fsname={self._store.path}", "subtype=zipfs", "default_permissions"}
+        arguments = {mount_option("fsname", self._store.path), "subtype=zipfs", "default_permissions"}
+        arguments |= self._options.kernel_options
         if self._options.read_only:
             arguments.add("ro")
         if self._options.allow_other:
@@ -173,11 +185,15 @@ class _Mount:
             self._options.mountpoint,
             "" if tuned else "; the kernel keeps some of its small request limits",
         )
+        for limit in process.remaining_limits():
+            log.warning("%s: what needs more fails", limit)
         notify_systemd("READY=1")
         self._on_ready()
+        if not self._options.in_front:
+            self._journal.take_stderr()  # nobody reads it any more
 
     async def _stop_on_signal(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(*process.stopping_signals()) as signals:
             async for number in signals:
                 log.info("stopping on %s", signal.Signals(number).name)
                 notify_systemd("STOPPING=1")
@@ -214,7 +230,10 @@ def _mount_reason(mountpoint: str, error: BaseException) -> str:
     if not os.path.exists("/dev/fuse"):
         return "this machine has no /dev/fuse; `zipfs cat` and `zipfs extract` read a store without a mount"
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "you may not open /dev/fuse"
+        return (
+            "you may not open /dev/fuse; root can let you (chmod 666 /dev/fuse, and a udev rule to keep it so). "
+            "`zipfs cat` and `zipfs extract` read a store without a mount"
+        )
     if os.geteuid() != 0 and not os.access(mountpoint, os.W_OK):
         return "you may not write to that directory, which fusermount3 asks for"
     return f"{error} (messages of fusermount3 above)"
@@ -225,18 +244,12 @@ def notify_systemd(message: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.connect("\0" + address[1:] if address.startswith("@") else address)
             sender.send(message.encode())
-        except OSError as error:
-            log.warning("systemd was not told %s: %s", message, error)
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except OSError as error:
+        log.warning("systemd was not told %s: %s", message, error)
 
 
 def _return_freed_memory() -> None:
@@ -248,18 +261,3 @@ def _return_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries have none, and do not keep them
         mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_NBYTES)
-
-
-def log_to(path: Path, *, also_stderr: bool) -> None:
-    """Messages of this process into a file that is rotated, so that it never fills the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [
-        logging.handlers.RotatingFileHandler(
-            path, maxBytes=_LOG_NBYTES, backupCount=_LOG_FILES, encoding="utf-8", errors="backslashreplace"
-        )
-    ]
-    if also_stderr:
-        handlers.append(logging.StreamHandler())
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", handlers=handlers
-    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pyfuse3 import FileHandleT, InodeT
 
+from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place
 from zipfs.serve.content import Content
 from zipfs.store.rows import Inode, InodeId
@@ -52,19 +53,19 @@ class Handles:
 
     def __init__(self) -> None:
         self._next = itertools.count(1)
-        self._open: dict[int, FileHandle | Listing | bytes] = {}
+        self._open: dict[int, FileHandle | Listing | Log | bytes] = {}
         self._users: Counter[InodeId] = Counter()
         """How many handles an inode has."""
         self._unlinked: dict[InodeId, Unlinked] = {}
 
-    def add(self, what: FileHandle | Listing | bytes) -> FileHandleT:
+    def add(self, what: FileHandle | Listing | Log | bytes) -> FileHandleT:
         number = next(self._next)
         self._open[number] = what
         if (inode := _inode(what)) is not None:
             self._users[inode.id] += 1
         return FileHandleT(number)
 
-    def file(self, number: int) -> FileHandle | bytes:
+    def file(self, number: int) -> FileHandle | Log | bytes:
         found = self._open[number]
         assert not isinstance(found, Listing)
         return found
@@ -74,7 +75,7 @@ class Handles:
         assert isinstance(found, Listing)
         return found
 
-    def remove(self, number: int) -> FileHandle | Listing | bytes:
+    def remove(self, number: int) -> FileHandle | Listing | Log | bytes:
         what = self._open.pop(number)
         if (inode := _inode(what)) is not None:
             self._users[inode.id] -= 1
@@ -119,5 +120,5 @@ class Handles:
         return len(self._open)
 
 
-def _inode(what: FileHandle | Listing | bytes) -> Inode | None:
-    return None if isinstance(what, bytes) else what.inode
+def _inode(what: FileHandle | Listing | Log | bytes) -> Inode | None:
+    return None if isinstance(what, bytes | Log) else what.inode

@@ -20,6 +20,7 @@ from zipfs.mount.attributes import describe
 from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle
+from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place
 from zipfs.mount.reading_operations import Stale
 from zipfs.mount.served_operations import ServedOperations
@@ -156,7 +157,7 @@ class IngestOperations(ServedOperations):
         if handle.writing:
             self._touch(handle.where)
 
-    async def _sync(self, handle: FileHandle | bytes) -> None:
+    async def _sync(self, handle: FileHandle | Log | bytes) -> None:
         if isinstance(handle, FileHandle) and handle.spooled:
             await trio.to_thread.run_sync(self.spool.sync, handle.where.inode_id)
         await super()._sync(handle)

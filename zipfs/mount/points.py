@@ -1,25 +1,28 @@
 """Mount points as the system lists them: found, cleared when their daemon is dead, tuned, unmounted.
 
-Nothing here touches a path inside a mount: a process that asks its own mount for anything waits for itself.
+Nothing here touches a path inside a mount: a process that asks its own mount for anything waits for itself, and one
+that asks a mount that hangs waits for ever. What has to be asked is asked by another process (`asking.py`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from zipfs.errors import StoreBusy, ZipfsError
+from zipfs.errors import PathError, StoreBusy, ZipfsError
+from zipfs.host import read_mount_option
+from zipfs.mount.asking import real_path, run_within
 
 SUBTYPE = "fuse.zipfs"
 READ_AHEAD_KIB = 4 << 10
 MAX_BACKGROUND = 64
 CONGESTION_THRESHOLD = 48
-_PROBE_S = 20.0
+_PROBE_S = 10.0
+_UNMOUNT_S = 60.0
 _CONTROLS = Path("/sys/fs/fuse/connections")
 _NO_SETUID_DEVICES_PROGRAMS = 2 | 4 | 8
 
@@ -41,52 +44,103 @@ class MountPoint:
     path: str
     device: str
     """MAJOR:MINOR."""
+    root: str
+    """What of the file system is mounted there: `/`, or a directory for a bind mount of one."""
     kind: str
     source: str
+    """Of a ZipFS mount: its store."""
 
 
-def mount_points() -> Iterator[MountPoint]:
-    """Every mount that this process sees, in the order they were made."""
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        fields = line.split(" ")
-        separator = fields.index("-")
-        yield MountPoint(_unescape(fields[4]), fields[2], fields[separator + 1], _unescape(fields[separator + 2]))
+def mount_points(process: str = "self") -> Iterator[MountPoint]:
+    """Every mount that a process sees, in the order they were made. Raises OSError."""
+    for line in Path("/proc", process, "mountinfo").read_bytes().split(b"\n"):
+        fields = line.split(b" ")
+        if b"-" in fields:
+            kind, source = fields[fields.index(b"-") + 1 :][:2]
+            root, path = _unescape(fields[3]), _unescape(fields[4])
+            text = _unescape(source)
+            if kind == SUBTYPE.encode():
+                text = read_mount_option(text)
+            yield MountPoint(path, fields[2].decode(), root, os.fsdecode(kind), text)
 
 
-def _unescape(text: str) -> str:
+def _unescape(text: bytes) -> str:
     """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    parts = text.split("\\")
-    return parts[0] + "".join(chr(int(part[:3], 8)) + part[3:] for part in parts[1:])
+    parts = text.split(b"\\")
+    return os.fsdecode(parts[0] + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in parts[1:]))
 
 
 def find(path: str) -> MountPoint | None:
     """The mount at a path, the topmost if there are several."""
-    real = os.path.join(
-        os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(os.path.abspath(path))
-    )
-    found = [point for point in mount_points() if point.path in (real, os.path.abspath(path))]
+    absolute = os.path.abspath(path)
+    points = list(mount_points())
+    found = [point for point in points if point.path == absolute]
+    if not found:
+        real = os.path.join(real_path(os.path.dirname(absolute)), os.path.basename(absolute))
+        found = [point for point in points if point.path == real]
     return found[-1] if found else None
+
+
+def top_of(path: str) -> str | None:
+    """Where the ZipFS mount in which a path lies has its top; None outside of any. Raises PathError, Hangs."""
+    absolute = os.path.abspath(path)
+    found = _containing(absolute) or _containing(real_path(absolute))
+    if found is None or found.root == "/":
+        return None if found is None else found.path
+    for point in mount_points():
+        if (point.device, point.root, point.kind) == (found.device, "/", SUBTYPE):
+            return point.path
+    raise PathError(path, "a part of a ZipFS mount is seen there, and its top nowhere; name the store instead")
+
+
+def _containing(absolute: str) -> MountPoint | None:
+    """The ZipFS mount in which a path lies by its name, symlinks apart."""
+    inside = [point for point in mount_points() if f"{absolute}/".startswith(f"{point.path.rstrip('/')}/")]
+    found = max(enumerate(inside), key=lambda item: (len(item[1].path), item[0]), default=(0, None))[1]
+    return found if found is not None and found.kind == SUBTYPE else None
+
+
+def holders(point: MountPoint) -> list[str]:
+    """Who keeps what was mounted at a point alive after it was unmounted there, as text."""
+
+    def has_it(process: str) -> list[str]:
+        try:
+            return [seen.path for seen in mount_points(process) if _same(seen, point)]
+        except OSError:
+            return []  # gone by now, or somebody else's
+
+    here = has_it("self")
+    if here:
+        return [f"it is mounted at {path} as well" for path in here]
+    found: dict[str, str] = {}
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            with suppress(OSError):
+                space = os.readlink(process / "ns" / "mnt")
+                if space not in found and has_it(process.name):
+                    name = (process / "comm").read_text().strip()
+                    found[space] = f"it is mounted in the mount namespace of {name} ({process.name}) as well"
+    return list(found.values())
+
+
+def _same(one: MountPoint, other: MountPoint) -> bool:
+    return (one.device, one.kind, one.source) == (other.device, other.kind, other.source)
 
 
 def locate(path: str | os.PathLike[str]) -> str:
     """The path at which the system lists a mount at `path`: a mount point may be named through a symlink.
 
-    Not to be called by a daemon for its own mount.
+    Not to be called by a daemon for its own mount. Raises Hangs.
     """
     absolute = os.path.abspath(path)
     # Where something is mounted it is not looked at: it may hang.
-    return absolute if find(absolute) is not None else os.path.realpath(absolute)
+    return absolute if find(absolute) is not None else real_path(absolute)
 
 
 def is_dead(path: str) -> bool:
-    """Whether the mount at a path has lost its daemon."""
-    try:
-        environment = {**os.environ, "LC_ALL": "C"}
-        command = ["stat", "-f", "--", path]
-        probe = subprocess.run(command, capture_output=True, env=environment, timeout=_PROBE_S, check=False)
-    except subprocess.TimeoutExpired:
-        return False  # slow, or hanging: in any case somebody else's
-    return probe.returncode != 0 and b"not connected" in probe.stderr
+    """Whether the mount at a path has lost its daemon. One that is slow, or hangs, has not."""
+    probe = run_within(["stat", "-f", "--", path], _PROBE_S)
+    return probe is not None and probe.code != 0 and "not connected" in probe.said
 
 
 def clear_stale(path: str) -> bool:
@@ -106,6 +160,8 @@ def make_ready(store: Path, mountpoint: Path) -> None:
     clear_stale(str(mountpoint))
     if find(str(mountpoint)) is not None:
         raise MountFailed(store, mountpoint, "something is mounted there already")
+    if (mountpoint / "ZIPFS").is_file():
+        raise MountFailed(store, mountpoint, "that is a store itself; the store is named first, then where to mount it")
     if not mountpoint.is_dir():
         raise MountFailed(store, mountpoint, "it is not a directory" if mountpoint.exists() else "it does not exist")
     if Path(os.path.realpath(store)).is_relative_to(os.path.realpath(mountpoint)):
@@ -114,19 +170,20 @@ def make_ready(store: Path, mountpoint: Path) -> None:
 
 def unmount(path: str, *, lazy: bool = False) -> None:
     """Raises StoreBusy where something is still open there, UnmountFailed otherwise."""
-    tool = ["umount"] if os.geteuid() == 0 else [shutil.which("fusermount3") or "fusermount3", "-u"]
+    tool = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
     command = [*tool, *(["-l" if tool[0] == "umount" else "-z"] if lazy else []), "--", path]
-    environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        done = run_within(command, _UNMOUNT_S)
+    except OSError as error:
         raise UnmountFailed(path, error) from error
-    if done.returncode == 0:
+    if done is None:
+        raise UnmountFailed(path, f"{tool[0]} has not ended within {_UNMOUNT_S:.0f} s; try --lazy")
+    if done.code == 0:
         return
-    if "busy" in done.stderr:
+    if "busy" in done.said:
         users = ", ".join(users_of(path)) or "somebody has a file or a directory of it open"
         raise StoreBusy(path, f"{users}. Close it and try again, or use --lazy")
-    raise UnmountFailed(path, done.stderr.strip())
+    raise UnmountFailed(path, done.said.strip())
 
 
 def users_of(path: str, at_most: int = 5) -> list[str]:
@@ -134,7 +191,8 @@ def users_of(path: str, at_most: int = 5) -> list[str]:
     found: list[str] = []
     for process in Path("/proc").iterdir():
         if process.name.isdecimal() and len(found) < at_most and _uses(process, path):
-            found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+            with suppress(OSError):
+                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
     return found
 
 
@@ -151,14 +209,17 @@ def _uses(process: Path, path: str) -> bool:
 def tune(path: str) -> bool:
     """Let the kernel ask for more at a time: only root may. Returns whether all of it was done.
 
-    To be called when the kernel has had its answer to INIT, which sets these anew.
+    To be called when the kernel has had its answer to INIT, which sets these anew. A mount serves without all of it.
     """
-    point = find(path)
-    if point is None:
+    try:
+        point = find(path)
+        if point is None:
+            return False
+        controls = _CONTROLS / point.device.split(":")[1]
+        if not controls.exists():
+            _mount_controls()
+    except OSError:
         return False
-    controls = _CONTROLS / point.device.split(":")[1]
-    if not controls.exists():
-        _mount_controls()
     settings = {
         Path("/sys/class/bdi", point.device, "read_ahead_kb"): READ_AHEAD_KIB,
         controls / "max_background": MAX_BACKGROUND,

@@ -21,6 +21,7 @@ from zipfs.mount import xattrs
 from zipfs.mount.attributes import describe
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Handles, Listing
+from zipfs.mount.logs import Log
 from zipfs.mount.numbers import INGEST, VIRTUAL_DIRECTORY, Place, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
 from zipfs.serve import Reader, open_content
@@ -252,7 +253,7 @@ class ReadingOperations(pyfuse3.Operations):
         if self.virtual.owns(inode):
             if flags & _WRITE_FLAGS:
                 raise FUSEError(errno.EROFS)
-            return FileInfo(fh=self.handles.add(self.virtual.content(inode)), direct_io=True)
+            return FileInfo(fh=self.handles.add(self.virtual.open(inode)), direct_io=True)
         return await self._open(place(inode), flags, ctx)
 
     async def _open(self, where: Place, flags: int, ctx: RequestContext) -> FileInfo:
@@ -276,6 +277,8 @@ class ReadingOperations(pyfuse3.Operations):
         handle = self.handles.file(fh)
         if isinstance(handle, bytes):
             return handle[off : off + size]
+        if isinstance(handle, Log):
+            return handle.read(off, size)
         content = handle.content
         found = content.read_cached(off, size)
         if found is None:
@@ -299,7 +302,7 @@ class ReadingOperations(pyfuse3.Operations):
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         await self._sync(self.handles.file(fh))
 
-    async def _sync(self, handle: FileHandle | bytes) -> None:
+    async def _sync(self, handle: FileHandle | Log | bytes) -> None:
         """What is served is on the disk already."""
 
     @guarded

@@ -179,8 +179,9 @@ class Sealer:
             self._waiting.update(item.directory for item in group)
             return None
         sealed = seal(store, group, self._spool.writing)
-        for item in sealed:
-            log.info("sealed %s", shown(item.path))
+        if sealed:  # a line for each would be most of the log where thousands of small files come at once
+            more = f" and {len(sealed) - 1} more" if len(sealed) > 1 else ""
+            log.info("sealed %s%s", shown(sealed[0].path), more)
         return sealed
 
     async def _note_interrupted(self, held: Held) -> None:

@@ -21,6 +21,7 @@ from zipfs.mount import xattrs
 from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Unlinked
+from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place, place
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
@@ -47,7 +48,7 @@ class ServedOperations(ReadingOperations):
         super().__init__(store, virtual, counters)
         self.changes = changes
 
-    async def _sync(self, handle: FileHandle | bytes) -> None:
+    async def _sync(self, handle: FileHandle | Log | bytes) -> None:
         await self.changes.run(lambda store: store.sync())
 
     @guarded

@@ -7,11 +7,11 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
 from pyfuse3 import EntryAttributes, InodeT
 
 from zipfs.mount.attributes import describe_virtual
+from zipfs.mount.logs import Log
 from zipfs.mount.numbers import VIRTUAL_DIRECTORY
 from zipfs.serve.counters import Counters
 from zipfs.serve.prometheus import render_prometheus
@@ -24,16 +24,15 @@ _LOG = InodeT(VIRTUAL_DIRECTORY + 2)
 _PERF = InodeT(VIRTUAL_DIRECTORY + 3)
 _METRICS = InodeT(VIRTUAL_DIRECTORY + 4)
 FILES = {b"status.json": _STATUS, b"zipfs.log": _LOG, b"perf.json": _PERF, b"metrics": _METRICS}
-_LOG_TAIL_NBYTES = 1 << 20
 _PERF_STEP_NBYTES = 4 << 10
 
 
 class Virtual:
-    """Contents are made when a file is opened. Used by the event loop."""
+    """Contents are made when a file is opened; the log shows what is new all the time. Used by the event loop."""
 
-    def __init__(self, status: Callable[[], bytes], log_path: Path, counters: Counters) -> None:
+    def __init__(self, status: Callable[[], bytes], log: Log, counters: Counters) -> None:
         self._status = status
-        self._log_path = log_path
+        self._log = log
         self._counters = counters
         self._read_nbytes = {_PERF: 0, _METRICS: 0}
         self._perf_nbytes = 0
@@ -44,27 +43,26 @@ class Virtual:
     def attributes(self, number: InodeT) -> EntryAttributes:
         if number == VIRTUAL_DIRECTORY:
             return describe_virtual(number, stat.S_IFDIR | 0o555, 0, now_ns())
+        if number == _LOG:  # tail(1) looks at both, to know whether there is more
+            return describe_virtual(number, stat.S_IFREG | 0o444, self._log.nbytes, self._log.mtime_ns)
         # Figures are as long as when they were last read: making them again for each stat would cost reads of models
         # half a millisecond, and readers go on to the end whatever the length. An empty file they never are.
         nbytes = self._read_nbytes.get(number) or len(self.content(number))
         return describe_virtual(number, stat.S_IFREG | 0o444, nbytes, now_ns())
 
+    def open(self, number: InodeT) -> bytes | Log:
+        """What a handle reads from."""
+        return self._log if number == _LOG else self.content(number)
+
     def content(self, number: InodeT) -> bytes:
-        """A snapshot of a file; the log shows its last MiB."""
+        """A snapshot of a file other than the log."""
         if number == _STATUS:
             return self._status()
-        if number in self._read_nbytes:
-            snapshot = self._counters.snapshot()
-            text = render_prometheus(snapshot) if number == _METRICS else json.dumps(to_json(snapshot)) + "\n"
-            content = text.encode()
-            self._read_nbytes[number] = len(content)
-            return content
-        try:
-            with open(self._log_path, "rb") as file:
-                file.seek(max(0, self._log_path.stat().st_size - _LOG_TAIL_NBYTES))
-                return file.read()
-        except FileNotFoundError:
-            return b""
+        snapshot = self._counters.snapshot()
+        text = render_prometheus(snapshot) if number == _METRICS else json.dumps(to_json(snapshot)) + "\n"
+        content = text.encode()
+        self._read_nbytes[number] = len(content)
+        return content
 
     def perf(self) -> bytes:
         """`user.zipfs.perf`: the counters as JSON, without buckets.

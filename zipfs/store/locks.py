@@ -32,7 +32,12 @@ class FileLock:
 
     def try_acquire(self, *, shared: bool = False, read_only: bool = False) -> bool:
         """Take it now or not at all. `read_only` is for a store on a file system that cannot be written."""
-        fd = os.open(self.path, os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT), 0o666)
+        try:
+            fd = os.open(self.path, os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT), 0o666)
+        except FileNotFoundError:
+            if not read_only or not self.path.parent.is_dir():
+                raise
+            return True  # nobody has ever held it
         try:
             fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -154,7 +154,9 @@ def read_marker(path: Path) -> bytes:
 def create_store(path: Path) -> None:
     """Make `path` a store. Raises NotAStore if it holds something else. Running it again after a kill completes it."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        raise NotAStore(path, f"there is no directory {path.parent} to make it in; is its disk there?") from None
     except (FileExistsError, NotADirectoryError):
         raise NotAStore(path, "it is a file, or would lie below one") from None
     leftovers = {*_DIRECTORIES, f"{MARKER}.part"}
