@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 import pyfuse3
@@ -38,6 +39,7 @@ from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
 from zipfs.serve.counters import Counters
 from zipfs.serve.warmup import warm_up
+from zipfs.store.files import make_directory, opener
 from zipfs.store.rows import InodeId
 from zipfs.store.store import Store, open_store
 
@@ -250,13 +252,18 @@ def _return_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_NBYTES)
 
 
+class _PrivateLog(logging.handlers.RotatingFileHandler):
+    """A log for the owner of the store alone: it names files and the errors that they met."""
+
+    def _open(self) -> TextIOWrapper:
+        return TextIOWrapper(open(self.baseFilename, "ab", opener=opener), encoding=self.encoding, errors=self.errors)
+
+
 def log_to(path: Path, *, also_stderr: bool) -> None:
     """Messages of this process into a file that is rotated, so that it never fills the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     handlers: list[logging.Handler] = [
-        logging.handlers.RotatingFileHandler(
-            path, maxBytes=_LOG_NBYTES, backupCount=_LOG_FILES, encoding="utf-8", errors="backslashreplace"
-        )
+        _PrivateLog(path, maxBytes=_LOG_NBYTES, backupCount=_LOG_FILES, encoding="utf-8", errors="backslashreplace")
     ]
     if also_stderr:
         handlers.append(logging.StreamHandler())

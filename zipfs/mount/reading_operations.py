@@ -28,7 +28,7 @@ from zipfs.serve.content import SpooledContent
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.catalog import NAMES_AT_ONCE
-from zipfs.store.rows import INGEST_ROOT, ROOT, Inode, InodeId
+from zipfs.store.rows import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Inode, InodeId
 from zipfs.store.store import Store
 
 _LISTED_AT_ONCE = 256
@@ -234,7 +234,7 @@ class ReadingOperations(pyfuse3.Operations):
         data = pyfuse3.StatvfsData()
         for name in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail"):
             setattr(data, name, getattr(found, name))
-        data.f_namemax = tree.NAME_NBYTES_AT_MOST
+        data.f_namemax = NAME_NBYTES_AT_MOST
         return data
 
     @guarded

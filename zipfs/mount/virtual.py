@@ -11,11 +11,13 @@ from pathlib import Path
 
 from pyfuse3 import EntryAttributes, InodeT
 
+from zipfs.errors import Damaged
 from zipfs.mount.attributes import describe_virtual
 from zipfs.mount.numbers import VIRTUAL_DIRECTORY
 from zipfs.serve.counters import Counters
 from zipfs.serve.prometheus import render_prometheus
 from zipfs.serve.snapshot import to_json
+from zipfs.store.files import open_file
 from zipfs.store.tree import now_ns
 
 NAME = b".zipfs"
@@ -60,10 +62,10 @@ class Virtual:
             self._read_nbytes[number] = len(content)
             return content
         try:
-            with open(self._log_path, "rb") as file:
+            with open(open_file(self._log_path), "rb") as file:
                 file.seek(max(0, self._log_path.stat().st_size - _LOG_TAIL_NBYTES))
                 return file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, Damaged):
             return b""
 
     def perf(self) -> bytes:

@@ -31,6 +31,8 @@ from zipfs.store.rows import (
     PackName,
     State,
     frame_count,
+    is_name,
+    is_possible,
     layout_sum,
     row_sum,
 )
@@ -234,9 +236,12 @@ class Catalog(Database):
         if row_sum(columns[:-1] if without_atime else columns) != row[_SUM_COLUMN]:
             raise CatalogDamaged(f"row of inode {row[0]} does not match its checksum")
         try:
-            return Inode(columns[0], _KINDS[columns[1]], _STATES[columns[2]], *columns[3:])
-        except KeyError as error:
+            inode = Inode(columns[0], _KINDS[columns[1]], _STATES[columns[2]], *columns[3:])
+            if is_possible(inode):
+                return inode
+        except (KeyError, TypeError) as error:
             raise CatalogDamaged(f"{self.path}: inode {row[0]} is of an unknown kind, {error}") from error
+        raise CatalogDamaged(f"{self.path}: inode {row[0]} has attributes that no file can have")
 
     def entry(self, parent_id: InodeId, name: bytes) -> Entry | None:
         row = self.row(_SELECT_ENTRY, (parent_id, name))
@@ -292,7 +297,10 @@ class Catalog(Database):
         )
         rows = self.query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
         with translated(self.path):
-            return [_blob_column(row[0]) for row in rows]
+            names = [_blob_column(row[0]) for row in rows]
+        if not all(map(is_name, names)):
+            raise CatalogDamaged(f"directory {parent_id} holds a name that no file can have")
+        return names
 
     def is_empty(self, parent_id: InodeId) -> bool:
         return self.row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
@@ -308,6 +316,8 @@ class Catalog(Database):
     def _check_entry(self, row: Sequence[Any]) -> None:
         if row_sum(row[:4]) != row[4] or not isinstance(row[1], bytes):
             raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} does not match its checksum")
+        if not is_name(row[1]):
+            raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} has a name that no file can have")
 
     def pending(self, directory: InodeId | None = None) -> list[tuple[Entry, Inode]]:
         """What is PENDING, anywhere or in one directory."""

@@ -17,7 +17,7 @@ import xxhash
 import zstandard
 
 from zipfs.errors import ManifestDamaged
-from zipfs.store.rows import Area, BlobId, Entry, Extent, Inode, InodeId, Kind, PackName, State
+from zipfs.store.rows import Area, BlobId, Entry, Extent, Inode, InodeId, Kind, PackName, State, is_name, is_possible
 
 SEGMENT_MAGIC: Final = b"ZFSMANI1"
 SEGMENT_HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, store id
@@ -200,6 +200,8 @@ def _from_json(document: Any) -> Changes:
         changes.inodes[InodeId(int(inode_id))] = None
     for parent, name, inode_id, area in document.get("entries", ()):
         key = (InodeId(int(parent)), name_bytes(name))
+        if not is_name(key[1]):
+            raise ValueError(f"{key[1]!r} is no name of a file")
         changes.entries[key] = Entry(*key, InodeId(int(inode_id)), Area(area))
     for parent, name in document.get("dropped_entries", ()):
         changes.entries[InodeId(int(parent)), name_bytes(name)] = None
@@ -226,7 +228,7 @@ def _tile(rows: list[tuple[int, int, int]]) -> tuple[Extent, ...]:
 
 def _inode_from_json(row: Any) -> Inode:
     target, sha256, atime_ns = row.get("target"), row.get("sha256"), row.get("atime_ns")
-    return Inode(
+    inode = Inode(
         id=InodeId(int(row["id"])),
         kind=Kind(row["kind"]),
         state=State(row["state"]),
@@ -242,3 +244,6 @@ def _inode_from_json(row: Any) -> Inode:
         layout_sum=int(row.get("layout_sum", 0)),
         atime_ns=None if atime_ns is None else int(atime_ns),
     )
+    if not is_possible(inode):
+        raise ValueError(f"inode {inode.id} has attributes that no file can have")
+    return inode

@@ -33,6 +33,12 @@ ROOT = InodeId(1)
 INGEST_ROOT = InodeId(2)
 """Directory that a mount shows as `ingest/`."""
 
+NAME_NBYTES_AT_MOST = 255
+_TARGET_NBYTES_AT_MOST = 4095
+_MODE_AT_MOST = 0o7777
+_ID_AT_MOST = (1 << 32) - 1
+_NBYTES_AT_MOST = (1 << 63) - 1
+
 
 class Kind(enum.StrEnum):
     FILE = "file"
@@ -142,6 +148,32 @@ class Blob:
 
     def moved(self, pack: PackName, pack_offset: int) -> Blob:
         return replace(self, pack=pack, pack_offset=pack_offset)
+
+
+def is_name(name: object) -> bool:
+    """Whether a directory can hold it: a store from somebody else may say `..` or `a/b`, and lead out of the tree."""
+    return (
+        isinstance(name, bytes)
+        and 0 < len(name) <= NAME_NBYTES_AT_MOST
+        and b"/" not in name
+        and b"\0" not in name
+        and name not in (b".", b"..")
+    )
+
+
+def is_possible(inode: Inode) -> bool:
+    """Whether a file system can show it. Raises TypeError where a number is none."""
+    target = inode.target
+    return (
+        0 <= inode.mode <= _MODE_AT_MOST
+        and 0 <= inode.uid <= _ID_AT_MOST
+        and 0 <= inode.gid <= _ID_AT_MOST
+        and 0 <= inode.nbytes <= _NBYTES_AT_MOST
+        and inode.stored_nbytes >= 0
+        and -_NBYTES_AT_MOST <= inode.mtime_ns <= _NBYTES_AT_MOST
+        and -_NBYTES_AT_MOST <= inode.ctime_ns <= _NBYTES_AT_MOST
+        and (target is None or (0 < len(target) <= _TARGET_NBYTES_AT_MOST and b"\0" not in target))
+    )
 
 
 def frame_seed(blob_id: BlobId, index: int) -> int:
