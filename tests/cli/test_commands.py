@@ -129,7 +129,7 @@ def test_what_goes_in_comes_out(run: Run, store: Path, source: Path, tmp_path: P
 
 def test_extract_brings_modes_times_links_and_attributes_back(run: Run, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "m", FILES)
-    os.chmod(source / "config.json", 0o710)
+    os.chmod(source / "config.json", 0o700)
     os.setxattr(source / "config.json", "user.a", b"\0\xff")
     os.setxattr(source / "sub", "user.b", b"on a directory")
     os.utime(source / "config.json", ns=(1, 1_500_000_000_123_456_789))

@@ -59,7 +59,7 @@ def _ask(mount: Path) -> bytes:
     if reason in _NOT_THERE:
         raise PathError(mount, "no ZipFS store is mounted there now, and only a mount has figures")
     if reason == "Permission denied":
-        raise PathError(mount, "you may not look into that mount; its owner can, or whoever --allow-other lets in")
+        raise PathError(mount, "its figures are told to its owner and to root alone")
     raise PathError(mount, f"the mount does not answer: {reason}. Mount it again")
 
 

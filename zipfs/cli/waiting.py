@@ -20,6 +20,8 @@ _POLL_S = 0.2
 
 def _status_of(path: Path) -> dict[str, Any]:
     """What a mount or a store says of itself. Raises PathError, NotAStore."""
+    from zipfs.store.access import who_owns
+
     status = path / ".zipfs" / "status.json"
     try:
         found = json.loads(status.read_bytes())
@@ -27,6 +29,8 @@ def _status_of(path: Path) -> dict[str, Any]:
         return found
     except (FileNotFoundError, NotADirectoryError):
         return _status_of_store(path)
+    except PermissionError as error:
+        raise PathError(path, f"it belongs to {who_owns(path)} and is closed to others") from error
     except OSError as error:
         raise PathError(path, f"the mount does not answer: {error.strerror}. Mount it again") from error
 
@@ -132,9 +136,8 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
         total = 0
         while True:
             status = _status_of(mount)
-            failed = {failure["path"] for failure in status["errors"]}
             left = status["queued_files"] + status["unsealed_files"]
-            if left <= len(failed):
+            if left <= status["failed_files"]:  # of which `errors` names those that we may know of
                 break
             if "mounted" in status and not status["busy"]:
                 raise PathError(

@@ -23,6 +23,7 @@ from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Handles, Listing
 from zipfs.mount.numbers import INGEST, VIRTUAL_DIRECTORY, Place, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
+from zipfs.mount.visibility import requester
 from zipfs.serve import Reader, open_content
 from zipfs.serve.content import SpooledContent
 from zipfs.serve.counters import Counters
@@ -252,7 +253,7 @@ class ReadingOperations(pyfuse3.Operations):
         if self.virtual.owns(inode):
             if flags & _WRITE_FLAGS:
                 raise FUSEError(errno.EROFS)
-            return FileInfo(fh=self.handles.add(self.virtual.content(inode)), direct_io=True)
+            return FileInfo(fh=self.handles.add(self.virtual.content(inode, requester(ctx))), direct_io=True)
         return await self._open(place(inode), flags, ctx)
 
     async def _open(self, where: Place, flags: int, ctx: RequestContext) -> FileInfo:
@@ -317,10 +318,11 @@ class ReadingOperations(pyfuse3.Operations):
         if self.virtual.owns(inode):
             raise FUSEError(pyfuse3.ENOATTR)
         where = place(inode)
-        if name == xattrs.PERF and where.inode_id == ROOT:
-            return self.virtual.perf()
         if name.startswith(xattrs.PREFIX):
-            found = xattrs.computed(self.store, self._inode(where))
+            who = requester(ctx)
+            if name == xattrs.PERF and where.inode_id == ROOT and who.sees_everything:
+                return self.virtual.perf()
+            found = xattrs.computed(self.store, self._inode(where), who)
         else:
             found = self._xattrs(where)
         if name not in found:

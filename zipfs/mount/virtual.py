@@ -1,5 +1,6 @@
 """What exists in a mount only: the directory `.zipfs`, which can be entered but is not listed, so that copies of the
-tree do not take it along, and the attribute `user.zipfs.perf` of the root.
+tree do not take it along, and the attribute `user.zipfs.perf` of the root. The owner of the mount and root read all of
+it; for others there is the status alone, with what `visibility.py` lets them know.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pyfuse3 import EntryAttributes, InodeT
 from zipfs.errors import Damaged
 from zipfs.mount.attributes import describe_virtual
 from zipfs.mount.numbers import VIRTUAL_DIRECTORY
+from zipfs.mount.visibility import NOBODY, Requester
 from zipfs.serve.counters import Counters
 from zipfs.serve.prometheus import render_prometheus
 from zipfs.serve.snapshot import to_json
@@ -26,6 +28,7 @@ _LOG = InodeT(VIRTUAL_DIRECTORY + 2)
 _PERF = InodeT(VIRTUAL_DIRECTORY + 3)
 _METRICS = InodeT(VIRTUAL_DIRECTORY + 4)
 FILES = {b"status.json": _STATUS, b"zipfs.log": _LOG, b"perf.json": _PERF, b"metrics": _METRICS}
+_FOR_ALL = frozenset({_STATUS})
 _LOG_TAIL_NBYTES = 1 << 20
 _PERF_STEP_NBYTES = 4 << 10
 
@@ -33,7 +36,7 @@ _PERF_STEP_NBYTES = 4 << 10
 class Virtual:
     """Contents are made when a file is opened. Used by the event loop."""
 
-    def __init__(self, status: Callable[[], bytes], log_path: Path, counters: Counters) -> None:
+    def __init__(self, status: Callable[[Requester], bytes], log_path: Path, counters: Counters) -> None:
         self._status = status
         self._log_path = log_path
         self._counters = counters
@@ -48,13 +51,14 @@ class Virtual:
             return describe_virtual(number, stat.S_IFDIR | 0o555, 0, now_ns())
         # Figures are as long as when they were last read: making them again for each stat would cost reads of models
         # half a millisecond, and readers go on to the end whatever the length. An empty file they never are.
-        nbytes = self._read_nbytes.get(number) or len(self.content(number))
-        return describe_virtual(number, stat.S_IFREG | 0o444, nbytes, now_ns())
+        nbytes = self._read_nbytes.get(number) or len(self.content(number, NOBODY))
+        mode = 0o444 if number in _FOR_ALL else 0o400
+        return describe_virtual(number, stat.S_IFREG | mode, nbytes, now_ns())
 
-    def content(self, number: InodeT) -> bytes:
-        """A snapshot of a file; the log shows its last MiB."""
+    def content(self, number: InodeT, who: Requester) -> bytes:
+        """A snapshot of a file for one reader; the log shows its last MiB."""
         if number == _STATUS:
-            return self._status()
+            return self._status(who)
         if number in self._read_nbytes:
             snapshot = self._counters.snapshot()
             text = render_prometheus(snapshot) if number == _METRICS else json.dumps(to_json(snapshot)) + "\n"

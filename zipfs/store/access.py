@@ -82,7 +82,8 @@ def close_to_others(path: Path) -> None:
             return
         for item in everything_in(path):
             if item != marker and not is_private(item):
-                with suppress(FileNotFoundError):  # a pack that was collected, a file that was compressed
+                # What is gone was collected or compressed; what may not be opened is somebody else's, and shut in.
+                with suppress(FileNotFoundError, PermissionError):
                     tighten(item)
         if os.path.lexists(marker):
             tighten(marker)
