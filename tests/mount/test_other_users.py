@@ -171,3 +171,9 @@ def test_the_store_beside_the_mount_is_closed(shared: Mount) -> None:
     assert refused.stdout == ""
     for item in [shared.store, *shared.store.rglob("*")]:
         assert not item.lstat().st_mode & 0o077, item
+
+
+def test_programs_in_a_mount_gain_no_rights_and_devices_do_not_work(shared: Mount) -> None:
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    options = next(fields[5].split(",") for fields in lines if fields[4] == str(shared.point))
+    assert {"nosuid", "nodev"} <= set(options)

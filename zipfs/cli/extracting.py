@@ -32,7 +32,7 @@ class _Directory(NamedTuple):
 class Extraction:
     """Takes the nodes of a tree, parents first, and puts the first of them at `dest`."""
 
-    def __init__(self, library: Library, dest: Path, copy: Callable[[Node, BinaryIO], None]) -> None:
+    def __init__(self, library: Library, dest: Path, copy: Callable[[Node, BinaryIO], object]) -> None:
         self._library = library
         self._dest = dest
         self._copy = copy

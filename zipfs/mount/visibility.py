@@ -25,6 +25,8 @@ from zipfs.store.rows import INGEST_ROOT, ROOT, Inode, InodeId
 _READ: Final = 4
 _LIST_AND_ENTER: Final = 5
 _OWNERS: Final = frozenset({0, os.geteuid()})
+_LISTED_AT_MOST: Final = 64
+"""Paths that are looked into for one answer: some milliseconds, in which nothing else is answered."""
 _TEXTS: Final = ("version", "store", "mountpoint")
 """Of the status: what the table of mounts tells everybody."""
 
@@ -136,7 +138,7 @@ def status_for_others(document: Mapping[str, Any], finds: Callable[[bytes], bool
         if value is None or isinstance(value, int | float) or key in _TEXTS:
             told[key] = value
         elif isinstance(value, list):
-            told[key] = [item for item in value if _names_found(item, finds)]
+            told[key] = [item for item in value[:_LISTED_AT_MOST] if _names_found(item, finds)]
         elif isinstance(value, dict):
             told[key] = {}
     return told

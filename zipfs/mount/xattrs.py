@@ -12,7 +12,8 @@ PREFIX = b"user.zipfs."
 PERF = PREFIX + b"perf"
 """Of the root only; see `Virtual.perf`."""
 _MAX_BASES = 16
-_MAX_LOOKED_AT = 256
+_MAX_LOOKED_AT = 64
+"""Files that are looked into for who may not see all: some milliseconds, in which nothing else is answered."""
 
 
 def computed(store: Store, inode: Inode, who: Requester) -> dict[bytes, bytes]:

@@ -153,7 +153,7 @@ def read_marker(path: Path) -> bytes:
         raise NotAStore(path, "it is a file") from None
     except NotAllowed as error:
         raise NotAllowed(path, f"it belongs to {who_owns(path)} and is closed to others") from error
-    except (Damaged, ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+    except (Damaged, ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
         raise NotAStore(path, f"its file ZIPFS cannot be read ({error})") from error
     if version > FORMAT:
         raise UnknownVersion(f"store {path}", version, FORMAT)
