@@ -46,6 +46,12 @@ class PathError(ZipfsError):
     errno = errno.ENOENT
 
 
+class NotAllowed(PathError):
+    """{0}: {1}"""
+
+    errno = errno.EACCES
+
+
 class NotFound(PathError):
     """{0}: no such file or directory in the store"""
 

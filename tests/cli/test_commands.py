@@ -129,7 +129,7 @@ def test_what_goes_in_comes_out(run: Run, store: Path, source: Path, tmp_path: P
 
 def test_extract_brings_modes_times_links_and_attributes_back(run: Run, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "m", FILES)
-    os.chmod(source / "config.json", 0o4700)
+    os.chmod(source / "config.json", 0o700)
     os.setxattr(source / "config.json", "user.a", b"\0\xff")
     os.setxattr(source / "sub", "user.b", b"on a directory")
     os.utime(source / "config.json", ns=(1, 1_500_000_000_123_456_789))
@@ -362,8 +362,11 @@ def open_up(path: Path) -> None:
         path = path.parent
 
 
-def test_a_store_of_somebody_else_can_be_read_and_not_changed(store: Path, tmp_path: Path) -> None:
+def test_a_store_of_somebody_else_can_be_read_if_its_owner_lets_and_not_changed(store: Path, tmp_path: Path) -> None:
     open_up(tmp_path)
+    for command in (["ls", store], ["cat", store, "m/config.json"], ["stat", store], ["fsck", store], ["gc", store]):
+        refused_to_nobody(as_nobody(*command), 3, str(store), "belongs to", "closed to others")
+    subprocess.run(["chmod", "-R", "go+rX", store], check=True)
     assert "config.json" in as_nobody("ls", "-r", store).stdout
     assert as_nobody("cat", store, "m/config.json").stdout == '{"a": 1}'
     assert as_nobody("fsck", store).returncode == 0

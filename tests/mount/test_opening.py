@@ -27,7 +27,7 @@ from zipfs.store.store import Store, open_store
 
 
 def virtual(store: Store) -> Virtual:
-    return Virtual(lambda: b"", Log(store.log_path), Counters())
+    return Virtual(lambda who: b"", Log(store.log_path), Counters())
 
 
 def too_many(*_: object, **__: object) -> int:

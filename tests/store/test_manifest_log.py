@@ -26,13 +26,14 @@ from zipfs.errors import CatalogDamaged, ManifestDamaged
 from zipfs.store import record, tree
 from zipfs.store.record import Changes
 from zipfs.store.repair import rebuild
-from zipfs.store.rows import ROOT, Area, BlobId, Entry, Extent, Inode, InodeId, Kind, PackName, State
+from zipfs.store.rows import ROOT, Area, BlobId, Entry, Extent, Inode, InodeId, Kind, PackName, State, is_name
 from zipfs.store.store import Store, open_store
 from zipfs.store.transaction import compact
 
 ids = st.integers(1, 2**62).map(InodeId)
-names = st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name and b"\0" not in name)
+names = st.binary(min_size=1, max_size=255).filter(is_name)
 numbers = st.integers(0, 2**62)
+owners = st.integers(0, 2**32 - 1)
 times = st.integers(-(2**62), 2**62)
 
 
@@ -45,8 +46,8 @@ def inodes(draw: st.DrawFn, inode_id: InodeId) -> Inode:
         kind,
         draw(st.sampled_from(states)),
         draw(st.integers(0, 0o7777)),
-        draw(numbers),
-        draw(numbers),
+        draw(owners),
+        draw(owners),
         draw(numbers),
         draw(times),
         draw(times),

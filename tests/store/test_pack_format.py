@@ -56,9 +56,9 @@ def views() -> st.SearchStrategy[View]:
 def packed_blobs(draw: st.DrawFn) -> PackedBlob:
     nbytes = draw(st.integers(1, 5 * FRAME_NBYTES))
     frames = draw(st.lists(st.integers(0, 2**32 - 1), min_size=frame_count(nbytes), max_size=frame_count(nbytes)))
-    base = draw(st.none() | st.builds(BaseRef, st.integers(1, 2**62).map(BlobId), views()))
+    base = draw(st.none() | st.builds(BaseRef, st.integers(1, 2**40 - 1).map(BlobId), views()))
     blob = Blob(
-        BlobId(draw(st.integers(1, 2**62))),
+        BlobId(draw(st.integers(1, 2**40 - 1))),
         nbytes,
         draw(st.binary(min_size=16, max_size=16)),
         draw(st.text(max_size=10)),

@@ -53,12 +53,14 @@ def _copy(library: Library, node: Node, write: Callable[[bytes | memoryview], ob
 def extract_command(store: Path, path: str, dest: Path) -> None:
     """Copy the file or directory PATH of STORE to DEST, with modes, times and attributes.
 
-    If DEST is a directory, the copy goes into it under its own name. Nothing that exists is overwritten.
+    If DEST is a directory, the copy goes into it under its own name. Nothing that exists is overwritten. Files lose
+    their set-user-id and set-group-id bits.
 
     \b
     Example:
       zipfs extract /store meta/llama-ft ~/models/
     """
+    from zipfs.cli.extracting import Extraction
     from zipfs.serve import Library
 
     with Library(store) as library, progress_bar() as bar:
@@ -70,40 +72,12 @@ def extract_command(store: Path, path: str, dest: Path) -> None:
         nodes = list(library.walk(top))
         total = sum(node.nbytes for node in nodes if not node.inode.is_directory)
         task = None if bar is None else bar.add_task("", total=total)
-        for node in nodes:
-            target = Path(os.fsdecode(os.fsencode(dest) + node.path[len(top.path) :])) if node is not top else dest
-            if node is not top and not top.path:
-                target = dest / os.fsdecode(node.path)
-            if bar is not None and task is not None:
-                bar.update(task, description=shown(node.path))
-            _extract(library, node, target)
-            if bar is not None and task is not None and not node.inode.is_directory:
-                bar.update(task, advance=node.nbytes)
-        # Directories last, from the bottom up: filling them changes their times, and their mode may forbid it.
-        for node in reversed(nodes):
-            if node.inode.is_directory:
-                target = dest / os.fsdecode(node.path[len(top.path) :].lstrip(b"/"))
-                _set_attributes(library, node, target)
+        with Extraction(library, dest, lambda node, file: _copy(library, node, file.write)) as extraction:
+            for node in nodes:
+                if bar is not None and task is not None:
+                    bar.update(task, description=shown(node.path))
+                extraction.put(node)
+                if bar is not None and task is not None and not node.inode.is_directory:
+                    bar.update(task, advance=node.nbytes)
     stored = sum(node.stored_nbytes for node in nodes)
     say(f"extracted {len(nodes)} entries, {size(total)} (stored in {size(stored)}, {ratio(stored, total)})")
-
-
-def _extract(library: Library, node: Node, target: Path) -> None:
-    if node.inode.is_directory:
-        target.mkdir()
-    elif node.inode.target is not None:
-        os.symlink(node.inode.target, os.fsencode(target))
-        _set_attributes(library, node, target)
-    else:
-        with open(target, "xb") as file:
-            _copy(library, node, file.write)
-        _set_attributes(library, node, target)
-
-
-def _set_attributes(library: Library, node: Node, target: Path) -> None:
-    from zipfs.store.attributes import write_attributes
-
-    def refused(name: bytes) -> None:
-        say(f"{shown(str(target))}: attribute {shown(name)} cannot be set there")
-
-    write_attributes(target, library.attributes(node), refused)

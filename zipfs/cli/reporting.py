@@ -47,7 +47,10 @@ def _replacing(path: Path) -> Iterator[TextIO]:
     target = path.resolve()
     part = target if target.exists() and not target.is_file() else target.with_name(f".zipfs-{os.getpid()}.html")
     try:
-        with open(part, "w", encoding="utf-8") as file:
+        if part != target:
+            part.unlink(missing_ok=True)
+        # "x": in a directory of everybody, somebody may have put a link of that name.
+        with open(part, "w" if part == target else "x", encoding="utf-8") as file:
             yield file
         if part != target:
             part.replace(target)

@@ -13,7 +13,7 @@ from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.queue import put_stored
 from zipfs.ingest.source import Source, StoredFile
 from zipfs.store import tree
-from zipfs.store.attributes import Attributes, put_attributes, read_attributes
+from zipfs.store.attributes import Attributes, put_attributes, read_attributes, with_stat
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import Area, Inode, Kind, State
 from zipfs.store.store import Store
@@ -104,10 +104,13 @@ def _source(store: Store, item: Path, at: bytes, info: os.stat_result) -> Source
 
     def commit(txn: Transaction, stored: StoredFile) -> None:
         inode = tree.new_inode(txn, Kind.FILE, State.SEALED, info.st_mode, info.st_uid, info.st_gid)
-        put_stored(txn, put_attributes(txn, inode, attributes), stored)
+        # Of the content that was read: its path may have led to another file before.
+        own = attributes if source.info is None else with_stat(attributes, source.info)
+        put_stored(txn, put_attributes(txn, inode, own), stored)
         gone.extend(_replace(txn, at, txn.catalog.inode(inode.id)))
 
-    return Source(item, os.fspath(item), os.path.basename(at), info.st_size, commit, lambda: free_spool(store, gone))
+    source = Source(item, os.fspath(item), os.path.basename(at), info.st_size, commit, lambda: free_spool(store, gone))
+    return source
 
 
 def _replace(txn: Transaction, at: bytes, inode: Inode) -> list[Inode]:

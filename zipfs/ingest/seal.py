@@ -25,7 +25,7 @@ from zipfs.ingest.units import Units
 from zipfs.store import faults, tree
 from zipfs.store.attributes import attributes_of, put_attributes
 from zipfs.store.catalog import Catalog
-from zipfs.store.files import sync_directory
+from zipfs.store.files import open_file, sync_directory
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, State
 from zipfs.store.store import Store
@@ -256,7 +256,7 @@ def _is_there(catalog: Catalog, item: Pending) -> bool:
 def _sync_spool(store: Store, items: Iterable[Pending]) -> None:
     for item in items:
         with suppress(FileNotFoundError):
-            fd = os.open(store.spool_path(item.inode.id), os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_file(store.spool_path(item.inode.id))
             try:
                 os.fsync(fd)
             finally:

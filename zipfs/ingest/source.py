@@ -7,6 +7,7 @@ cannot, and for any other file the change is noticed before anything is committe
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,16 +52,24 @@ class Source:
     failed: Callable[[ZipfsError], None] = lambda error: None
     final: bool = False
     """Whether `nbytes` must hold; otherwise the file has the size that it has when it is opened."""
+    info: os.stat_result | None = field(default=None, repr=False)
+    """Of the file that was opened, which may be another one than its path led to before: attributes that are kept must
+    be those of the content, or somebody else's secret would be served as that of whoever owns the directory.
+    """
     _fd: int = field(default=-1, repr=False)
     _identity: tuple[int, int, int] = (0, 0, 0)
 
     def open(self) -> None:
         """Raises SourceError."""
         try:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            # What was a file when it was found may be a pipe now, which would be waited at for good.
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            self.info = os.fstat(self._fd)
             self._identity = self._look()
         except OSError as error:
             raise SourceError(self.shown, f"cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(self.info.st_mode):
+            raise SourceError(self.shown, "is not a regular file any more")
         if self.final and self._identity[0] != self.nbytes:
             raise SourceError(
                 self.shown, f"has {self._identity[0]} bytes in the spool, and had {self.nbytes} when sealed"

@@ -22,6 +22,7 @@ from typing import Final
 
 from zipfs.errors import NoSpace
 from zipfs.host import bounded_time_ns
+from zipfs.store.files import open_or_create_file
 from zipfs.store.rows import InodeId
 from zipfs.store.store import Store
 
@@ -65,7 +66,7 @@ class Spool:
             entry = self._open.get(inode_id)
             if entry is None:
                 path = self._store.spool_path(inode_id)
-                entry = self._open[inode_id] = _Open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                entry = self._open[inode_id] = _Open(open_or_create_file(path))
                 entry.marked = bool(os.fstat(entry.fd).st_mode & WRITING_MODE)
             entry.handles += 1
             entry.writers += writing

@@ -79,7 +79,7 @@ def ask(mount: Path, name: str, *, within_s: float = ANSWER_S) -> bytes:
     if found.reason in _NOT_THERE:
         raise NotThere(mount)
     if found.reason == "Permission denied":
-        raise PathError(mount, "you may not look into that mount; its owner can, or whoever --allow-other lets in")
+        raise PathError(mount, "you may not see that; the owner of the mount and root may")
     raise PathError(mount, f"the mount does not answer: {found.reason}. Mount it again")
 
 

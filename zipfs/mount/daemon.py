@@ -36,6 +36,7 @@ from zipfs.mount.sealer import Sealer
 from zipfs.mount.status import MountStatus
 from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
+from zipfs.mount.visibility import Requester, Sight, status_for_others
 from zipfs.serve.counters import Counters
 from zipfs.serve.warmup import warm_up
 from zipfs.store.locks import FileLock
@@ -206,13 +207,15 @@ class _Mount:
             self._sealer.sealed = trio.Event()
             await self._supervisor.wake()
 
-    def _status(self) -> bytes:
+    def _status(self, who: Requester) -> bytes:
         supervisor = self._supervisor
         document = self._mount_status.describe(
             {} if supervisor is None else supervisor.state,
             None if supervisor is None else supervisor.pid,
             [(handle.where.inode_id, handle.pid) for handle in self._operations.handles.writers()],
         )
+        if not who.sees_everything:
+            document = status_for_others(document, Sight(self._store.catalog, who).finds)
         return json.dumps(document, indent=1).encode() + b"\n"
 
 

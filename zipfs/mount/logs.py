@@ -11,8 +11,12 @@ import logging.handlers
 import os
 import time
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
+
+from zipfs.errors import Damaged
+from zipfs.store.files import make_directory, open_file, opener
 
 _NBYTES: Final = 4 << 20
 _OLD_FILES: Final = 3
@@ -44,6 +48,10 @@ class _File(logging.handlers.RotatingFileHandler):
 
     _has_stderr = False
 
+    def _open(self) -> TextIOWrapper:
+        # For the owner of the store alone: it names files and the errors that they met.
+        return TextIOWrapper(open(self.baseFilename, "ab", opener=opener), encoding=self.encoding, errors=self.errors)
+
     def take_stderr(self) -> None:
         self._has_stderr = True
         if self.stream is not None:
@@ -70,7 +78,7 @@ class Log:
         logging.basicConfig(level=logging.INFO, handlers=handlers)
 
     def _handler(self) -> logging.Handler:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path.parent)
         self._file = _File(
             self.path, maxBytes=_NBYTES, backupCount=_OLD_FILES, encoding="utf-8", errors="backslashreplace"
         )
@@ -104,9 +112,9 @@ class Log:
             length = _nbytes(path)
             if offset < length and nbytes:
                 try:
-                    with open(path, "rb") as file:
+                    with open(open_file(path), "rb") as file:
                         parts.append(os.pread(file.fileno(), nbytes, offset))
-                except OSError:
+                except (OSError, Damaged):
                     break
                 nbytes -= len(parts[-1])
             offset = max(0, offset - length)

@@ -24,12 +24,13 @@ from zipfs.mount.handles import FileHandle, Handles, Listing
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import INGEST, VIRTUAL_DIRECTORY, Place, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
+from zipfs.mount.visibility import requester
 from zipfs.serve import Reader, open_content
 from zipfs.serve.content import SpooledContent
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.catalog import NAMES_AT_ONCE
-from zipfs.store.rows import INGEST_ROOT, ROOT, Inode, InodeId
+from zipfs.store.rows import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Inode, InodeId
 from zipfs.store.store import Store
 
 _LISTED_AT_ONCE = 256
@@ -235,7 +236,7 @@ class ReadingOperations(pyfuse3.Operations):
         data = pyfuse3.StatvfsData()
         for name in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail"):
             setattr(data, name, getattr(found, name))
-        data.f_namemax = tree.NAME_NBYTES_AT_MOST
+        data.f_namemax = NAME_NBYTES_AT_MOST
         return data
 
     @guarded
@@ -253,7 +254,7 @@ class ReadingOperations(pyfuse3.Operations):
         if self.virtual.owns(inode):
             if flags & _WRITE_FLAGS:
                 raise FUSEError(errno.EROFS)
-            return FileInfo(fh=self.handles.add(self.virtual.open(inode)), direct_io=True)
+            return FileInfo(fh=self.handles.add(self.virtual.open(inode, requester(ctx))), direct_io=True)
         return await self._open(place(inode), flags, ctx)
 
     async def _open(self, where: Place, flags: int, ctx: RequestContext) -> FileInfo:
@@ -320,10 +321,11 @@ class ReadingOperations(pyfuse3.Operations):
         if self.virtual.owns(inode):
             raise FUSEError(pyfuse3.ENOATTR)
         where = place(inode)
-        if name == xattrs.PERF and where.inode_id == ROOT:
-            return self.virtual.perf()
         if name.startswith(xattrs.PREFIX):
-            found = xattrs.computed(self.store, self._inode(where))
+            who = requester(ctx)
+            if name == xattrs.PERF and where.inode_id == ROOT and who.sees_everything:
+                return self.virtual.perf()
+            found = xattrs.computed(self.store, self._inode(where), who)
         else:
             found = self._xattrs(where)
         if name not in found:

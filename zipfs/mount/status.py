@@ -37,7 +37,12 @@ def describe_queue(store: Store) -> dict[str, Any]:
         }
         for inode_id, (message, attempts, at_ns) in catalog.failures().items()
     ]
-    return {"queued_files": len(sealed), "queued_nbytes": sum(inode.nbytes for inode in sealed), "errors": failures}
+    return {
+        "queued_files": len(sealed),
+        "queued_nbytes": sum(inode.nbytes for inode in sealed),
+        "failed_files": len(failures),
+        "errors": failures,
+    }
 
 
 def describe_content(store: Store) -> dict[str, Any]:

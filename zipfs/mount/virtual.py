@@ -1,5 +1,6 @@
 """What exists in a mount only: the directory `.zipfs`, which can be entered but is not listed, so that copies of the
-tree do not take it along, and the attribute `user.zipfs.perf` of the root.
+tree do not take it along, and the attribute `user.zipfs.perf` of the root. The owner of the mount and root read all of
+it; for others there is the status alone, with what `visibility.py` lets them know.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pyfuse3 import EntryAttributes, InodeT
 from zipfs.mount.attributes import describe_virtual
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import VIRTUAL_DIRECTORY
+from zipfs.mount.visibility import NOBODY, Requester
 from zipfs.serve.counters import Counters
 from zipfs.serve.prometheus import render_prometheus
 from zipfs.serve.snapshot import to_json
@@ -24,13 +26,14 @@ _LOG = InodeT(VIRTUAL_DIRECTORY + 2)
 _PERF = InodeT(VIRTUAL_DIRECTORY + 3)
 _METRICS = InodeT(VIRTUAL_DIRECTORY + 4)
 FILES = {b"status.json": _STATUS, b"zipfs.log": _LOG, b"perf.json": _PERF, b"metrics": _METRICS}
+_FOR_ALL = frozenset({_STATUS})
 _PERF_STEP_NBYTES = 4 << 10
 
 
 class Virtual:
     """Contents are made when a file is opened; the log shows what is new all the time. Used by the event loop."""
 
-    def __init__(self, status: Callable[[], bytes], log: Log, counters: Counters) -> None:
+    def __init__(self, status: Callable[[Requester], bytes], log: Log, counters: Counters) -> None:
         self._status = status
         self._log = log
         self._counters = counters
@@ -44,20 +47,21 @@ class Virtual:
         if number == VIRTUAL_DIRECTORY:
             return describe_virtual(number, stat.S_IFDIR | 0o555, 0, now_ns())
         if number == _LOG:  # tail(1) looks at both, to know whether there is more
-            return describe_virtual(number, stat.S_IFREG | 0o444, self._log.nbytes, self._log.mtime_ns)
+            return describe_virtual(number, stat.S_IFREG | 0o400, self._log.nbytes, self._log.mtime_ns)
         # Figures are as long as when they were last read: making them again for each stat would cost reads of models
         # half a millisecond, and readers go on to the end whatever the length. An empty file they never are.
-        nbytes = self._read_nbytes.get(number) or len(self.content(number))
-        return describe_virtual(number, stat.S_IFREG | 0o444, nbytes, now_ns())
+        nbytes = self._read_nbytes.get(number) or len(self.content(number, NOBODY))
+        mode = 0o444 if number in _FOR_ALL else 0o400
+        return describe_virtual(number, stat.S_IFREG | mode, nbytes, now_ns())
 
-    def open(self, number: InodeT) -> bytes | Log:
+    def open(self, number: InodeT, who: Requester) -> bytes | Log:
         """What a handle reads from."""
-        return self._log if number == _LOG else self.content(number)
+        return self._log if number == _LOG else self.content(number, who)
 
-    def content(self, number: InodeT) -> bytes:
-        """A snapshot of a file other than the log."""
+    def content(self, number: InodeT, who: Requester) -> bytes:
+        """A snapshot of a file other than the log for one reader."""
         if number == _STATUS:
-            return self._status()
+            return self._status(who)
         snapshot = self._counters.snapshot()
         text = render_prometheus(snapshot) if number == _METRICS else json.dumps(to_json(snapshot)) + "\n"
         content = text.encode()

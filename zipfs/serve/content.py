@@ -17,7 +17,7 @@ from zipfs.serve.reader import Reader
 from zipfs.serve.slabs import OpenFile, Slab
 from zipfs.store.blobs import OpenBlobs
 from zipfs.store.catalog import retrying
-from zipfs.store.files import read_at
+from zipfs.store.files import open_file, read_at
 from zipfs.store.rows import Inode, InodeId, State
 from zipfs.store.store import Store
 
@@ -192,6 +192,6 @@ def open_content(store: Store, reader: Reader, inode: Inode) -> Content:
             return StoredContent(reader, inode.id, reader.open_file(inode.id, extents, opened))
         # A spool file that vanishes here has just been compressed: the next look finds it STORED.
         path = store.spool_path(inode.id)
-        return SpooledContent(os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path), reader)
+        return SpooledContent(open_file(path), str(path), reader)
 
     return retrying(attempt)

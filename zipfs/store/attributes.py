@@ -89,6 +89,18 @@ def read_attributes(path: bytes | str | os.PathLike[str], info: os.stat_result) 
     )
 
 
+def with_stat(attributes: Attributes, info: os.stat_result) -> Attributes:
+    """The attributes, with those that stat(2) tells in place of what it told before. Pure."""
+    return replace(
+        attributes,
+        mode=stat.S_IMODE(info.st_mode),
+        uid=info.st_uid,
+        gid=info.st_gid,
+        mtime_ns=bounded_time_ns(info.st_mtime_ns),
+        atime_ns=bounded_time_ns(info.st_atime_ns),
+    )
+
+
 def _read_xattrs(path: bytes | str | os.PathLike[str], *, follow: bool) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     try:
@@ -107,19 +119,29 @@ def _read_xattrs(path: bytes | str | os.PathLike[str], *, follow: bool) -> dict[
     return found
 
 
-def write_attributes(path: str | os.PathLike[str], attributes: Attributes, refused: Callable[[bytes], object]) -> None:
-    """Give them to a file, directory or symlink of the host; the owner only where we are root.
+def write_attributes(fd: int, attributes: Attributes, refused: Callable[[bytes], object]) -> None:
+    """Give them to an open file or directory of the host; the owner only where we are root.
 
-    `refused` is called with the name of each extended attribute that its file system does not take. Raises OSError.
+    They may come from a store of somebody else, and give no rights that it could only mean ill by: files get no
+    set-user-id and set-group-id, which would be those of root where root writes them, and of extended attributes only
+    those of users, for others grant capabilities. `refused` is called with the name of each extended attribute that its
+    file system does not take. Raises OSError.
     """
-    is_symlink = os.path.islink(path)
     for name, value in attributes.xattrs.items():
         try:
-            os.setxattr(path, name, value, follow_symlinks=False)
+            if name.startswith(os.fsencode(_KEPT)):
+                os.setxattr(fd, name, value)
         except OSError:
             refused(name)
     if os.geteuid() == 0:
-        os.chown(path, attributes.uid, attributes.gid, follow_symlinks=False)
-    if not is_symlink:
-        os.chmod(path, attributes.mode)
-    os.utime(path, ns=(attributes.atime_ns, attributes.mtime_ns), follow_symlinks=False)
+        os.fchown(fd, attributes.uid, attributes.gid)
+    is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+    os.fchmod(fd, attributes.mode if is_directory else attributes.mode & ~(stat.S_ISUID | stat.S_ISGID))
+    os.utime(fd, ns=(attributes.atime_ns, attributes.mtime_ns))
+
+
+def write_attributes_of_symlink(name: bytes, directory: int, attributes: Attributes) -> None:
+    """The same for a symlink in an open directory, which has an owner and times only. Raises OSError."""
+    if os.geteuid() == 0:
+        os.chown(name, attributes.uid, attributes.gid, dir_fd=directory, follow_symlinks=False)
+    os.utime(name, ns=(attributes.atime_ns, attributes.mtime_ns), dir_fd=directory, follow_symlinks=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from zipfs.codec import Cast
 from zipfs.errors import CatalogDamaged, Damaged, NotFound
+from zipfs.store import record
 from zipfs.store.database import Database, translated
 from zipfs.store.rows import (
     Area,
@@ -31,6 +33,9 @@ from zipfs.store.rows import (
     PackName,
     State,
     frame_count,
+    is_name,
+    is_possible,
+    is_size,
     layout_sum,
     row_sum,
 )
@@ -125,11 +130,15 @@ def _view(offset: int, nbytes: int, cast: str) -> View:
 
 @lru_cache(4096)
 def _shape(text: str) -> tuple[int, ...]:
-    return tuple(json.loads(text))  # a model has few shapes and many tensors
+    """Raises ValueError."""
+    try:
+        return tuple(json.loads(text))  # a model has few shapes and many tensors
+    except RecursionError as error:
+        raise ValueError("a shape that is nested without end") from error
 
 
 def _check_integers(*values: object) -> None:
-    if any(not isinstance(value, int) or value < 0 for value in values):
+    if not is_size(*values):
         raise TypeError(f"{values} where sizes and offsets belong")
 
 
@@ -179,7 +188,17 @@ class Catalog(Database):
         row = self.row("SELECT segment, offset, seq FROM position")
         if row is None:
             raise CatalogDamaged(f"{self.path}: it does not say how far it has come")
-        return Position(*row)
+        position = Position(*row)
+        if not is_size(*position) or position.seq >= record.SEQ_LIMIT:
+            raise CatalogDamaged(f"{self.path}: it has come to a place that no log has, {position}")
+        return position
+
+    def next_ids(self) -> tuple[int, int]:
+        """The ids that the next inode and the next blob get. Raises CatalogDamaged."""
+        found = dict(self.query("SELECT name, next FROM counters"))
+        if not is_size(found.get("inode"), found.get("blob")):
+            raise CatalogDamaged(f"{self.path}: its counters are none")
+        return found["inode"], found["blob"]
 
     def preload(self) -> None:
         """Have SQLite keep in its memory what leads from names to bytes for the newest files, a few MiB of rows."""
@@ -200,6 +219,8 @@ class Catalog(Database):
         )
         if row is None:
             raise CatalogDamaged(f"the counter of {counter}s is missing")
+        if not is_size(row[0]):
+            raise CatalogDamaged(f"the counter of {counter}s is none")
         return int(row[0])
 
     # Tree
@@ -234,9 +255,12 @@ class Catalog(Database):
         if row_sum(columns[:-1] if without_atime else columns) != row[_SUM_COLUMN]:
             raise CatalogDamaged(f"row of inode {row[0]} does not match its checksum")
         try:
-            return Inode(columns[0], _KINDS[columns[1]], _STATES[columns[2]], *columns[3:])
-        except KeyError as error:
+            inode = Inode(columns[0], _KINDS[columns[1]], _STATES[columns[2]], *columns[3:])
+            if is_possible(inode):
+                return inode
+        except (KeyError, TypeError) as error:
             raise CatalogDamaged(f"{self.path}: inode {row[0]} is of an unknown kind, {error}") from error
+        raise CatalogDamaged(f"{self.path}: inode {row[0]} has attributes that no file can have")
 
     def entry(self, parent_id: InodeId, name: bytes) -> Entry | None:
         row = self.row(_SELECT_ENTRY, (parent_id, name))
@@ -292,7 +316,10 @@ class Catalog(Database):
         )
         rows = self.query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
         with translated(self.path):
-            return [_blob_column(row[0]) for row in rows]
+            names = [_blob_column(row[0]) for row in rows]
+        if not all(map(is_name, names)):
+            raise CatalogDamaged(f"directory {parent_id} holds a name that no file can have")
+        return names
 
     def is_empty(self, parent_id: InodeId) -> bool:
         return self.row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
@@ -308,6 +335,8 @@ class Catalog(Database):
     def _check_entry(self, row: Sequence[Any]) -> None:
         if row_sum(row[:4]) != row[4] or not isinstance(row[1], bytes):
             raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} does not match its checksum")
+        if not is_name(row[1]) or not is_size(row[0], row[2]):
+            raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} has a name that no file can have")
 
     def pending(self, directory: InodeId | None = None) -> list[tuple[Entry, Inode]]:
         """What is PENDING, anywhere or in one directory."""
@@ -363,6 +392,7 @@ class Catalog(Database):
             "SELECT offset, nbytes, blob_id, blob_offset FROM extents WHERE inode_id = ? ORDER BY offset", (inode.id,)
         )
         with translated(self.path):
+            _check_integers(*chain.from_iterable(rows))
             extents = tuple(Extent(*row) for row in rows)
             found = layout_sum(extents)
         if found != inode.layout_sum:
@@ -447,7 +477,8 @@ class Catalog(Database):
                 pack_offset,
                 np.frombuffer(frames, "<u4"),
             )
-        if len(blob.frames) != frame_count(nbytes) or blob.stored_nbytes != stored:
+        ends = is_size(pack_offset + blob.stored_nbytes)
+        if len(blob.frames) != frame_count(nbytes) or blob.stored_nbytes != stored or not ends:
             raise CatalogDamaged(f"row of blob {blob_id} contradicts itself")
         return blob
 
@@ -455,6 +486,7 @@ class Catalog(Database):
         """Size in bytes of every pack, in the order in which they were added."""
         with translated(self.path):
             rows = self.query("SELECT name, nbytes FROM packs ORDER BY id")
+            _check_integers(*(nbytes for _, nbytes in rows))
             return {PackName(_blob_column(name)): nbytes for name, nbytes in rows}
 
     def failures(self) -> dict[InodeId, tuple[str, int, int]]:

@@ -77,7 +77,7 @@ def _check_rows(store: Store) -> list[Problem]:
 
 def _check_tree(catalog: Catalog) -> Iterator[Problem]:
     where = str(catalog.path)
-    sizes = dict(catalog.query("SELECT id, nbytes FROM blobs"))
+    sizes = dict(catalog.query("SELECT id, nbytes FROM blobs WHERE typeof(nbytes) = 'integer'"))
     for (inode_id,) in catalog.query("SELECT id FROM inodes"):
         try:
             inode = catalog.inode(inode_id)

@@ -6,6 +6,7 @@ writes (WAL).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from zipfs.errors import CatalogDamaged, NoSpace, NotAStore, PathError, StoreBusy, ZipfsError
+from zipfs.store import schema
+from zipfs.store.files import check_regular
 
 BUSY_TIMEOUT_S = 60.0
 
@@ -42,6 +45,29 @@ def _translation(path: Path, error: Exception) -> ZipfsError:
     return CatalogDamaged(f"{path}: {error}")
 
 
+def check_files(path: Path) -> None:
+    """Raises Damaged where a file of the database is none, or one is there that a catalog never leaves behind: whom
+    SQLite follows or asks is not its maker's to say.
+    """
+    for suffix in ("", "-wal", "-shm"):
+        check_regular(path.with_name(path.name + suffix))
+    journal = path.with_name(path.name + "-journal")
+    if os.path.lexists(journal):  # it could name files elsewhere for SQLite to delete
+        raise CatalogDamaged(f"{journal} is there, which ZipFS never leaves behind")
+
+
+def distrust(db: sqlite3.Connection) -> None:
+    """Have nothing run that a database brings along: it may come from somebody else. Raises CatalogDamaged."""
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+    columns = "CAST(type AS BLOB), CAST(name AS BLOB), CAST(sql AS BLOB)"  # damaged text is none that Python takes
+    for kind, name, sql in db.execute(f"SELECT {columns} FROM sqlite_master").fetchall():
+        statement = (sql or b"").strip()
+        plain = kind in (b"table", b"index") and not statement.upper().startswith(b"CREATE VIRTUAL")
+        if not plain and (kind != b"trigger" or statement not in schema.FIRST.encode()):
+            raise CatalogDamaged(f"it holds something that is none of ZipFS's: {kind!r} {name!r}")
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?{mode}",
@@ -51,6 +77,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
     )
+    distrust(db)
     db.execute("PRAGMA foreign_keys = ON")
     # Durability comes from the manifest log, which is written and synced first.
     db.execute("PRAGMA synchronous = NORMAL")
@@ -63,7 +90,7 @@ def _nothing_beside_it(error: sqlite3.Error, path: Path, *, read_only: bool) -> 
     """Whether the database could not be opened because SQLite cannot make its files beside it, and it is complete
     without them.
     """
-    name = error.sqlite_errorname
+    name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_CANTOPEN":
         return True
     wal = path.with_name(path.name + "-wal")
@@ -76,6 +103,7 @@ class Database:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        check_files(path)
         with translated(path):
             try:
                 self.db = _connect(path, "mode=ro" if read_only else "mode=rw")

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zipfs.errors import StoreBusy
+from zipfs.store.files import open_file, open_or_create_file
 
 _POLL_S = 0.1
 
@@ -33,7 +34,7 @@ class FileLock:
     def try_acquire(self, *, shared: bool = False, read_only: bool = False) -> bool:
         """Take it now or not at all. `read_only` is for a store on a file system that cannot be written."""
         try:
-            fd = os.open(self.path, os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT), 0o666)
+            fd = open_file(self.path) if read_only else open_or_create_file(self.path)
         except FileNotFoundError:
             if not read_only or not self.path.parent.is_dir():
                 raise

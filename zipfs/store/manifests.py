@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zipfs.errors import ManifestDamaged, UnknownVersion
 from zipfs.store import faults, record
-from zipfs.store.files import sync_directory
+from zipfs.store.files import open_file, replace_file, sync_directory
 from zipfs.store.record import Record
 
 SUFFIX = ".log"
@@ -24,7 +24,7 @@ class ManifestLog:
     def __init__(self, directory: Path, store_id: bytes, *, read_only: bool = False) -> None:
         self.directory = directory
         self._store_id = store_id
-        self._flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
+        self._flags = os.O_RDONLY if read_only else os.O_RDWR
         self._segment = 0
         self._fd = -1
 
@@ -45,7 +45,7 @@ class ManifestLog:
     def _open(self, segment: int) -> int:
         if self._fd < 0 or segment != self._segment:
             self.close()
-            self._fd = os.open(self.path_of(segment), self._flags)
+            self._fd = open_file(self.path_of(segment), self._flags)
             self._segment = segment
         return self._fd
 
@@ -105,7 +105,7 @@ class ManifestLog:
         """Start a segment with a snapshot, durably; returns its length in bytes."""
         path = self.path_of(segment)
         part = path.with_suffix(".part")
-        with open(part, "wb") as file:
+        with open(replace_file(part), "wb") as file:
             file.write(record.segment_header(self._store_id))
             file.writelines(records)
             file.flush()

@@ -18,7 +18,7 @@ import zstandard
 
 from zipfs.codec import Cast
 from zipfs.errors import PackDamaged, UnknownVersion
-from zipfs.store.rows import BaseRef, Blob, BlobId, PackName, frame_count
+from zipfs.store.rows import BaseRef, Blob, BlobId, PackName, frame_count, is_size
 from zipfs.store.view import View
 
 MAGIC: Final = b"ZFSPACK1"
@@ -27,6 +27,7 @@ VERSION: Final = 2
 """That of packs that are written. Packs of version 1, whose bases are whole, are read too."""
 HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, name
 TRAILER: Final = struct.Struct("<QQQQ8s")  # index offset, index length, index checksum, checksum of the rest, magic
+_BLOB_ID_LIMIT: Final = 1 << 40
 MAX_INDEX_NBYTES: Final = 1 << 30
 MAX_INDEX_TEXT_NBYTES: Final = 1 << 32
 
@@ -148,9 +149,15 @@ def _packed_blob(row: Any, name: PackName) -> PackedBlob:
         pack_offset=int(row["offset"]),
         frames=np.array(row["frames"], np.uint32),
     )
+    if not is_size(blob.nbytes, blob.pack_offset) or not 0 < blob.id < _BLOB_ID_LIMIT or not _is_base(blob.base):
+        raise ValueError(f"impossible blob {blob.id}")
     if blob.nbytes <= 0 or len(blob.fingerprint) != 16 or len(blob.frames) != frame_count(blob.nbytes):
         raise ValueError(f"impossible blob {blob.id}")
     return PackedBlob(blob, int(row["stored_sum"]))
+
+
+def _is_base(base: BaseRef | None) -> bool:
+    return base is None or (0 < base.blob_id < _BLOB_ID_LIMIT and is_size(base.view.offset, base.view.nbytes))
 
 
 def _base(base: Any, nbytes: int) -> BaseRef:

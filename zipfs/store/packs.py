@@ -21,7 +21,7 @@ import xxhash
 
 from zipfs.errors import PackDamaged
 from zipfs.store import _native, faults, packformat
-from zipfs.store.files import read_at, sync_directory
+from zipfs.store.files import create_file, open_file, read_at, sync_directory
 from zipfs.store.packformat import PackedBlob
 from zipfs.store.rows import BaseRef, Blob, BlobId, PackName
 
@@ -117,7 +117,9 @@ class PackDirectory:
         return self.path / (name.hex() + SUFFIX)
 
     def open(self, name: PackName) -> PackFile:
-        """Raises FileNotFoundError where the pack is gone; the caller then looks up the blob again."""
+        """Raises FileNotFoundError where the pack is gone (the caller then looks up the blob again), Damaged,
+        NotAllowed.
+        """
         with self._lock:
             file = self._open.get(name)
             if file is not None and file.deleted:
@@ -127,7 +129,7 @@ class PackDirectory:
                 self._open.move_to_end(name)
                 return file
             path = self.path_of(name)
-            file = PackFile(name, os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path))
+            file = PackFile(name, open_file(path), str(path))
             self._keep(file)
             return file
 
@@ -181,7 +183,7 @@ class PackWriter:
         self._directory = directory
         self.name = PackName(os.urandom(16))
         self._part = directory.path / (self.name.hex() + PART_SUFFIX)
-        self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._fd = create_file(self._part)
         directory.adopt(PackFile(self.name, os.dup(self._fd), str(self._part)))
         self._offset = 0
         self._start = 0

@@ -17,13 +17,27 @@ import xxhash
 import zstandard
 
 from zipfs.errors import ManifestDamaged
-from zipfs.store.rows import Area, BlobId, Entry, Extent, Inode, InodeId, Kind, PackName, State
+from zipfs.store.rows import (
+    Area,
+    BlobId,
+    Entry,
+    Extent,
+    Inode,
+    InodeId,
+    Kind,
+    PackName,
+    State,
+    is_name,
+    is_possible,
+    is_size,
+)
 
 SEGMENT_MAGIC: Final = b"ZFSMANI1"
 SEGMENT_HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, store id
 SEGMENT_VERSION: Final = 1
 
 RECORD_HEADER: Final = struct.Struct("<IIQQ")  # payload length, flags, seq, checksum
+SEQ_LIMIT: Final = 1 << 56
 MAX_PAYLOAD_NBYTES: Final = 1 << 30
 MAX_TEXT_NBYTES: Final = 1 << 32
 COMPRESSED: Final = 1
@@ -86,7 +100,7 @@ def decode(data: bytes | memoryview, where: str, start: int) -> Iterator[Record]
         if at + RECORD_HEADER.size > len(view):
             raise ManifestDamaged(where, start + at, "cut short in a record's header")
         nbytes, flags, seq, checksum = RECORD_HEADER.unpack_from(view, at)
-        if nbytes > MAX_PAYLOAD_NBYTES or flags & ~_KNOWN_FLAGS or seq >> 56:
+        if nbytes > MAX_PAYLOAD_NBYTES or flags & ~_KNOWN_FLAGS or seq >= SEQ_LIMIT:
             raise ManifestDamaged(where, start + at, "impossible record header")
         payload = view[at + RECORD_HEADER.size : at + RECORD_HEADER.size + nbytes]
         if len(payload) != nbytes:
@@ -192,21 +206,23 @@ def _inode_json(inode: Inode) -> dict[str, Any]:
 
 
 def _from_json(document: Any) -> Changes:
-    changes = Changes(next_inode=int(document.get("next_inode", 0)), next_blob=int(document.get("next_blob", 0)))
+    changes = Changes(next_inode=_size(document.get("next_inode", 0)), next_blob=_size(document.get("next_blob", 0)))
     for row in document.get("inodes", ()):
         inode = _inode_from_json(row)
         changes.inodes[inode.id] = inode
     for inode_id in document.get("dropped_inodes", ()):
-        changes.inodes[InodeId(int(inode_id))] = None
+        changes.inodes[InodeId(_size(inode_id))] = None
     for parent, name, inode_id, area in document.get("entries", ()):
-        key = (InodeId(int(parent)), name_bytes(name))
-        changes.entries[key] = Entry(*key, InodeId(int(inode_id)), Area(area))
+        key = (InodeId(_size(parent)), name_bytes(name))
+        if not is_name(key[1]):
+            raise ValueError(f"{key[1]!r} is no name of a file")
+        changes.entries[key] = Entry(*key, InodeId(_size(inode_id)), Area(area))
     for parent, name in document.get("dropped_entries", ()):
-        changes.entries[InodeId(int(parent)), name_bytes(name)] = None
+        changes.entries[InodeId(_size(parent)), name_bytes(name)] = None
     for inode_id, name, value in document.get("xattrs", ()):
-        changes.xattrs[InodeId(int(inode_id)), name_bytes(name)] = None if value is None else bytes.fromhex(value)
+        changes.xattrs[InodeId(_size(inode_id)), name_bytes(name)] = None if value is None else bytes.fromhex(value)
     for inode_id, rows in document.get("extents", ()):
-        changes.extents[InodeId(int(inode_id))] = _tile(rows)
+        changes.extents[InodeId(_size(inode_id))] = _tile(rows)
     for name in document.get("packs", ()):
         changes.packs[PackName(bytes.fromhex(name))] = True
     for name in document.get("dropped_packs", ()):
@@ -219,14 +235,22 @@ def _tile(rows: list[tuple[int, int, int]]) -> tuple[Extent, ...]:
     extents = []
     offset = 0
     for nbytes, blob_id, blob_offset in rows:
-        extents.append(Extent(offset, int(nbytes), BlobId(int(blob_id)), int(blob_offset)))
-        offset += int(nbytes)
+        extents.append(Extent(offset, _size(nbytes), BlobId(_size(blob_id)), _size(blob_offset)))
+        offset += _size(nbytes)
+    _size(offset)
     return tuple(extents)
+
+
+def _size(value: Any) -> int:
+    """Raises ValueError: a log may come from somebody else, and SQLite takes 64 bits."""
+    if not is_size(value):
+        raise ValueError(f"{value!r} is no size and no id")
+    return int(value)
 
 
 def _inode_from_json(row: Any) -> Inode:
     target, sha256, atime_ns = row.get("target"), row.get("sha256"), row.get("atime_ns")
-    return Inode(
+    inode = Inode(
         id=InodeId(int(row["id"])),
         kind=Kind(row["kind"]),
         state=State(row["state"]),
@@ -242,3 +266,6 @@ def _inode_from_json(row: Any) -> Inode:
         layout_sum=int(row.get("layout_sum", 0)),
         atime_ns=None if atime_ns is None else int(atime_ns),
     )
+    if not is_possible(inode):
+        raise ValueError(f"inode {inode.id} has attributes that no file can have")
+    return inode

@@ -13,14 +13,14 @@ from zipfs.store import tree
 from zipfs.store.blobs import FrameCache
 from zipfs.store.catalog import Catalog, Position
 from zipfs.store.check import Problem, decode_problem
-from zipfs.store.files import sync_directory
+from zipfs.store.files import make_directory, open_file, replace_file, sync_directory
 from zipfs.store.gc import Report
 from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory, PackWriter
 from zipfs.store.record import Record
 from zipfs.store.rows import Blob, BlobId, InodeId, PackName
-from zipfs.store.store import Store, create_catalog, read_marker
+from zipfs.store.store import Store, admit, create_catalog, read_marker
 from zipfs.store.transaction import Transaction, compact
 
 
@@ -38,9 +38,10 @@ def rebuild(path: Path, report: Report = lambda what, done, total: None) -> Rebu
     """Make the catalog of the store at `path` anew from its packs and manifests. Nobody else may have the store open.
 
     The old catalog is replaced when the new one is complete. Sketches are not in it; `lineage.make_sketches` adds them.
-    Raises NotAStore, StoreBusy, Damaged.
+    Raises NotAStore, NotAllowed, StoreBusy, Damaged.
     """
     store_id = read_marker(path)
+    admit(path, read_only=False)
     use = FileLock(path / "locks" / "use")
     if not use.try_acquire():
         raise StoreBusy(path, "a catalog can be rebuilt only while nothing else has the store open; unmount it first")
@@ -78,14 +79,15 @@ def _set_aside(path: Path, manifests: ManifestLog, segment: int, end: int, rebui
     """Keep what follows the last good record, which must not be taken for a record later, and raw content that only
     those records knew.
     """
-    with open(manifests.path_of(segment), "rb") as file:
-        file.seek(end)
-        rest = file.read()
+    with open(open_file(manifests.path_of(segment)), "rb") as log:
+        log.seek(end)
+        rest = log.read()
     if not rest:
         return
     aside = path / "lost+found"
-    aside.mkdir(exist_ok=True)
-    (aside / f"{segment:020d}-from-{end}").write_bytes(rest)
+    make_directory(aside)
+    with open(replace_file(aside / f"{segment:020d}-from-{end}"), "wb") as file:
+        file.write(rest)
     manifests.truncate(segment, end)
     with closing(Catalog(path / "catalog.db", read_only=True)) as catalog:
         known = {str(row[0]) for row in catalog.query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}

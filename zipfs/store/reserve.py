@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from zipfs.errors import NoSpace
+from zipfs.errors import NoSpace, ZipfsError
+from zipfs.store.files import open_file, open_or_create_file
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Reserve:
     def fill(self) -> None:
         """Take the room, if it is not taken and there is enough. Without it removals may fail, and nothing else."""
         try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = open_or_create_file(self._path)
             try:
                 found = os.fstatvfs(fd)
                 if _nbytes(fd) < RESERVE_NBYTES <= found.f_bavail * found.f_frsize:
@@ -42,13 +43,13 @@ class Reserve:
                 self.spent = _nbytes(fd) < RESERVE_NBYTES
             finally:
                 os.close(fd)
-        except OSError as error:
+        except (OSError, ZipfsError) as error:
             log.warning("no room is held back for removals: %s", error)
 
     def spend(self) -> bool:
         """Give the room to whoever writes next; whether there was any."""
         try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = open_file(self._path, os.O_WRONLY)
         except FileNotFoundError:
             return False
         try:

@@ -33,6 +33,13 @@ ROOT = InodeId(1)
 INGEST_ROOT = InodeId(2)
 """Directory that a mount shows as `ingest/`."""
 
+NAME_NBYTES_AT_MOST = 255
+_TARGET_NBYTES_AT_MOST = 4095
+_MODE_AT_MOST = 0o7777
+_ID_AT_MOST = (1 << 32) - 1
+_SHA256_NBYTES = 32
+SIZE_AT_MOST = (1 << 63) - 1
+
 
 class Kind(enum.StrEnum):
     FILE = "file"
@@ -142,6 +149,52 @@ class Blob:
 
     def moved(self, pack: PackName, pack_offset: int) -> Blob:
         return replace(self, pack=pack, pack_offset=pack_offset)
+
+
+def is_name(name: object) -> bool:
+    """Whether a directory can hold it: a store from somebody else may say `..` or `a/b`, and lead out of the tree."""
+    return (
+        isinstance(name, bytes)
+        and 0 < len(name) <= NAME_NBYTES_AT_MOST
+        and b"/" not in name
+        and b"\0" not in name
+        and name not in (b".", b"..")
+    )
+
+
+def is_size(*values: object) -> bool:
+    """Whether all are numbers from 0 on that 63 bits hold."""
+    return all(type(value) is int and 0 <= value <= SIZE_AT_MOST for value in values)
+
+
+def _is_integer(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == _SHA256_NBYTES
+
+
+def is_possible(inode: Inode) -> bool:
+    """Whether a file system can show it. Raises TypeError where a number is none."""
+    target = inode.target
+    # One sum tells of all of them whether they are integers: this is asked for every name that is listed.
+    sizes = inode.id + inode.nbytes + inode.stored_nbytes + inode.layout_sum
+    total = sizes + inode.mode + inode.uid + inode.gid + inode.mtime_ns + inode.ctime_ns
+    return (
+        _is_integer(total)
+        and 0 < inode.id <= SIZE_AT_MOST
+        and 0 <= inode.mode <= _MODE_AT_MOST
+        and 0 <= inode.uid <= _ID_AT_MOST
+        and 0 <= inode.gid <= _ID_AT_MOST
+        and 0 <= inode.nbytes <= SIZE_AT_MOST
+        and 0 <= inode.stored_nbytes <= SIZE_AT_MOST
+        and 0 <= inode.layout_sum <= SIZE_AT_MOST
+        and -SIZE_AT_MOST <= inode.mtime_ns <= SIZE_AT_MOST
+        and -SIZE_AT_MOST <= inode.ctime_ns <= SIZE_AT_MOST
+        and (inode.sha256 is None or _is_sha256(inode.sha256))
+        and (target is None or (0 < len(target) <= _TARGET_NBYTES_AT_MOST and b"\0" not in target))
+    )
 
 
 def frame_seed(blob_id: BlobId, index: int) -> int:

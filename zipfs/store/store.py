@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,12 +23,13 @@ from typing import Final, Self
 
 import sqlite_utils
 
-from zipfs.errors import CatalogDamaged, NotAStore, StoreBusy, UnknownVersion
+from zipfs.errors import CatalogDamaged, Damaged, NotAllowed, NotAStore, StoreBusy, UnknownVersion
 from zipfs.store import record, tree
+from zipfs.store.access import close_to_others, require_ours, who_owns
 from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
 from zipfs.store.catalog import Catalog, retrying
-from zipfs.store.database import translated
-from zipfs.store.files import sync_directory
+from zipfs.store.database import check_files, distrust, translated
+from zipfs.store.files import check_directory, create_file, make_directory, open_file, replace_file, sync_directory
 from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory
@@ -40,6 +42,7 @@ from zipfs.store.transaction import Transaction, redo, transaction
 FORMAT: Final = 3
 MARKER: Final = "ZIPFS"
 RESERVE: Final = "reserve"
+_MARKER_NBYTES_AT_MOST: Final = 4096
 _DIRECTORIES: Final = ("manifests", "packs", "spool", "locks", "log")
 _DEFAULT_CACHE_NBYTES: Final = 64 << 20
 
@@ -129,20 +132,28 @@ class Store:
 
 
 def is_store(path: Path) -> bool:
-    return (path / MARKER).is_file()
+    try:
+        return stat.S_ISREG(os.stat(path / MARKER, follow_symlinks=False).st_mode)
+    except PermissionError as error:
+        raise NotAllowed(path, f"it belongs to {who_owns(path)} and is closed to others") from error
+    except OSError:
+        return False
 
 
 def read_marker(path: Path) -> bytes:
     """The id of the store at `path`; raises NotAStore or UnknownVersion."""
     try:
-        document = json.loads((path / MARKER).read_text())
+        with open(open_file(path / MARKER), "rb") as file:
+            document = json.loads(file.read(_MARKER_NBYTES_AT_MOST))
         version, store_id = int(document["format"]), bytes.fromhex(document["id"])
     except FileNotFoundError:
         reason = "there is no such directory" if not path.exists() else "it has no file ZIPFS"
         raise NotAStore(path, reason) from None
     except NotADirectoryError:
         raise NotAStore(path, "it is a file") from None
-    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+    except NotAllowed as error:
+        raise NotAllowed(path, f"it belongs to {who_owns(path)} and is closed to others") from error
+    except (Damaged, ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
         raise NotAStore(path, f"its file ZIPFS cannot be read ({error})") from error
     if version > FORMAT:
         raise UnknownVersion(f"store {path}", version, FORMAT)
@@ -154,11 +165,13 @@ def read_marker(path: Path) -> bytes:
 def create_store(path: Path) -> None:
     """Make `path` a store. Raises NotAStore if it holds something else. Running it again after a kill completes it."""
     try:
-        path.mkdir(exist_ok=True)
+        if not path.is_dir():  # a link to a directory elsewhere is fine: whoever names the store may name that
+            make_directory(path)
     except FileNotFoundError:
         raise NotAStore(path, f"there is no directory {path.parent} to make it in; is its disk there?") from None
-    except (FileExistsError, NotADirectoryError):
+    except (FileExistsError, NotADirectoryError, Damaged):
         raise NotAStore(path, "it is a file, or would lie below one") from None
+    require_ours(path)
     leftovers = {*_DIRECTORIES, f"{MARKER}.part"}
     others = sorted(
         set(os.listdir(path)) - leftovers - {name for name in os.listdir(path) if name.startswith("catalog.db")}
@@ -166,7 +179,8 @@ def create_store(path: Path) -> None:
     if others and others != ["lost+found"]:
         raise NotAStore(path, f"it holds other files ({others[0]}), so no new store is made in it")
     for name in _DIRECTORIES:
-        (path / name).mkdir(exist_ok=True)
+        make_directory(path / name)
+    close_to_others(path)
     store_id = uuid.uuid4().bytes
     ManifestLog(path / "manifests", store_id).create(1, [_roots()])
     create_catalog(path / "catalog.db", store_id)
@@ -177,7 +191,7 @@ def create_store(path: Path) -> None:
 
 def _write_marker(path: Path, store_id: bytes) -> None:
     part = path / f"{MARKER}.part"
-    with open(part, "w") as file:
+    with open(replace_file(part), "w") as file:
         json.dump({"format": FORMAT, "id": store_id.hex()}, file)
         file.flush()
         os.fsync(file.fileno())
@@ -198,8 +212,9 @@ def _roots() -> bytes:
 
 def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
     """An empty catalog that has applied nothing of manifest segment `segment` yet. Replaces what is at `path`."""
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    os.close(create_file(path))  # SQLite gives the files that it makes beside it the same mode and owner
     with translated(path):
         db = sqlite_utils.Database(sqlite3.connect(path))
         db.enable_wal()
@@ -215,11 +230,13 @@ def open_store(
 ) -> Store:
     """The store at `path`, kept from being rebuilt as long as it is open.
 
-    With `create`, a missing or empty directory becomes a store. Raises NotAStore, StoreBusy, UnknownVersion, Damaged.
+    With `create`, a missing or empty directory becomes a store. Only its owner (and root) may open it for writing,
+    which closes it to all others. Raises NotAStore, NotAllowed, StoreBusy, UnknownVersion, Damaged.
     """
     if create and not is_store(path):
         create_store(path)
     store_id = read_marker(path)
+    admit(path, read_only=read_only)
     use = FileLock(path / "locks" / "use")
     if not use.try_acquire(shared=True, read_only=read_only):
         raise StoreBusy(path, "its catalog is being rebuilt; try again when that is done")
@@ -238,13 +255,24 @@ def open_store(
     return store
 
 
+def admit(path: Path, *, read_only: bool) -> None:
+    """Look at a store before anything in it is opened. Raises Damaged, NotAllowed."""
+    for name in _DIRECTORIES:
+        check_directory(path / name)
+    if not read_only:
+        require_ours(path)
+        close_to_others(path)
+
+
 def _migrate(path: Path, store_id: bytes) -> None:
     catalog = path / "catalog.db"
     if not catalog.exists():
         raise NotAStore(path, "its catalog is missing; `zipfs rebuild` makes a new one")
+    check_files(catalog)
     with translated(catalog):
         db = sqlite_utils.Database(sqlite3.connect(catalog, timeout=60))
         try:
+            distrust(db.conn)
             if MIGRATIONS.pending(db):
                 # First: an older ZipFS would make a catalog of its own and take packs that it cannot read for damaged.
                 _write_marker(path, store_id)

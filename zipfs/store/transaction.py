@@ -432,8 +432,7 @@ def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
         if len(batch.inodes) >= 512:
             yield record.encode(batch, seq, record.SNAPSHOT)
             batch = Changes()
-    counters = dict(catalog.query("SELECT name, next FROM counters"))
-    batch.next_inode, batch.next_blob = counters["inode"], counters["blob"]
+    batch.next_inode, batch.next_blob = catalog.next_ids()
     batch.packs = dict.fromkeys(catalog.packs(), True)
     yield record.encode(batch, seq, record.SNAPSHOT | record.SNAPSHOT_END)
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from zipfs.errors import (
     AlreadyExists,
+    CatalogDamaged,
     InvalidMove,
     IsADirectory,
     NameTooLong,
@@ -25,14 +26,11 @@ from zipfs.errors import (
 )
 from zipfs.store.attributes import attributes_of, put_attributes
 from zipfs.store.catalog import Catalog
-from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Entry, Inode, InodeId, Kind, State
+from zipfs.store.rows import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.transaction import Transaction
 
 RESERVED_AT_ROOT = (b"ingest", b".zipfs")
 """Names at the top of a mount that it uses itself."""
-
-
-NAME_NBYTES_AT_MOST = 255
 
 
 def now_ns() -> int:
@@ -68,12 +66,21 @@ def components(path: bytes) -> list[bytes]:
 
 def path_of(catalog: Catalog, inode_id: InodeId) -> bytes:
     """Path of a directory below its root, without a leading slash; b"" for a root itself."""
-    parts: list[bytes] = []
+    return b"/".join(reversed([entry.name for entry in ancestry(catalog, inode_id)]))
+
+
+def ancestry(catalog: Catalog, inode_id: InodeId) -> Iterator[Entry]:
+    """The entries that lead to a directory, the last one first; none for a root. Raises CatalogDamaged for a directory
+    that lies below itself.
+    """
+    seen: set[InodeId] = set()
     while inode_id not in (ROOT, INGEST_ROOT):
+        if inode_id in seen:
+            raise CatalogDamaged(f"directory {inode_id} lies below itself")
+        seen.add(inode_id)
         entry = parent_entry(catalog, inode_id)
-        parts.append(entry.name)
+        yield entry
         inode_id = entry.parent_id
-    return b"/".join(reversed(parts))
 
 
 def parent_entry(catalog: Catalog, directory: InodeId) -> Entry:
@@ -93,12 +100,18 @@ def served_path(catalog: Catalog, inode_id: InodeId) -> bytes:
 
 
 def walk(catalog: Catalog, start: Inode, path: bytes = b"") -> Iterator[tuple[bytes, Inode]]:
-    """(path, inode) of everything below a directory, parents first, in order of name."""
+    """(path, inode) of everything below a directory, parents first, in order of name. Raises CatalogDamaged for a
+    directory that has two names: it may lie below itself.
+    """
     pending = [(path, start)]
+    seen: set[InodeId] = set()
     while pending:
         path, inode = pending.pop()
+        if inode.id in seen:
+            raise CatalogDamaged(f"directory {inode.id} has more than one name")
         yield path, inode
         if inode.is_directory:
+            seen.add(inode.id)
             found = [
                 (path + b"/" + entry.name if path else entry.name, child) for entry, child in catalog.children(inode.id)
             ]
@@ -310,9 +323,4 @@ def make_directories(txn: Transaction, path: bytes, like: Inode | None = None) -
 
 
 def _is_below(catalog: Catalog, inode_id: InodeId, ancestor: InodeId) -> bool:
-    while inode_id != ancestor:
-        if inode_id in (ROOT, INGEST_ROOT):
-            return False
-        entry = parent_entry(catalog, inode_id)
-        inode_id = entry.parent_id
-    return True
+    return inode_id == ancestor or any(entry.parent_id == ancestor for entry in ancestry(catalog, inode_id))

@@ -1,0 +1,106 @@
+"""Putting files of a store into a directory of the host, of which neither may be trusted.
+
+Everything is made anew, by name in a directory that is held open, so that no link leads elsewhere: neither one that the
+store holds, nor one that whoever else may write to the destination puts there meanwhile. Until a file is complete it is
+for its maker alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
+
+from zipfs.cli.output import say, shown
+
+if TYPE_CHECKING:
+    from zipfs.serve import Library, Node
+
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Directory(NamedTuple):
+    """One that is being filled."""
+
+    node: Node
+    fd: int
+
+
+class Extraction:
+    """Takes the nodes of a tree, parents first, and puts the first of them at `dest`."""
+
+    def __init__(self, library: Library, dest: Path, copy: Callable[[Node, BinaryIO], object]) -> None:
+        self._library = library
+        self._dest = dest
+        self._copy = copy
+        self._above = os.open(dest.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._open: list[_Directory] = []
+        self._top: Node | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Directories that are complete get their attributes; what an error left half done keeps its maker's."""
+        try:
+            self._leave(0, complete=error is None)
+        finally:
+            os.close(self._above)
+
+    def put(self, node: Node) -> None:
+        """Raises OSError, ZipfsError."""
+        if self._top is None:
+            self._top, name, parent = node, os.fsencode(self._dest.name), self._above
+        else:
+            depth = len(node.path[len(self._top.path) :].strip(b"/").split(b"/"))
+            self._leave(depth, complete=True)
+            name, parent = os.path.basename(node.path), self._open[-1].fd
+        try:
+            self._make(node, name, parent)
+        except OSError as error:
+            error.filename = self._shown(node)
+            raise
+
+    def _make(self, node: Node, name: bytes, parent: int) -> None:
+        if node.inode.is_directory:
+            os.mkdir(name, 0o700, dir_fd=parent)
+            self._open.append(_Directory(node, os.open(name, _DIRECTORY, dir_fd=parent)))
+        elif node.inode.target is not None:
+            from zipfs.store.attributes import write_attributes_of_symlink
+
+            os.symlink(node.inode.target, name, dir_fd=parent)
+            write_attributes_of_symlink(name, parent, self._library.attributes(node))
+        else:
+            with open(os.open(name, _NEW_FILE, 0o600, dir_fd=parent), "wb") as file:
+                self._copy(node, file)
+                file.flush()
+                self._set_attributes(node, file.fileno())
+
+    def _leave(self, depth: int, *, complete: bool) -> None:
+        """Close what is filled, all but the first `depth` directories: filling them changes their times, and their mode
+        may forbid it.
+        """
+        while len(self._open) > depth:
+            node, fd = self._open.pop()
+            try:
+                if complete:
+                    self._set_attributes(node, fd)
+            finally:
+                os.close(fd)
+
+    def _set_attributes(self, node: Node, fd: int) -> None:
+        from zipfs.store.attributes import write_attributes
+
+        def refused(name: bytes) -> None:
+            say(f"{shown(self._shown(node))}: attribute {shown(name)} cannot be set there")
+
+        write_attributes(fd, self._library.attributes(node), refused)
+
+    def _shown(self, node: Node) -> str:
+        below = b"" if self._top is None else node.path[len(self._top.path) :].strip(b"/")
+        return os.fsdecode(os.path.join(os.fsencode(self._dest), below) if below else os.fsencode(self._dest))
