@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import Size, progress_bar, ratio, say, shown, size, unfinished_option
+from zipfs.cli.output import Size, counted, progress_bar, ratio, say, shown, size, unfinished_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +89,7 @@ def ingest_command(
     Example:
       zipfs ingest /store ~/models/llama-ft --as meta/llama-ft
     """
+    from zipfs.cli.places import store_at
     from zipfs.ingest.importing import put_directories
     from zipfs.ingest.names import UnfinishedNames
     from zipfs.ingest.pipeline import Pipeline
@@ -100,6 +101,7 @@ def ingest_command(
         _work(store, threads, memory, optimize_after_s)
         return
     names = UnfinishedNames.from_options(unfinished)
+    store = store_at(store)
     with open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory)) as opened, progress_bar() as bar:
         found = [_find(opened, path, name, names) for path in paths]
         total = sum(item.nbytes for item in found) if paths else None
@@ -118,7 +120,7 @@ def ingest_command(
             pipeline.close()
     left_out = _tell_left_out(found)
     stored, raw = shower.stored_nbytes, shower.nbytes
-    say(f"stored {shower.files} files: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
+    say(f"stored {counted(shower.files, 'file')}: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
     if shower.failures or left_out:
         sys.exit(1)
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from zipfs.cli.figures import figures_of, lay_out
-from zipfs.cli.output import json_option, print_json, progress_bar, ratio, shown, size
+from zipfs.cli.output import counted, json_option, print_json, progress_bar, ratio, shown, size
 from zipfs.errors import PathError
 
 _POLL_S = 0.2
@@ -74,8 +74,10 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         return
     raw, packs = status["stored_raw_nbytes"], status["packs_nbytes"]
     click.echo(f"store       {status['store']}")
-    click.echo(f"stored      {status['stored_files']} files, {size(raw)} in {size(packs)} ({ratio(packs, raw)})")
-    click.echo(f"queued      {status['queued_files']} files, {size(status['queued_nbytes'])}")
+    click.echo(
+        f"stored      {counted(status['stored_files'], 'file')}, {size(raw)} in {size(packs)} ({ratio(packs, raw)})"
+    )
+    click.echo(f"queued      {counted(status['queued_files'], 'file')}, {size(status['queued_nbytes'])}")
     if status["worker"].get("file"):
         worker = status["worker"]
         done = ratio(worker["work_nbytes"], 2 * worker["file_nbytes"])
@@ -83,7 +85,7 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
     if status["worker"].get("optimizing"):
         what, part, whole = status["worker"]["optimizing"]
         click.echo(f"optimizing  {what} ({ratio(part, whole)})")
-    click.echo(f"not sealed  {status['unsealed_files']} files")
+    click.echo(f"not sealed  {counted(status['unsealed_files'], 'file')}")
     for writer in status["writing"]:
         click.echo(f"writing     {_describe_writer(writer)}")
     for path in status["unfinished_files"]:
@@ -137,12 +139,13 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
             if left <= len(failed):
                 break
             if "mounted" in status and not status["busy"]:
-                raise PathError(
-                    mount,
-                    f"{left} files wait and nothing compresses them: mount the store, or run `zipfs ingest {mount}`",
-                )
+                waiting = counted(left, "file waits", "files wait")
+                advice = f"mount the store, or run `zipfs ingest {shown(str(mount))}`"
+                raise PathError(mount, f"{waiting} and nothing compresses them: {advice}")
             if deadline is not None and time.monotonic() > deadline:
-                click.echo(f"zipfs: {left} files are still waiting after {timeout_s:g} s", err=True)
+                click.echo(
+                    f"zipfs: {counted(left, 'file is', 'files are')} still waiting after {timeout_s:g} s", err=True
+                )
                 for writer in status["writing"]:
                     click.echo(f"zipfs: being written: {_describe_writer(writer)}", err=True)
                 sys.exit(4)

@@ -43,6 +43,8 @@ class MountPoint:
     """MAJOR:MINOR."""
     kind: str
     source: str
+    root: str = "/"
+    """Of its file system, what is mounted here: "/", or a directory of it that was bound."""
 
 
 def mount_points() -> Iterator[MountPoint]:
@@ -50,7 +52,8 @@ def mount_points() -> Iterator[MountPoint]:
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         fields = line.split(" ")
         separator = fields.index("-")
-        yield MountPoint(_unescape(fields[4]), fields[2], fields[separator + 1], _unescape(fields[separator + 2]))
+        source, root = _unescape(fields[separator + 2]), _unescape(fields[3])
+        yield MountPoint(_unescape(fields[4]), fields[2], fields[separator + 1], source, root)
 
 
 def _unescape(text: str) -> str:

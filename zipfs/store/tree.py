@@ -23,6 +23,7 @@ from zipfs.errors import (
     NotFound,
     PathError,
 )
+from zipfs.store import figures
 from zipfs.store.attributes import attributes_of, put_attributes
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Entry, Inode, InodeId, Kind, State
@@ -169,7 +170,9 @@ def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
 def drop_if_nameless(txn: Transaction, inode: Inode) -> Inode | None:
     if txn.catalog.has_name(inode.id):
         return None
+    left_to = figures.heirs(txn.catalog, inode.id) if inode.state is State.STORED else []
     txn.drop_inode(inode.id)
+    figures.attribute(txn, left_to)
     return inode
 
 
