@@ -41,25 +41,26 @@ class MountPoint:
     path: str
     device: str
     """MAJOR:MINOR."""
+    root: str
+    """What of the file system is mounted there: `/`, or a directory for a bind mount of one."""
     kind: str
     source: str
-    root: str = "/"
-    """Of its file system, what is mounted here: "/", or a directory of it that was bound."""
 
 
 def mount_points() -> Iterator[MountPoint]:
     """Every mount that this process sees, in the order they were made."""
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        fields = line.split(" ")
-        separator = fields.index("-")
-        source, root = _unescape(fields[separator + 2]), _unescape(fields[3])
-        yield MountPoint(_unescape(fields[4]), fields[2], fields[separator + 1], source, root)
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+        fields = line.split(b" ")
+        if b"-" in fields:
+            kind, source = fields[fields.index(b"-") + 1 :][:2]
+            root, path = _unescape(fields[3]), _unescape(fields[4])
+            yield MountPoint(path, fields[2].decode(), root, os.fsdecode(kind), _unescape(source))
 
 
-def _unescape(text: str) -> str:
+def _unescape(text: bytes) -> str:
     """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    parts = text.split("\\")
-    return parts[0] + "".join(chr(int(part[:3], 8)) + part[3:] for part in parts[1:])
+    parts = text.split(b"\\")
+    return os.fsdecode(parts[0] + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in parts[1:]))
 
 
 def find(path: str) -> MountPoint | None:

@@ -63,7 +63,7 @@ def resolve(catalog: Catalog, path: bytes, start: InodeId = ROOT) -> Inode:
 def components(path: bytes) -> list[bytes]:
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        raise InvalidMove(path, "'..' is not taken here")
+        raise PathError(path, "'..' is not taken here: name the path from the top of the store")
     return parts
 
 
