@@ -94,6 +94,8 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         click.echo(f"stays       {_describe_kept(kept)}")
     for failure in status["errors"]:
         click.echo(f"failed      {shown(failure['path'])}: {failure['error']} (tried {failure['attempts']} times)")
+    for hint in status.get("hints", []):
+        click.echo(f"hint        {shown(hint)}")
     if figures is not None:
         click.echo()
         for line in lay_out(figures, as_rates=False):
