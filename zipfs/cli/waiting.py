@@ -13,6 +13,7 @@ import click
 
 from zipfs.cli.figures import figures_of, lay_out
 from zipfs.cli.output import counted, json_option, print_json, progress_bar, ratio, shown, size
+from zipfs.cli.wait_words import WaitWords
 from zipfs.errors import PathError
 
 _POLL_S = 0.2
@@ -93,7 +94,8 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
     for kept in status["kept"]:
         click.echo(f"stays       {_describe_kept(kept)}")
     for failure in status["errors"]:
-        click.echo(f"failed      {shown(failure['path'])}: {failure['error']} (tried {failure['attempts']} times)")
+        tried = counted(failure["attempts"], "time")
+        click.echo(f"failed      {shown(failure['path'])}: {shown(failure['error'])} (tried {tried})")
     for hint in status.get("hints", []):
         click.echo(f"hint        {shown(hint)}")
     if figures is not None:
@@ -133,6 +135,7 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with progress_bar() as bar:
         task = None if bar is None else bar.add_task("waiting", total=None)
+        words = WaitWords(has_bar=bar is not None)
         total = 0
         while True:
             status = _status_of(mount)
@@ -151,6 +154,7 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
                 for writer in status["writing"]:
                     click.echo(f"zipfs: being written: {_describe_writer(writer)}", err=True)
                 sys.exit(4)
+            words.still(status, left)
             if bar is not None and task is not None:
                 worker = status["worker"]
                 done_nbytes = worker.get("work_nbytes", 0) // 2 if worker.get("file") else 0
@@ -158,10 +162,11 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
                 what = os.path.basename(shown(worker.get("file") or "")) or "sealing"
                 bar.update(task, description=what, total=total, completed=total - status["queued_nbytes"] + done_nbytes)
             time.sleep(_POLL_S)
+    words.done(status)
     for kept in status["kept"]:
         click.echo(f"zipfs: left as it is: {_describe_kept(kept)}", err=True)
     for failure in status["errors"]:
-        click.echo(f"zipfs: {shown(failure['path'])}: {failure['error']}", err=True)
+        click.echo(f"zipfs: {shown(failure['path'])}: {shown(failure['error'])}", err=True)
     for path in status["unfinished_files"]:
         click.echo(f"zipfs: {shown(path)}: not served, for its name says that it is not finished", err=True)
     if status["errors"] or status["unfinished_files"]:

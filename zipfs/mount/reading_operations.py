@@ -19,6 +19,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, In
 from zipfs.errors import NotADirectory, NotFound, ReadOnly
 from zipfs.mount import xattrs
 from zipfs.mount.attributes import describe
+from zipfs.mount.directory_sums import sum_directory
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Handles, Listing
 from zipfs.mount.numbers import INGEST, VIRTUAL_DIRECTORY, Place, place
@@ -320,12 +321,19 @@ class ReadingOperations(pyfuse3.Operations):
         if name == xattrs.PERF and where.inode_id == ROOT:
             return self.virtual.perf()
         if name.startswith(xattrs.PREFIX):
-            found = xattrs.computed(self.store, self._inode(where))
+            found = await self._computed(where)
         else:
             found = self._xattrs(where)
         if name not in found:
             raise FUSEError(pyfuse3.ENOATTR)
         return found[name]
+
+    async def _computed(self, where: Place) -> dict[bytes, bytes]:
+        inode = self._inode(where)
+        if inode.is_directory and not where.under_ingest:
+            sums = await sum_directory(self.store, inode.id)
+            return {xattrs.PREFIX + key.encode(): value.encode() for key, value in sums.items()}
+        return xattrs.computed(self.store, inode)
 
     @guarded
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
