@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zipfs.cli.output import Size, counted, progress_bar, ratio, say, shown, size, unfinished_option
+from zipfs.errors import PathError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +59,7 @@ class _Shower:
 
     def failed(self, shown_path: str, message: str) -> None:
         self.failures += 1
-        click.echo(f"zipfs: {message}", err=True)
+        click.echo(f"zipfs: {shown(message)}", err=True)
 
 
 @click.command("ingest")
@@ -149,6 +151,8 @@ def _cache_nbytes(memory_nbytes: int) -> int:
 def _find(store: Store, path: Path, name: str | None, names: UnfinishedNames) -> Import:
     from zipfs.ingest.importing import find, served_name
 
+    if os.path.join(os.path.realpath(store.path), "").startswith(os.path.join(os.path.realpath(path), "")):
+        raise PathError(path, f"holds the store {shown(str(store.path))} itself; name what is to be stored beside it")
     return find(store, path, served_name(path, name), names)
 
 

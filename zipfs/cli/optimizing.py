@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import Size, counted, counting, json_option, print_json, ratio, say, size
+from zipfs.cli.output import Size, counted, counting, json_option, print_json, ratio, say, shown, size
 
 if TYPE_CHECKING:
     from zipfs.ingest.optimizing import Optimized, Survey
@@ -118,4 +118,4 @@ def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: 
     if done.left_nbytes:
         say(f"{size(done.left_nbytes)} (raw) that would gain are left to the next run")
     for message in collected.damaged:
-        click.echo(f"zipfs: left as it is: {message}", err=True)
+        click.echo(f"zipfs: left as it is: {shown(message)}", err=True)

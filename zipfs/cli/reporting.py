@@ -43,10 +43,10 @@ def report_command(store: Path, output: Path) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
     """A file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
-    from zipfs.errors import IsADirectory
+    from zipfs.errors import PathError
 
     if path.is_dir():
-        raise IsADirectory(str(path))
+        raise PathError(str(path), "is a directory; name the file that is to be written")
     target = path.resolve()
     part = target if target.exists() and not target.is_file() else target.with_name(f".zipfs-{os.getpid()}.html")
     try:

@@ -31,12 +31,13 @@ def rm_command(store: Path, path: str | None, recursive: bool) -> None:
     """
     from zipfs.cli.places import locate_one
     from zipfs.store import removal, tree
+    from zipfs.store.rows import ROOT
 
     found = locate_one(store, path)
     with removal.open_to_remove(found.store) as opened:
         where = os.fsencode(found.path)
         inode = tree.resolve(opened.catalog, where)
-        if inode.is_directory and not recursive and found.path.strip("/"):
+        if inode.is_directory and not recursive and inode.id != ROOT:
             raise PathError(found.path, "is a directory; `zipfs rm -r` removes it with all that it holds")
         removal.remove(opened, where)
 
@@ -75,7 +76,7 @@ def gc_command(store: Path, as_json: bool) -> None:
         packs = f"{counted(done.packs_deleted, 'pack')} deleted, {done.packs_rewritten:,} of them rewritten"
         say(f"freed {size(done.freed_nbytes)}: {packs}")
         for message in done.damaged:
-            click.echo(f"zipfs: left as it is: {message}", err=True)
+            click.echo(f"zipfs: left as it is: {shown(message)}", err=True)
     if done.damaged:
         sys.exit(5)
 
@@ -113,11 +114,11 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
         print_json({"problems": rows, "mended": mended})
     else:
         for problem in problems:
-            click.echo(f"{problem.part}: {shown(problem.where)}: {problem.message}")
+            click.echo(f"{problem.part}: {shown(problem.where)}: {shown(problem.message)}")
             for path in problem.paths:
                 click.echo(f"    needed by {shown(path)}")
         for line in mended:
-            click.echo(f"mended: {line}")
+            click.echo(f"mended: {shown(line)}")
         if not problems:
             say("clean")
         elif serious and not mend:
@@ -162,7 +163,7 @@ def _rebuild(store: Path) -> str:
             make_sketches(opened, report)
             make_landmarks(opened, report)
     for message in done.lost:
-        click.echo(f"zipfs: lost: {message}", err=True)
+        click.echo(f"zipfs: lost: {shown(message)}", err=True)
     found = f"{counted(done.files, 'file')}, {counted(done.blobs, 'blob')}, {counted(len(done.lost), 'loss', 'losses')}"
     return f"catalog made anew from {counted(done.packs, 'pack')}: {found}"
 
