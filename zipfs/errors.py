@@ -33,7 +33,7 @@ def _printable(argument: object) -> object:
 
 
 class NotAStore(ZipfsError):
-    """{0} is not a ZipFS store: {1}. Name the directory that `zipfs mount` or `zipfs ingest` created."""
+    """{0} is not a ZipFS store: {1}. Name the directory that `zipfs mount` or `zipfs ingest` made, or its mount."""
 
     exit_code = 3
     errno = errno.ENOENT

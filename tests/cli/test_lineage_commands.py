@@ -92,7 +92,12 @@ PLACE = (None, {"path": str, "tensor": (None, str)})
 FAMILIES = {
     **SIZES,
     "saved_nbytes": int,
+    "added_nbytes": int,
+    "kept_nbytes": int,
     "unused_nbytes": int,
+    "index_nbytes": int,
+    "freeable_nbytes": int,
+    "other_formats": {"*": {"files": int, **SIZES}},
     "other_files": {"files": int, **SIZES},
     "spool": {"files": int, **SIZES},
     "families": [
@@ -122,6 +127,7 @@ FILE = {
     "type": str,
     "state": str,
     "format": (None, str),
+    "kept_as_bytes": (None, str),
     **SIZES,
     "ways": WAYS,
     "bits_per_weight": (None, float),
@@ -195,7 +201,7 @@ def test_families_for_people(run: Run, store: Path) -> None:
     assert names == ["org/base", "├─ me/wide", "└─ me/tuned"]
     assert any(line.startswith("3 models") for line in lines)
     assert lines[-1].startswith("all: ")
-    assert "1 files outside of models: 5 B in" in "\n".join(lines)
+    assert "1 file outside of models: 5 B in" in "\n".join(lines)
 
 
 def test_output_is_the_same_each_time(run: Run, store: Path) -> None:

@@ -225,10 +225,10 @@ def test_what_is_waiting_and_what_is_left_over_is_told(store: Store, tmp_path: P
     remove(store, b"base")
     remove(store, b"gone")
     text = rendered(store).all_text()
-    assert "1 files (39.1 KiB) are not compressed yet" in text
+    assert "1 file (39.1 KiB) is not compressed yet" in text
     assert "are bases whose own files were removed" in text
-    assert "are of what was removed" in text
-    assert "2 files belong to no model" in text  # README and what waits
+    assert "are of what was removed or coded anew" in text
+    assert "2 files outside of models" in text  # README and what waits
 
 
 def test_headers_that_cannot_be_read_are_counted(store: Store, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_headers_that_cannot_be_read_are_counted(store: Store, tmp_path: Path) -
         path.write_bytes(content)
     store.packs.forget(next(iter(store.packs.names())))
     text = rendered(store).all_text()
-    assert "1 files are left out: their headers cannot be read" in text
+    assert "1 file is left out: the headers cannot be read" in text
 
 
 def test_a_page_that_cannot_be_written(run: Run, store: Store, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_the_directory_of_the_mount_itself(shared: Mount) -> None:
     assert status["pid"] == shared.pid
     assert set(status) >= {
         "queued_files", "queued_nbytes", "unsealed_files", "unfinished_files", "stored_files", "stored_raw_nbytes",
-        "packs_nbytes", "errors", "worker",
+        "packs_nbytes", "hints", "errors", "worker",
     }  # fmt: skip
     assert "mounted" in (own / "zipfs.log").read_text()
     assert "mounted" in run("cat", own / "zipfs.log")

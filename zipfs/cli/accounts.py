@@ -15,6 +15,7 @@ from zipfs.formats.layout import Span
 from zipfs.formats.safetensors import BITS_OF_DTYPE
 from zipfs.lineage.census import Way
 from zipfs.lineage.families import Share
+from zipfs.lineage.foreign import TAKEN_APART, foreign_format
 from zipfs.lineage.provenance import Base, Piece, Place, pieces_of
 from zipfs.store.rows import Inode, State
 from zipfs.store.store import Store
@@ -64,6 +65,18 @@ class FileAccount:
     format: str | None
     accounts: tuple[Account, ...]
     places: Mapping[Place, Named]
+
+    @property
+    def kept_as_bytes(self) -> str:
+        """Why a file that looks like a model was not taken apart; "" of any other."""
+        if self.state is not State.STORED or self.format == TAKEN_APART:
+            return ""
+        ending = foreign_format(self.path, self.nbytes)
+        if ending:
+            return f"kept as bytes: of the formats of models only {TAKEN_APART} is taken apart, not {ending}"
+        if self.path.endswith(b".safetensors") and self.nbytes:
+            return f"kept as bytes: its header is not that of a {TAKEN_APART} file"
+        return ""
 
     @property
     def added_nbytes(self) -> int:

@@ -48,6 +48,7 @@ def file(account: FileAccount) -> dict[str, Any]:
         "type": "file",
         "state": account.state.value,
         "format": account.format,
+        "kept_as_bytes": account.kept_as_bytes or None,
         **_sums(account.ways()),
         "bits_per_weight": account.bits_per_weight,
         "tensors": [_tensor(one, account.places) for one in account.accounts],

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from zipfs.cli.accounts import Account, FileAccount, base_items, bits_per_weight
-from zipfs.cli.output import percent, ratio, shown, size
+from zipfs.cli.output import counted, percent, ratio, shown, size
 from zipfs.cli.summaries import Summary, total
 from zipfs.cli.table import Column, lay_out_table
 from zipfs.lineage.census import Way
 from zipfs.lineage.families import Share
+from zipfs.lineage.foreign import TAKEN_APART, foreign_format
 from zipfs.lineage.provenance import Piece, Place
 
 _TENSOR_COLUMNS = (
@@ -53,6 +54,8 @@ class _Legend:
 def table(account: FileAccount, width: int | None) -> Iterator[str]:
     """A file, tensor by tensor, and its totals; a terminal of `width` cells takes it, None for any."""
     yield f"{shown(account.path)}: {_verdict(account.ways())}"
+    if account.kept_as_bytes:
+        yield account.kept_as_bytes
     legend = _Legend(account)
     rows = [row for one in account.accounts for row in _rows(one, account.format, legend)]
     if rows:
@@ -135,7 +138,11 @@ def summary(path: bytes, summaries: Sequence[Summary], width: int | None) -> Ite
         yield from lay_out_table(columns, [_summary_cells(one, path, list(sums)) for one in summaries], width)
         yield ""
         yield from _by_way(sums)
-    yield f"{len(summaries)} files: {_verdict(sums)}"
+    yield f"{counted(len(summaries), 'file')}: {_verdict(sums)}"
+    kept = [one for one in summaries if not one.in_spool and foreign_format(one.path, one.nbytes)]
+    if kept:
+        are = "is" if len(kept) == 1 else "are"
+        yield f"{counted(len(kept), 'file')} of other formats {are} kept as bytes: only {TAKEN_APART} is taken apart"
 
 
 def _summary_cells(one: Summary, path: bytes, ways: Sequence[Way]) -> list[str]:

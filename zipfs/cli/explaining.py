@@ -26,21 +26,24 @@ def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> Non
     A tensor is shared with another place, coded against a tensor elsewhere (all of it, a range, or cast from another
     type), or coded alone. `bits` is what it added to the store for each weight. Where the store keeps sketches, it is
     told what was predicted: `planned` against the base that was taken, `alone` without one, and `next` against the
-    best of other tensors.
+    best of other tensors. A path inside a mount can stand for STORE and PATH.
 
     \b
     Example:
       zipfs explain /store org/my-model/model.safetensors
+      zipfs explain /mnt/models/org/my-model/model.safetensors
     """
     from zipfs.cli import explain_json, explain_tables
     from zipfs.cli.accounts import account_of_file
     from zipfs.cli.naming import Naming
+    from zipfs.cli.places import locate
     from zipfs.cli.summaries import summarize
     from zipfs.lineage.census import take_census
     from zipfs.serve import Library
 
-    with Library(store) as library, counting() as report:
-        node = library.node(path)
+    found = locate(store, path)
+    with Library(found.store) as library, counting() as report:
+        node = library.node(found.path)
         naming = Naming(library.store)
         accounts: list[FileAccount] = []
         summaries: list[Summary] = []
@@ -50,7 +53,7 @@ def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> Non
             nodes = [one for one in library.walk(node) if one.inode.kind.value == "file"]
             for done, one in enumerate(nodes):
                 report("reading headers", done, len(nodes))
-                accounts.append(account_of_file(library.store, naming, one.path, one.inode))
+                accounts.append(account_of_file(library.store, naming, naming.hub.name(one.path), one.inode))
             report("reading headers", len(nodes), len(nodes))
     if as_json:
         if node.inode.is_directory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import MEMORY, progress_bar, ratio, say, shown, size, unfinished_option
+from zipfs.cli.output import MEMORY, counted, progress_bar, ratio, say, shown, size, unfinished_option
+from zipfs.errors import PathError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +59,7 @@ class _Shower:
 
     def failed(self, shown_path: str, message: str) -> None:
         self.failures += 1
-        click.echo(f"zipfs: {message}", err=True)
+        click.echo(f"zipfs: {shown(message)}", err=True)
 
 
 @click.command("ingest")
@@ -89,6 +91,7 @@ def ingest_command(
     Example:
       zipfs ingest /store ~/models/llama-ft --as meta/llama-ft
     """
+    from zipfs.cli.places import store_at
     from zipfs.ingest.importing import put_directories
     from zipfs.ingest.names import UnfinishedNames
     from zipfs.ingest.pipeline import Pipeline
@@ -100,6 +103,7 @@ def ingest_command(
         _work(store, threads, memory, optimize_after_s)
         return
     names = UnfinishedNames.from_options(unfinished)
+    store = store_at(store)
     with open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory)) as opened, progress_bar() as bar:
         found = [_find(opened, path, name, names) for path in paths]
         total = sum(item.nbytes for item in found) if paths else None
@@ -118,7 +122,7 @@ def ingest_command(
             pipeline.close()
     left_out = _tell_left_out(found)
     stored, raw = shower.stored_nbytes, shower.nbytes
-    say(f"stored {shower.files} files: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
+    say(f"stored {counted(shower.files, 'file')}: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
     if shower.failures or left_out:
         sys.exit(1)
 
@@ -147,6 +151,8 @@ def _cache_nbytes(memory_nbytes: int) -> int:
 def _find(store: Store, path: Path, name: str | None, names: UnfinishedNames) -> Import:
     from zipfs.ingest.importing import find, served_name
 
+    if os.path.join(os.path.realpath(store.path), "").startswith(os.path.join(os.path.realpath(path), "")):
+        raise PathError(path, f"holds the store {shown(str(store.path))} itself; name what is to be stored beside it")
     return find(store, path, served_name(path, name), names)
 
 

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from zipfs.cli.output import counting, json_option, percent, print_json, ratio, shown, size
+from zipfs.cli.output import counted, counting, json_option, percent, print_json, ratio, shown, size
 from zipfs.cli.table import Column, lay_out_table, terminal_width
+from zipfs.cli.takes import leftovers, parts_of
+from zipfs.lineage.foreign import TAKEN_APART
 
 if TYPE_CHECKING:
     from zipfs.lineage.families import Family, Kinship, Member, Share
+    from zipfs.store.figures import Figures
 
 
 @click.command("families")
 @click.argument("store", type=click.Path(path_type=Path, readable=False))
 @json_option
 def families_command(store: Path, as_json: bool) -> None:
-    """Show which models in STORE are related, and what that saves.
+    """Show which models in STORE (or in what is mounted there) are related, and what that saves.
 
     A model is a directory that holds tensors. Each hangs on the one that most of its bytes rest on, because they are
     coded against tensors there or are the same. For each: its size, what it added to the store, and how much of it is
@@ -30,26 +33,33 @@ def families_command(store: Path, as_json: bool) -> None:
     Example:
       zipfs families /store
     """
+    from zipfs.cli.places import store_at
     from zipfs.lineage.census import take_census
     from zipfs.lineage.families import find_families
+    from zipfs.store.figures import take_figures
+    from zipfs.store.gc import freeable_nbytes
     from zipfs.store.store import open_store
 
-    with open_store(store, read_only=True) as opened, counting() as report:
+    with open_store(store_at(store), read_only=True) as opened, counting() as report:
         found = find_families(take_census(opened, report))
+        figures = take_figures(opened.catalog, freeable_nbytes(opened))
     if as_json:
-        print_json(document(found))
+        print_json(document(found, figures))
         return
-    for line in _lines(found, terminal_width()):
+    for line in _lines(found, figures, terminal_width()):
         click.echo(line)
 
 
-def document(found: Kinship) -> dict[str, Any]:
+def document(found: Kinship, figures: Figures) -> dict[str, Any]:
     """What `--json` prints: sizes in bytes, paths as text."""
     return {
-        "nbytes": found.nbytes,
-        "stored_nbytes": found.stored_nbytes,
-        "saved_nbytes": found.nbytes - found.stored_nbytes,
-        "unused_nbytes": found.unused_nbytes,
+        "nbytes": figures.raw_nbytes,
+        "stored_nbytes": figures.stored_nbytes,
+        "saved_nbytes": figures.raw_nbytes - figures.stored_nbytes,
+        **parts_of(figures),
+        "other_formats": {
+            ending: {"files": foreign.files, **_sizes(foreign.share)} for ending, foreign in found.foreign.items()
+        },
         "other_files": {"files": found.other_files, **_sizes(found.others)},
         "spool": {"files": found.spool_files, **_sizes(found.spool)},
         "families": [_family(family) for family in found.families],
@@ -104,7 +114,7 @@ _COLUMNS = (
 _DISPENSABLE: Final = {"shared": 1, "delta": 2, "cast": 3, "range": 4, "spool": 5, "alone": 6, "bytes": 8}
 
 
-def _lines(found: Kinship, width: int | None) -> Iterator[str]:
+def _lines(found: Kinship, figures: Figures, width: int | None) -> Iterator[str]:
     from zipfs.lineage.census import Way
 
     used = [way for way in Way if any(way in member.ways for family in found.families for member in family.members)]
@@ -130,10 +140,10 @@ def _lines(found: Kinship, width: int | None) -> Iterator[str]:
     if single:
         yield ""
         yield from lines[at:]
-        yield f"{len(single)} {'models' if len(single) > 1 else 'model'} without relatives"
+        yield f"{counted(len(single), 'model')} without relatives"
     if rows:
         yield ""
-    yield from _totals(found)
+    yield from _totals(found, figures)
 
 
 def _sum(family: Family) -> str:
@@ -144,16 +154,26 @@ def _sum(family: Family) -> str:
     )
 
 
-def _totals(found: Kinship) -> Iterator[str]:
-    if found.other_files:
-        sizes = f"{size(found.others.nbytes)} in {size(found.others.stored_nbytes)}"
-        yield f"{found.other_files} files outside of models: {sizes}"
+def _totals(found: Kinship, figures: Figures) -> Iterator[str]:
+    for ending, foreign in found.foreign.items():
+        sizes = _in(foreign.share.nbytes, foreign.share.stored_nbytes)
+        yield f"{counted(foreign.files, f'{ending} file')}: {sizes}, kept as bytes"
+    if found.foreign:
+        yield f"(of the formats of models, only {TAKEN_APART} is taken apart)"
+    if found.plain_files:
+        sizes = _in(found.plain.nbytes, found.plain.stored_nbytes)
+        yield f"{counted(found.plain_files, 'file')} outside of models: {sizes}"
     if found.spool_files:
-        yield f"{found.spool_files} files ({size(found.spool.nbytes)}) are not compressed yet"
-    if found.unused_nbytes:
-        yield f"{size(found.unused_nbytes)} are of what was removed: `zipfs gc` frees them"
-    stored = f"{size(found.nbytes)} in {size(found.stored_nbytes)} ({ratio(found.stored_nbytes, found.nbytes)})"
-    yield f"all: {stored}, {size(found.nbytes - found.stored_nbytes)} saved"
+        are = "is" if found.spool_files == 1 else "are"
+        yield f"{counted(found.spool_files, 'file')} ({size(found.spool.nbytes)}) {are} not compressed yet"
+    saved = size(max(0, figures.raw_nbytes - figures.stored_nbytes))
+    yield f"all: {_in(figures.raw_nbytes, figures.stored_nbytes)}, {saved} saved"
+    for line in leftovers(figures):
+        yield f"  {line}"
+
+
+def _in(nbytes: int, stored_nbytes: int) -> str:
+    return f"{size(nbytes)} in {size(stored_nbytes)} ({ratio(stored_nbytes, nbytes)})"
 
 
 def tree_bars(family: Family) -> list[str]:

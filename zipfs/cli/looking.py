@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from zipfs.cli.output import json_option, print_json, ratio, shown, size
+from zipfs.cli.output import counted, json_option, print_json, ratio, shown, size
+from zipfs.cli.takes import leftovers, parts_of
 
 
-def _row(node: Any) -> dict[str, Any]:
+def _row(node: Any, added_nbytes: int) -> dict[str, Any]:
     return {
         "path": shown(node.path),
         "type": node.inode.kind.value,
         "mode": f"{node.inode.mode:04o}",
         "nbytes": node.nbytes,
-        "stored_nbytes": node.stored_nbytes,
+        "stored_nbytes": added_nbytes,
         "mtime": node.inode.mtime_ns / 1e9,
         "state": node.inode.state.value,
         "target": None if node.inode.target is None else shown(node.inode.target),
@@ -33,33 +35,37 @@ def _row(node: Any) -> dict[str, Any]:
 @click.option("-l", "--long", "as_long", is_flag=True, help="With mode, sizes, time and state.")
 @json_option
 def ls_command(store: Path, path: str, recursive: bool, as_long: bool, as_json: bool) -> None:
-    """List PATH in STORE, or its top.
+    """List PATH in STORE, or its top. A path inside a mount can stand for both.
 
     \b
     Example:
       zipfs ls -l /store meta/llama-ft
+      zipfs ls -l /mnt/models/meta/llama-ft
     """
+    from zipfs.cli.places import locate
     from zipfs.serve import Library
 
-    with Library(store) as library:
-        node = library.node(path)
+    found = locate(store, path)
+    with Library(found.store) as library:
+        node = library.node(found.path)
         if not node.inode.is_directory:
             nodes = [node]
         elif recursive:
-            nodes = [found for found in library.walk(node) if found.path != node.path]
+            nodes = [one for one in library.walk(node) if one.path != node.path]
         else:
             nodes = library.children(node)
+        added = _added(library, nodes) if as_json or as_long else {}
         if as_json:
-            print_json([_row(found) for found in nodes])
+            print_json([_row(one, added.get(one.inode.id, 0)) for one in nodes])
             return
-        for found in nodes:
-            name = shown(found.path) + ("/" if found.inode.is_directory else "")
+        for one in nodes:
+            name = shown(one.path) + ("/" if one.inode.is_directory else "")
             if as_long:
-                when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.inode.mtime_ns / 1e9))
-                sizes = f"{size(found.nbytes):>10} {size(found.stored_nbytes):>10}"
-                name = f"{stat.filemode(found.mode)} {sizes} {when} {found.inode.state.value:<6} {name}"
-                if found.inode.target is not None:
-                    name += f" -> {shown(found.inode.target)}"
+                when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.inode.mtime_ns / 1e9))
+                sizes = f"{size(one.nbytes):>10} {size(added.get(one.inode.id, 0)):>10}"
+                name = f"{stat.filemode(one.mode)} {sizes} {when} {one.inode.state.value:<6} {name}"
+                if one.inode.target is not None:
+                    name += f" -> {shown(one.inode.target)}"
             click.echo(name)
 
 
@@ -68,38 +74,57 @@ def ls_command(store: Path, path: str, recursive: bool, as_long: bool, as_json: 
 @click.argument("path", default="")
 @json_option
 def stat_command(store: Path, path: str, as_json: bool) -> None:
-    """Show what STORE, or PATH in it, holds and takes on disk.
+    """Show what STORE, or PATH in it, holds and takes on disk. A path inside a mount can stand for both.
+
+    Of a path, it is told what its files added: what they share with older files counts for these.
 
     \b
     Example:
       zipfs stat /store
     """
+    from zipfs.cli.places import locate
     from zipfs.serve import Library
+    from zipfs.store.figures import take_figures
+    from zipfs.store.gc import freeable_nbytes
 
-    with Library(store) as library:
-        node = library.node(path)
+    found = locate(store, path)
+    with Library(found.store) as library:
+        node = library.node(found.path)
         nodes = list(library.walk(node))
-    files = [found for found in nodes if found.inode.kind.value == "file"]
-    raw = sum(found.nbytes for found in files)
+        figures = None if node.path else take_figures(library.store.catalog, freeable_nbytes(library.store))
+        stored = sum(_added(library, nodes).values()) if figures is None else figures.stored_nbytes
+    files = {one.inode.id: one.nbytes for one in nodes if one.inode.kind.value == "file"}
+    raw = sum(files.values())
     document: dict[str, Any] = {
         "path": shown(node.path),
         "files": len(files),
-        "directories": sum(found.inode.is_directory for found in nodes),
+        "directories": sum(one.inode.is_directory for one in nodes),
         "nbytes": raw,
-        "stored_nbytes": sum(found.stored_nbytes for found in files),
+        "stored_nbytes": stored,
     }
-    parts = {} if path else _disk(store)
-    if parts:
-        document |= {"disk_nbytes": sum(parts.values()), "disk": parts}
+    parts = {} if figures is None else _disk(found.store)
+    if figures is not None:
+        document |= parts_of(figures) | {"disk_nbytes": sum(parts.values()), "disk": parts}
     if as_json:
         print_json(document)
         return
-    stored = document["stored_nbytes"]
-    click.echo(f"{document['files']} files in {document['directories']} directories")
+    directories = counted(document["directories"], "directory", "directories")
+    click.echo(f"{counted(document['files'], 'file')} in {directories}")
     click.echo(f"{size(raw)} of content in {size(stored)} ({ratio(stored, raw)})")
-    if parts:
+    if figures is not None:
+        for line in leftovers(figures):
+            click.echo(f"  {line}")
         details = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in parts.items())
         click.echo(f"{size(document['disk_nbytes'])} on disk ({ratio(document['disk_nbytes'], raw)}): {details}")
+
+
+def _added(library: Any, nodes: Sequence[Any]) -> dict[int, int]:
+    """What each file of some nodes takes, by inode id: what it added to the packs, or its bytes in the spool."""
+    from zipfs.store.figures import added_nbytes
+
+    stored = [one.inode.id for one in nodes if one.inode.state.value == "stored"]
+    spooled = {one.inode.id: one.stored_nbytes for one in nodes if one.inode.state.value in ("open", "sealed")}
+    return spooled | added_nbytes(library.store.catalog, stored)
 
 
 def _disk(store: Path) -> dict[str, int]:

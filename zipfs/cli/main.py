@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 import zipfs
+from zipfs.cli.output import shown
 from zipfs.errors import ZipfsError
 
 _COMMANDS: Final = {
@@ -126,14 +127,14 @@ def main() -> None:
         click.echo("zipfs: interrupted", err=True)
         sys.exit(130)
     except ZipfsError as error:
-        click.echo(f"zipfs: {error}", err=True)
+        click.echo(f"zipfs: {shown(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; Python would complain once more at its exit
         sys.exit(1)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        click.echo(f"zipfs: {name}{error.strerror or error}", err=True)
+        click.echo(f"zipfs: {shown(f'{name}{error.strerror or error}')}", err=True)
         sys.exit(3 if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) else 1)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from zipfs.errors import Damaged, NotFound
 from zipfs.formats import Layout, lay_out
+from zipfs.lineage.hub_names import HubNames
 from zipfs.store import tree
 from zipfs.store.blobs import open_blob
 from zipfs.store.catalog import retrying
@@ -26,6 +27,7 @@ class Naming:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.hub = HubNames(store.catalog)
         self._layouts: OrderedDict[tuple[int, int], Layout | None] = OrderedDict()
         self._places: OrderedDict[InodeId, tuple[bytes, Layout | None]] = OrderedDict()
 
@@ -53,7 +55,7 @@ class Naming:
     def of(self, inode_id: InodeId, offset: int) -> tuple[bytes, str | None]:
         """Path of a file, and the name of the tensor that lies at an offset of it."""
         if inode_id not in self._places:
-            path = tree.served_path(self._store.catalog, inode_id)
+            path = self.hub.name(tree.served_path(self._store.catalog, inode_id))
             try:
                 layout = self.layout(self._store.catalog.inode(inode_id), path)
             except NotFound:

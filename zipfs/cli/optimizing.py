@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import MEMORY, Size, counting, json_option, print_json, ratio, say, size
+from zipfs.cli.output import MEMORY, Size, counted, counting, json_option, print_json, ratio, say, shown, size
 
 if TYPE_CHECKING:
     from zipfs.ingest.optimizing import Optimized, Survey
 
 _NICE = 10
+_WORTH_TELLING = 0.01
+"""Of what a store takes."""
 
 
 @click.command("optimize")
@@ -42,6 +44,7 @@ def optimize_command(
       zipfs optimize /store --dry-run
       zipfs optimize /store --limit-bytes 100G --rate 50M
     """
+    from zipfs.cli.places import store_at
     from zipfs.errors import Stopped
     from zipfs.ingest.optimizing import Limits, look, optimize
     from zipfs.store.store import open_store
@@ -49,14 +52,16 @@ def optimize_command(
     with suppress(OSError):  # a system may forbid it
         os.nice(_NICE)
     stop = threading.Event()
-    with open_store(store, cache_nbytes=memory) as opened, counting() as report:
+    with open_store(store_at(store), cache_nbytes=memory) as opened, counting() as report:
         if dry_run:
             _tell_plan(look(opened, report), as_json)
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
+        before_nbytes = sum(opened.catalog.packs().values())
         done = optimize(opened, report, limits=Limits(limit_bytes, rate), stop=stop, threads=threads)
-    _tell_done(done, as_json)
+        after_nbytes = sum(opened.catalog.packs().values())
+    _tell_done(done, before_nbytes, after_nbytes, as_json)
     if done.stopped:
         raise Stopped
     if done.collected.damaged:
@@ -79,11 +84,13 @@ def _tell_plan(seen: Survey, as_json: bool) -> None:
             }
         )
         return
-    say(f"{seen.clusters} families of tensors take {size(seen.before_nbytes)}")
-    say(f"coding {moves} of them ({size(moved)} raw) anew would save {size(gain)} ({ratio(gain, seen.before_nbytes)})")
+    families = counted(seen.clusters, "family of tensors takes", "families of tensors take")
+    say(f"{families} {size(seen.before_nbytes)}")
+    what = counted(moves, "tensor")
+    say(f"coding {what} of them ({size(moved)} raw) anew would save {size(gain)} ({ratio(gain, seen.before_nbytes)})")
 
 
-def _tell_done(done: Optimized, as_json: bool) -> None:
+def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: bool) -> None:
     recoded, collected = done.recoded, done.collected
     if as_json:
         print_json(
@@ -93,6 +100,8 @@ def _tell_done(done: Optimized, as_json: bool) -> None:
                 "saved_nbytes": recoded.saved_nbytes,
                 "families_given_up": recoded.given_up,
                 "nbytes_left": done.left_nbytes,
+                "before_nbytes": before_nbytes,
+                "after_nbytes": after_nbytes,
                 "freed_nbytes": collected.freed_nbytes,
                 "stopped": done.stopped,
                 "damaged": list(collected.damaged),
@@ -100,11 +109,16 @@ def _tell_done(done: Optimized, as_json: bool) -> None:
         )
         return
     if recoded.tensors:
-        coded = f"coded {recoded.tensors} tensors ({size(recoded.moved_nbytes)} raw) anew"
-        say(f"{coded}: they take {size(recoded.saved_nbytes)} less; freed {size(collected.freed_nbytes)}")
+        coded = f"coded {counted(recoded.tensors, 'tensor')} ({size(recoded.moved_nbytes)} raw) anew"
+        say(f"{coded}, which saves {size(recoded.saved_nbytes)}")
     elif not done.stopped:
         say("nothing was worth coding anew")
+    # Not what the collection freed: most of that are the old forms of what was coded anew, which came on top before.
+    removed = before_nbytes - after_nbytes - recoded.saved_nbytes
+    also = f"; {size(removed)} of that was of what had been removed" if removed > _WORTH_TELLING * before_nbytes else ""
+    if before_nbytes != after_nbytes:
+        say(f"the store took {size(before_nbytes)} before and takes {size(after_nbytes)} now{also}")
     if done.left_nbytes:
         say(f"{size(done.left_nbytes)} (raw) that would gain are left to the next run")
     for message in collected.damaged:
-        click.echo(f"zipfs: left as it is: {message}", err=True)
+        click.echo(f"zipfs: left as it is: {shown(message)}", err=True)

@@ -43,6 +43,11 @@ def percent(part: float, whole: float) -> str:
     return f"{rounded}%" if part / max(whole, 1) >= 0.01 or not part else "<1%"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 file`, `2 files`, `1,000 directories`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def shown(path: bytes | str) -> str:
     """A path as text that any terminal takes, whatever bytes it is made of."""
     text = os.fsdecode(path)

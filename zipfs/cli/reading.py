@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import progress_bar, ratio, say, shown, size
+from zipfs.cli.output import counted, progress_bar, ratio, say, shown, size
 from zipfs.errors import PathError
 
 if TYPE_CHECKING:
@@ -22,18 +22,20 @@ _CHUNK_NBYTES = 4 << 20
 
 @click.command("cat")
 @click.argument("store", type=click.Path(path_type=Path, readable=False))
-@click.argument("path")
-def cat_command(store: Path, path: str) -> None:
-    """Write the content of the file PATH in STORE to standard output.
+@click.argument("path", required=False)
+def cat_command(store: Path, path: str | None) -> None:
+    """Write the content of the file PATH in STORE to standard output. A path inside a mount can stand for both.
 
     \b
     Example:
       zipfs cat /store my-model/config.json
     """
+    from zipfs.cli.places import locate_one
     from zipfs.serve import Library
 
-    with Library(store) as library:
-        _copy(library, library.node(path), sys.stdout.buffer.write)
+    found = locate_one(store, path)
+    with Library(found.store) as library:
+        _copy(library, library.node(found.path), sys.stdout.buffer.write)
         sys.stdout.buffer.flush()
 
 
@@ -49,22 +51,31 @@ def _copy(library: Library, node: Node, write: Callable[[bytes | memoryview], ob
 @click.command("extract")
 @click.argument("store", type=click.Path(path_type=Path, readable=False))
 @click.argument("path")
-@click.argument("dest", type=click.Path(path_type=Path, readable=False))
-def extract_command(store: Path, path: str, dest: Path) -> None:
+@click.argument("dest", default=None, required=False, type=click.Path(path_type=Path, readable=False))
+def extract_command(store: Path, path: str, dest: Path | None) -> None:
     """Copy the file or directory PATH of STORE to DEST, with modes, times and attributes.
 
     If DEST is a directory, the copy goes into it under its own name. Nothing that exists is overwritten. Files lose
-    their set-user-id and set-group-id bits.
+    their set-user-id and set-group-id bits. A path inside a mount can stand for STORE and PATH.
 
     \b
     Example:
       zipfs extract /store meta/llama-ft ~/models/
+      zipfs extract /mnt/models/meta/llama-ft ~/models/
     """
     from zipfs.cli.extracting import Extraction
+    from zipfs.cli.places import locate
     from zipfs.serve import Library
 
-    with Library(store) as library, progress_bar() as bar:
-        top = library.node(path)
+    if dest is None:
+        found = locate(store)
+        dest = Path(path)
+        if not found.inside:
+            raise click.UsageError("Missing argument 'DEST': where the copy goes.")
+    else:
+        found = locate(store, path)
+    with Library(found.store) as library, progress_bar() as bar:
+        top = library.node(found.path)
         if dest.is_dir():
             dest = dest / os.fsdecode(os.path.basename(top.path) or b"models")
         if os.path.lexists(dest):
@@ -80,4 +91,5 @@ def extract_command(store: Path, path: str, dest: Path) -> None:
                 if bar is not None and task is not None and not node.inode.is_directory:
                     bar.update(task, advance=node.nbytes)
     stored = sum(node.stored_nbytes for node in nodes)
-    say(f"extracted {len(nodes)} entries, {size(total)} (stored in {size(stored)}, {ratio(stored, total)})")
+    what = f"{counted(len(nodes), 'entry', 'entries')}, {size(total)}"
+    say(f"extracted {what} (stored in {size(stored)}, {ratio(stored, total)})")

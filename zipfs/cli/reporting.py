@@ -20,6 +20,7 @@ from zipfs.cli.output import counting, say, shown, size
 def report_command(store: Path, output: Path) -> None:
     """Write a page on what STORE holds, what is related in it, and what that saves, by model and by layer.
 
+    STORE may be named by its mount point.
     The page is one file that loads nothing from anywhere. It is the same for the same store, and about a megabyte at
     most: of very large stores it shows what saved most, and says what it leaves out.
 
@@ -27,10 +28,12 @@ def report_command(store: Path, output: Path) -> None:
     Example:
       zipfs report /store -o report.html
     """
+    from zipfs.cli.places import store_at
     from zipfs.cli.report.gather import gather
     from zipfs.cli.report.page import page
     from zipfs.store.store import open_store
 
+    store = store_at(store)
     with open_store(store, read_only=True) as opened, _replacing(output) as file, counting() as report:
         for piece in page(shown(store.resolve().name), gather(opened, report)):
             file.write(piece)
@@ -40,10 +43,10 @@ def report_command(store: Path, output: Path) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
     """A file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
-    from zipfs.errors import IsADirectory
+    from zipfs.errors import PathError
 
     if path.is_dir():
-        raise IsADirectory(str(path))
+        raise PathError(str(path), "is a directory; name the file that is to be written")
     target = path.resolve()
     part = target if target.exists() and not target.is_file() else target.with_name(f".zipfs-{os.getpid()}.html")
     try:

@@ -24,6 +24,10 @@ class Summary:
     bits_per_weight: float | None
     rests_on: tuple[tuple[bytes, int], ...]
 
+    @property
+    def nbytes(self) -> int:
+        return sum(share.nbytes for share in self.ways.values())
+
 
 def summarize(census: Census, directory: bytes) -> list[Summary]:
     """Every file at or below `directory`, b"" for all, in order of path."""
@@ -37,7 +41,7 @@ def summarize(census: Census, directory: bytes) -> list[Summary]:
     width = bits[blobs.dtypes[uses.blob]]
     summaries = []
     for number, (file, rows) in enumerate(zip(census.files, census.uses_of_files(), strict=False)):
-        if not file.path.startswith(prefix):
+        if not (file.path.startswith(prefix) or file.at.startswith(prefix)):
             continue
         if file.in_spool:
             ways = {Way.SPOOL: Share(file.nbytes, file.nbytes)} if file.nbytes else {}

@@ -9,32 +9,36 @@ from typing import Any
 
 import click
 
-from zipfs.cli.output import counting, json_option, print_json, say, shown, size
-from zipfs.errors import IsADirectory
+from zipfs.cli.output import counted, counting, json_option, print_json, say, shown, size
+from zipfs.errors import PathError
 
 _WAITING = "waiting: another process is compressing or collecting in this store"
 
 
 @click.command("rm")
 @click.argument("store", type=click.Path(path_type=Path, readable=False))
-@click.argument("path")
+@click.argument("path", required=False)
 @click.option("-r", "--recursive", is_flag=True, help="Directories as well, with all they hold.")
-def rm_command(store: Path, path: str, recursive: bool) -> None:
+def rm_command(store: Path, path: str | None, recursive: bool) -> None:
     """Remove PATH from STORE. Its space is freed by the next `zipfs gc`.
 
-    Whoever has the file open can go on reading it.
+    Whoever has the file open can go on reading it. A path inside a mount can stand for both.
 
     \b
     Example:
       zipfs rm -r /store old-model
+      zipfs rm -r /mnt/models/old-model
     """
+    from zipfs.cli.places import locate_one
     from zipfs.store import removal, tree
+    from zipfs.store.rows import ROOT
 
-    with removal.open_to_remove(store) as opened:
-        where = os.fsencode(path)
+    found = locate_one(store, path)
+    with removal.open_to_remove(found.store) as opened:
+        where = os.fsencode(found.path)
         inode = tree.resolve(opened.catalog, where)
-        if inode.is_directory and not recursive:
-            raise IsADirectory(path)
+        if inode.is_directory and not recursive and inode.id != ROOT:
+            raise PathError(found.path, "is a directory; `zipfs rm -r` removes it with all that it holds")
         removal.remove(opened, where)
 
 
@@ -48,11 +52,12 @@ def gc_command(store: Path, as_json: bool) -> None:
     Example:
       zipfs gc /store
     """
+    from zipfs.cli.places import store_at
     from zipfs.store.gc import collect
     from zipfs.store.removal import open_to_remove
 
     with (
-        open_to_remove(store) as opened,
+        open_to_remove(store_at(store)) as opened,
         opened.lock("pack").held(_WAITING, waiting=lambda: say(_WAITING)),
         counting() as report,
     ):
@@ -68,10 +73,10 @@ def gc_command(store: Path, as_json: bool) -> None:
             }
         )
     else:
-        packs = f"{done.packs_deleted} packs deleted, {done.packs_rewritten} of them rewritten"
+        packs = f"{counted(done.packs_deleted, 'pack')} deleted, {done.packs_rewritten:,} of them rewritten"
         say(f"freed {size(done.freed_nbytes)}: {packs}")
         for message in done.damaged:
-            click.echo(f"zipfs: left as it is: {message}", err=True)
+            click.echo(f"zipfs: left as it is: {shown(message)}", err=True)
     if done.damaged:
         sys.exit(5)
 
@@ -91,7 +96,9 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
     Example:
       zipfs fsck /store --read-data
     """
-    problems, mended = _fsck(store, mend=mend, read_data=read_data)
+    from zipfs.cli.places import store_at
+
+    problems, mended = _fsck(store_at(store), mend=mend, read_data=read_data)
     serious = [problem for problem in problems if not problem.harmless]
     if as_json:
         rows = [
@@ -107,11 +114,11 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
         print_json({"problems": rows, "mended": mended})
     else:
         for problem in problems:
-            click.echo(f"{problem.part}: {shown(problem.where)}: {problem.message}")
+            click.echo(f"{problem.part}: {shown(problem.where)}: {shown(problem.message)}")
             for path in problem.paths:
                 click.echo(f"    needed by {shown(path)}")
         for line in mended:
-            click.echo(f"mended: {line}")
+            click.echo(f"mended: {shown(line)}")
         if not problems:
             say("clean")
         elif serious and not mend:
@@ -156,8 +163,9 @@ def _rebuild(store: Path) -> str:
             make_sketches(opened, report)
             make_landmarks(opened, report)
     for message in done.lost:
-        click.echo(f"zipfs: lost: {message}", err=True)
-    return f"catalog made anew from {done.packs} packs: {done.files} files, {done.blobs} blobs, {len(done.lost)} losses"
+        click.echo(f"zipfs: lost: {shown(message)}", err=True)
+    found = f"{counted(done.files, 'file')}, {counted(done.blobs, 'blob')}, {counted(len(done.lost), 'loss', 'losses')}"
+    return f"catalog made anew from {counted(done.packs, 'pack')}: {found}"
 
 
 @click.command("rebuild")
@@ -169,4 +177,6 @@ def rebuild_command(store: Path) -> None:
     Example:
       zipfs rebuild /store
     """
-    say(_rebuild(store))
+    from zipfs.cli.places import store_at
+
+    say(_rebuild(store_at(store)))

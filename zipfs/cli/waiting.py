@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from zipfs.cli.figures import figures_of, lay_out
-from zipfs.cli.output import AnyPath, Seconds, json_option, print_json, progress_bar, ratio, shown, size
+from zipfs.cli.output import AnyPath, Seconds, counted, json_option, print_json, progress_bar, ratio, shown, size
+from zipfs.cli.wait_words import WaitWords
 from zipfs.errors import PathError
 
 _POLL_S = 0.2
@@ -88,8 +89,10 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         return
     raw, packs = status["stored_raw_nbytes"], status["packs_nbytes"]
     click.echo(f"store       {shown(status['store'])}")
-    click.echo(f"stored      {status['stored_files']} files, {size(raw)} in {size(packs)} ({ratio(packs, raw)})")
-    click.echo(f"queued      {status['queued_files']} files, {size(status['queued_nbytes'])}")
+    click.echo(
+        f"stored      {counted(status['stored_files'], 'file')}, {size(raw)} in {size(packs)} ({ratio(packs, raw)})"
+    )
+    click.echo(f"queued      {counted(status['queued_files'], 'file')}, {size(status['queued_nbytes'])}")
     if status["worker"].get("file"):
         worker = status["worker"]
         done = ratio(worker["work_nbytes"], 2 * worker["file_nbytes"])
@@ -101,7 +104,7 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         click.echo(f"waiting     {shown(status['worker']['waiting'])}")
     if status["worker"].get("deaths"):
         click.echo(f"worker      {_deaths(status['worker'])}")
-    click.echo(f"not sealed  {status['unsealed_files']} files")
+    click.echo(f"not sealed  {counted(status['unsealed_files'], 'file')}")
     for writer in status["writing"]:
         click.echo(f"writing     {_describe_writer(writer)}")
     for path in status["unfinished_files"]:
@@ -109,7 +112,10 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
     for kept in status["kept"]:
         click.echo(f"stays       {_describe_kept(kept)}")
     for failure in status["errors"]:
-        click.echo(f"failed      {shown(failure['path'])}: {failure['error']} (tried {failure['attempts']} times)")
+        tried = counted(failure["attempts"], "time")
+        click.echo(f"failed      {shown(failure['path'])}: {shown(failure['error'])} (tried {tried})")
+    for hint in status.get("hints", []):
+        click.echo(f"hint        {shown(hint)}")
     if figures is not None:
         click.echo()
         for line in lay_out(figures, as_rates=False):
@@ -158,6 +164,7 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with progress_bar() as bar:
         task = None if bar is None else bar.add_task("waiting", total=None)
+        words = WaitWords(has_bar=bar is not None)
         total = 0
         while True:
             status = _status_of(mount, _PATIENCE_S)
@@ -165,19 +172,23 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
             if left <= status["failed_files"]:  # of which `errors` names those that we may know of
                 break
             if "mounted" in status and not status["busy"]:
-                raise PathError(
-                    mount,
-                    f"{left} files wait and nothing compresses them: mount the store, or run `zipfs ingest {mount}`",
-                )
+                waiting = counted(left, "file waits", "files wait")
+                advice = f"mount the store, or run `zipfs ingest {shown(str(mount))}`"
+                raise PathError(mount, f"{waiting} and nothing compresses them: {advice}")
             if status["queued_files"] and status["worker"].get("deaths", 0) >= _DEATHS_TO_GIVE_UP:
                 why = _deaths(status["worker"])
-                click.echo(f"zipfs: {left} files wait and the worker keeps dying: {why}", err=True)
+                click.echo(
+                    f"zipfs: {counted(left, 'file waits', 'files wait')} and the worker keeps dying: {why}", err=True
+                )
                 sys.exit(1)
             if deadline is not None and time.monotonic() > deadline:
-                click.echo(f"zipfs: {left} files are still waiting after {timeout_s:g} s", err=True)
+                click.echo(
+                    f"zipfs: {counted(left, 'file is', 'files are')} still waiting after {timeout_s:g} s", err=True
+                )
                 for writer in status["writing"]:
                     click.echo(f"zipfs: being written: {_describe_writer(writer)}", err=True)
                 sys.exit(4)
+            words.still(status, left)
             if bar is not None and task is not None:
                 worker = status["worker"]
                 done_nbytes = worker.get("work_nbytes", 0) // 2 if worker.get("file") else 0
@@ -185,10 +196,11 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
                 what = os.path.basename(shown(worker.get("file") or "")) or "sealing"
                 bar.update(task, description=what, total=total, completed=total - status["queued_nbytes"] + done_nbytes)
             time.sleep(_POLL_S)
+    words.done(status)
     for kept in status["kept"]:
         click.echo(f"zipfs: left as it is: {_describe_kept(kept)}", err=True)
     for failure in status["errors"]:
-        click.echo(f"zipfs: {shown(failure['path'])}: {failure['error']}", err=True)
+        click.echo(f"zipfs: {shown(failure['path'])}: {shown(failure['error'])}", err=True)
     for path in status["unfinished_files"]:
         click.echo(f"zipfs: {shown(path)}: not served, for its name says that it is not finished", err=True)
     if status["errors"] or status["unfinished_files"]:

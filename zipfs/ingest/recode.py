@@ -23,8 +23,9 @@ from zipfs.ingest.batch import same_bytes
 from zipfs.ingest.ordered import in_order
 from zipfs.lineage.planner import OUTSIDE, Move
 from zipfs.lineage.resketch import set_anchors
-from zipfs.store import faults
+from zipfs.store import faults, figures
 from zipfs.store.blobs import OpenBlob, opened
+from zipfs.store.kinship import first_uses
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, PackName, frame_count
 from zipfs.store.store import Store
@@ -215,6 +216,7 @@ class _Pack:
             for new, old in self._new.values():
                 if (new.blob.base is None) != (old.blob.base is None):
                     set_anchors(txn, new.blob.id, is_member=new.blob.base is not None)
+            figures.attribute(txn, sorted({file for file, _ in first_uses(txn.catalog, sorted(self._new)).values()}))
 
     def _verify(self, new: OpenBlob, old: OpenBlob) -> None:
         frames, blob = self._store.frames, new.blob

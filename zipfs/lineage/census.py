@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.errors import CatalogDamaged, NotFound
+from zipfs.lineage.hub_names import HubNames
 from zipfs.store import tree
 from zipfs.store.kinship import BlobTable, Integers, blob_table
 from zipfs.store.rows import ROOT, InodeId, Kind, State
@@ -51,11 +52,12 @@ class Way(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A served file, at the first of its names; `model` is the index of the directory that holds it, if that has
-    tensors.
+    """A served file, at the first of its names, or for one in a cache of the hub at that in its snapshot; `model` is
+    the index of the directory that holds it, if that has tensors. `at` is where it lies if that is somewhere else.
     """
 
     path: bytes
+    at: bytes
     inode_id: InodeId
     nbytes: int
     in_spool: bool
@@ -127,6 +129,7 @@ def take_census(store: Store, report: Report) -> Census:
 @dataclass(frozen=True, slots=True)
 class _Found:
     path: bytes
+    at: bytes
     inode_id: InodeId
     nbytes: int
     in_spool: bool
@@ -135,12 +138,14 @@ class _Found:
 def _files(store: Store, report: Report) -> list[_Found]:
     seen: set[InodeId] = set()
     found: list[_Found] = []
+    names = HubNames(store.catalog)
     for path, inode in tree.walk(store.catalog, store.catalog.inode(ROOT)):
         if inode.kind is Kind.FILE and inode.id not in seen:
             seen.add(inode.id)
-            found.append(_Found(path, inode.id, inode.nbytes, inode.state is not State.STORED))
+            found.append(_Found(names.name(path), path, inode.id, inode.nbytes, inode.state is not State.STORED))
             if len(found) % _REPORT_EVERY == 0:
                 report("listing files", len(found), len(found))
+    found.sort(key=lambda one: one.path.split(b"/"))
     return found
 
 
@@ -190,6 +195,7 @@ def _with_models(found: list[_Found], uses: Uses, blobs: BlobTable) -> Census:
     models = sorted({os.path.dirname(found[at].path) for at in np.flatnonzero(has_tensors).tolist()})
     index = {path: number for number, path in enumerate(models)}
     files = tuple(
-        File(one.path, one.inode_id, one.nbytes, one.in_spool, index.get(os.path.dirname(one.path))) for one in found
+        File(one.path, one.at, one.inode_id, one.nbytes, one.in_spool, index.get(os.path.dirname(one.path)))
+        for one in found
     )
     return Census(files, tuple(models), blobs, uses)

@@ -13,13 +13,14 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.lineage.census import Census, Way
+from zipfs.lineage.foreign import foreign_format
 from zipfs.store.kinship import Integers
 
 LEAST_TIE: Final = 0.01
@@ -79,10 +80,19 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreign:
+    """Models of a format that is kept as bytes."""
+
+    files: int
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
 class Kinship:
     """All families, those that saved most first, and what belongs to no model.
 
-    `others` are files outside of models, `spool` those that are not compressed yet (counted with their model as well);
+    `foreign` are models of formats that are not taken apart, by the ending of their names; `others` are files outside
+    of models, these included, `spool` those that are not compressed yet (counted with their model as well);
     `unused_nbytes` is what blobs take that neither a file nor a member needs, until the next `gc`.
     """
 
@@ -92,6 +102,21 @@ class Kinship:
     spool: Share
     spool_files: int
     unused_nbytes: int
+    foreign: Mapping[str, Foreign] = field(default_factory=dict)
+
+    @property
+    def plain_files(self) -> int:
+        """Files outside of models that are no models of another format either."""
+        return self.other_files - sum(foreign.files for foreign in self.foreign.values())
+
+    @property
+    def plain(self) -> Share:
+        """The sizes of these."""
+        shares = [foreign.share for foreign in self.foreign.values()]
+        return Share(
+            self.others.nbytes - sum(share.nbytes for share in shares),
+            self.others.stored_nbytes - sum(share.stored_nbytes for share in shares),
+        )
 
     @property
     def nbytes(self) -> int:
@@ -132,7 +157,13 @@ def find_families(census: Census) -> Kinship:
         families.append(Family(members, raw, stored, kept[number]))
     families.sort(key=lambda family: (-family.saved_nbytes, family.root.path))
     return Kinship(
-        tuple(families), totals.others, totals.other_files, totals.spool, totals.spool_files, unused + kept[-1]
+        tuple(families),
+        totals.others,
+        totals.other_files,
+        totals.spool,
+        totals.spool_files,
+        unused + kept[-1],
+        totals.foreign,
     )
 
 
@@ -153,6 +184,7 @@ class _Totals:
         self._tensors = np.bincount(models[is_tensor], minlength=count).tolist()
         self._files = [0] * count
         outside = [0, 0]
+        foreign: dict[str, list[int]] = {}
         spooled = [0, 0]
         added = _sums(census.uses.file, census.uses.added_nbytes, (len(census.files),))
         for number, file in enumerate(census.files):
@@ -161,12 +193,19 @@ class _Totals:
             if file.model is None:
                 stored = file.nbytes if file.in_spool else int(added[number])
                 outside = [outside[0] + file.nbytes, outside[1] + stored]
+                if ending := foreign_format(file.path, file.nbytes):
+                    files, nbytes, taken = foreign.get(ending, (0, 0, 0))
+                    foreign[ending] = [files + 1, nbytes + file.nbytes, taken + stored]
             else:
                 self._files[file.model] += 1
                 if file.in_spool:
                     self._nbytes[file.model, Way.SPOOL] += file.nbytes
                     self._stored[file.model, Way.SPOOL] += file.nbytes
         self.others = Share(*outside)
+        self.foreign = {
+            ending: Foreign(files, Share(nbytes, stored))
+            for ending, (files, nbytes, stored) in sorted(foreign.items(), key=lambda item: (-item[1][1], item[0]))
+        }
         self.other_files = sum(file.model is None for file in census.files)
         self.spool_files, nbytes = spooled
         self.spool = Share(nbytes, nbytes)

@@ -33,6 +33,7 @@ from zipfs.mount.logs import Log, UnwrittenLog
 from zipfs.mount.points import MountFailed
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.sealer import Sealer
+from zipfs.mount.served_operations import ServedOperations
 from zipfs.mount.status import MountStatus
 from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
@@ -169,6 +170,8 @@ class _Mount:
                 nursery.start_soon(self._sealer.watch)
                 nursery.start_soon(self._supervisor.keep)
                 nursery.start_soon(self._wake_worker)
+            if isinstance(self._operations, ServedOperations):
+                nursery.start_soon(self._operations.refusals.watch, self._options.mountpoint)
             async with trio.open_nursery() as listeners:
                 listeners.start_soon(self._feed.follow)
                 await pyfuse3.main(_MIN_TASKS, _MAX_TASKS)
@@ -214,6 +217,8 @@ class _Mount:
             None if supervisor is None else supervisor.pid,
             [(handle.where.inode_id, handle.pid) for handle in self._operations.handles.writers()],
         )
+        operations = self._operations
+        document["hints"] = operations.refusals.hints() if isinstance(operations, ServedOperations) else []
         if not who.sees_everything:
             document = status_for_others(document, Sight(self._store.catalog, who).finds)
         return json.dumps(document, indent=1).encode() + b"\n"

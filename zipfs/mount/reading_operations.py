@@ -19,12 +19,13 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, In
 from zipfs.errors import NotADirectory, NotFound, ReadOnly
 from zipfs.mount import xattrs
 from zipfs.mount.attributes import describe
+from zipfs.mount.directory_sums import sum_directory
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Handles, Listing
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import INGEST, VIRTUAL_DIRECTORY, Place, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
-from zipfs.mount.visibility import requester
+from zipfs.mount.visibility import Requester, requester
 from zipfs.serve import Reader, open_content
 from zipfs.serve.content import SpooledContent
 from zipfs.serve.counters import Counters
@@ -325,12 +326,19 @@ class ReadingOperations(pyfuse3.Operations):
             who = requester(ctx)
             if name == xattrs.PERF and where.inode_id == ROOT and who.sees_everything:
                 return self.virtual.perf()
-            found = xattrs.computed(self.store, self._inode(where), who)
+            found = await self._computed(where, who)
         else:
             found = self._xattrs(where)
         if name not in found:
             raise FUSEError(pyfuse3.ENOATTR)
         return found[name]
+
+    async def _computed(self, where: Place, who: Requester) -> dict[bytes, bytes]:
+        inode = self._inode(where)
+        if inode.is_directory and not where.under_ingest and who.sees_everything:
+            sums = await sum_directory(self.store, inode.id)
+            return {xattrs.PREFIX + key.encode(): value.encode() for key, value in sums.items()}
+        return xattrs.computed(self.store, inode, who)
 
     @guarded
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:

@@ -24,6 +24,7 @@ from zipfs.mount.handles import FileHandle, Unlinked
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place, place
 from zipfs.mount.reading_operations import ReadingOperations
+from zipfs.mount.refusals import Refusals
 from zipfs.mount.virtual import Virtual
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
@@ -47,6 +48,7 @@ class ServedOperations(ReadingOperations):
     def __init__(self, store: Store, changes: Changes, virtual: Virtual, counters: Counters) -> None:
         super().__init__(store, virtual, counters)
         self.changes = changes
+        self.refusals = Refusals(changes)
 
     async def _sync(self, handle: FileHandle | Log | bytes) -> None:
         await self.changes.run(lambda store: store.sync())
@@ -190,6 +192,8 @@ class ServedOperations(ReadingOperations):
             return inode
 
         inode = await self._change(make)
+        if inode.is_directory:
+            self.refusals.made(inode.id)
         return self._describe(parent.beside(inode.id))
 
     @guarded
@@ -201,6 +205,7 @@ class ServedOperations(ReadingOperations):
     async def _create(
         self, parent: Place, name: bytes, mode: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
+        self.refusals.refuse(parent.inode_id, name)
         raise ReadOnly(name)
 
     @guarded

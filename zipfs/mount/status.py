@@ -11,6 +11,7 @@ import zipfs
 from zipfs.ingest.names import UnfinishedNames
 from zipfs.ingest.seal import Pending, find_pending
 from zipfs.store import tree
+from zipfs.store.figures import count_content
 from zipfs.store.rows import InodeId, State
 from zipfs.store.store import Store
 
@@ -47,20 +48,12 @@ def describe_queue(store: Store) -> dict[str, Any]:
 
 def describe_content(store: Store) -> dict[str, Any]:
     """Bytes that came in and what became of them."""
-    total = store.catalog.row("SELECT count(*), coalesce(sum(nbytes), 0) FROM inodes WHERE state = 'stored'")
-    # To look for the served name of each file would take four times as long as to count all of them.
-    not_served = store.catalog.row(
-        "SELECT count(*), coalesce(sum(nbytes), 0) FROM inodes WHERE state = 'stored'"
-        " AND id IN (SELECT inode_id FROM entries WHERE area <> 0)"
-        " AND NOT EXISTS (SELECT 1 FROM entries WHERE inode_id = id AND area = 0)"
-    )
-    assert total is not None and not_served is not None
-    packs = store.catalog.packs()
+    found = count_content(store.catalog)
     return {
-        "stored_files": total[0] - not_served[0],
-        "stored_raw_nbytes": total[1] - not_served[1],
-        "packs": len(packs),
-        "packs_nbytes": sum(packs.values()),
+        "stored_files": found.files,
+        "stored_raw_nbytes": found.raw_nbytes,
+        "packs": found.packs,
+        "packs_nbytes": found.packs_nbytes,
     }
 
 

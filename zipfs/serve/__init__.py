@@ -2,7 +2,7 @@
 
 from zipfs.serve import Library
 
-with Library(Path("/store")) as library:
+with Library("/store") as library:
     library.read("my-model/config.json")
 """
 

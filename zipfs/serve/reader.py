@@ -25,7 +25,7 @@ from zipfs.serve.counters import Counters
 from zipfs.serve.decoding import bare, decode_slab, join
 from zipfs.serve.slabs import Countdown, OpenFile, Slab
 from zipfs.serve.streams import Order
-from zipfs.store.blobs import FrameCache, OpenBlob, Watch
+from zipfs.store.blobs import UNWATCHED, FrameCache, OpenBlob, Watch
 from zipfs.store.buffers import buffer_nbytes
 from zipfs.store.rows import BlobId, Extent, InodeId
 
@@ -65,14 +65,17 @@ class Reader:
         self._demand.submit(_begin)
         frames.budget.join(self)
         counted = self._counters
-        frames.watch = Watch(
-            counted.fetch.add,
-            counted.decode.add,
-            counted.base_hits.add,
-            counted.base_misses.add,
-            counted.fetch.fail,
-            counted.decode.fail,
-        )
+        # What is fetched and decoded is done for all readers of a cache: the first of them counts it.
+        self._watches = frames.watch is UNWATCHED
+        if self._watches:
+            frames.watch = Watch(
+                counted.fetch.add,
+                counted.decode.add,
+                counted.base_hits.add,
+                counted.base_misses.add,
+                counted.fetch.fail,
+                counted.decode.fail,
+            )
         counted.gauge("cache_bytes", lambda: frames.budget.used_nbytes)
         counted.gauge("ahead_bytes", lambda: self._ahead_nbytes)
         counted.gauge("streams", self._count_streams)
@@ -82,6 +85,8 @@ class Reader:
         self._ahead.shutdown(cancel_futures=True)
         self._demand.shutdown()
         self._frames.budget.leave(self)
+        if self._watches:
+            self._frames.watch = UNWATCHED
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -140,13 +140,16 @@ class Watch:
     """Likewise; with a word for the reason."""
 
 
+UNWATCHED: Final = Watch()
+
+
 class FrameCache:
     """Decodes frames, and keeps those of bases within a share of the budget."""
 
     def __init__(self, budget_nbytes: int) -> None:
         self.budget = Budget(budget_nbytes)
         self.buffers = BufferPool()
-        self.watch = Watch()
+        self.watch = UNWATCHED
         self._lock = threading.Lock()
         self._frames: dict[Key, memoryview] = {}
         self._policy = FramePolicy(budget_nbytes)

@@ -7,7 +7,7 @@ most, which the next collection frees. Readers hold the packs that they read fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -108,14 +108,24 @@ def _drop_dead_packs(store: Store, live: set[BlobId], collected: Collected) -> N
         _replace(store, None, [], dead, collected)
 
 
-def _rewrite_sparse(store: Store, live: set[BlobId], least_live: float, collected: Collected, report: Report) -> None:
+def freeable_nbytes(store: Store) -> int:
+    """About what a collection would free now, by the rules that it goes by. Raises CatalogDamaged."""
+    live, sizes = _live_blobs(store), store.catalog.packs()
+    return sum(sizes[name] - live_nbytes for name, live_nbytes in _sparse_packs(store, live, SPARSE))
+
+
+def _sparse_packs(store: Store, live: set[BlobId], least_live: float) -> Iterator[tuple[PackName, int]]:
+    """Packs of which less than `least_live` is needed, and how many bytes of each are."""
     sizes = store.catalog.packs()
-    sparse: list[tuple[PackName, int]] = []
     for name, blobs in _blobs_by_pack(store).items():
         live_nbytes = sum(nbytes for blob, nbytes in blobs if blob in live)
         all_nbytes = sum(nbytes for _, nbytes in blobs)
-        if live_nbytes < least_live * max(all_nbytes, sizes[name] - _INDEX_NBYTES):
-            sparse.append((name, live_nbytes))
+        if live_nbytes < least_live * max(all_nbytes, sizes[name] - _INDEX_NBYTES) or not live_nbytes:
+            yield name, live_nbytes
+
+
+def _rewrite_sparse(store: Store, live: set[BlobId], least_live: float, collected: Collected, report: Report) -> None:
+    sparse = list(_sparse_packs(store, live, least_live))
     total = sum(nbytes for _, nbytes in sparse)
     done = 0
     group: list[PackName] = []

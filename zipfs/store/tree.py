@@ -24,6 +24,7 @@ from zipfs.errors import (
     NotFound,
     PathError,
 )
+from zipfs.store import figures
 from zipfs.store.attributes import attributes_of, put_attributes
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Area, Entry, Inode, InodeId, Kind, State
@@ -60,7 +61,7 @@ def resolve(catalog: Catalog, path: bytes, start: InodeId = ROOT) -> Inode:
 def components(path: bytes) -> list[bytes]:
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        raise InvalidMove(path, "'..' is not taken here")
+        raise PathError(path, "'..' is not taken here: name the path from the top of the store")
     return parts
 
 
@@ -182,7 +183,9 @@ def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
 def drop_if_nameless(txn: Transaction, inode: Inode) -> Inode | None:
     if txn.catalog.has_name(inode.id):
         return None
+    left_to = figures.heirs(txn.catalog, inode.id) if inode.state is State.STORED else []
     txn.drop_inode(inode.id)
+    figures.attribute(txn, left_to)
     return inode
 
 

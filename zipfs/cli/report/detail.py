@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from zipfs.cli.kin import model_name, tree_bars
-from zipfs.cli.output import size
+from zipfs.cli.output import counted, size
 from zipfs.cli.report.gather import OUTSIDE, Detail, Layer
 from zipfs.cli.report.heat import LEVELS, Cell, Grid, binned, largest, level
 from zipfs.cli.report.markup import Title, attribute, brief, cell, in_of, name_cell, size_cells, table, text, way_bar
@@ -24,7 +24,7 @@ def describe(number: int, detail: Detail) -> Iterator[str]:
     count = len(family.members)
     sizes = f"{in_of(family.nbytes, family.stored_nbytes)}, {size(family.saved_nbytes)} saved"
     yield f'<details id="f{number}"{" open" if not number else ""}><summary>{text(model_name(family.root.path))}'
-    yield f" <span>{'1 model' if count == 1 else f'{count:,} models'}, {sizes}</span></summary>"
+    yield f" <span>{counted(count, 'model')}, {sizes}</span></summary>"
     yield _members(family)
     layers = sorted(layer for layer in detail.by_model.columns if layer != OUTSIDE)
     if detail.by_model.rows:
@@ -50,9 +50,11 @@ def _by_type(grid: Grid[Layer, str], dtype: str, models: int) -> Iterator[str]:
 
 def _remarks(detail: Detail) -> Iterator[str]:
     if detail.unnamed_files:
-        yield f'<p class="mute">{detail.unnamed_files:,} files are left out: their headers cannot be read.</p>'
+        files = counted(detail.unnamed_files, "file is", "files are")
+        yield f'<p class="mute">{files} left out: the headers cannot be read.</p>'
     if detail.unread_files:
-        yield f'<p class="mute">{detail.unread_files:,} files are left out: too many headers to read.</p>'
+        files = counted(detail.unread_files, "file is", "files are")
+        yield f'<p class="mute">{files} left out: too many headers to read.</p>'
 
 
 def _members(family: Family) -> str:
@@ -74,7 +76,7 @@ def _members(family: Family) -> str:
     rest = family.members[MODELS:]
     if rest:
         sums = size_cells(sum(one.nbytes for one in rest), sum(one.stored_nbytes for one in rest))
-        rows.append([f"<td class=mute>{len(rest):,} more models</td>", *sums[:3], cell("")])
+        rows.append([f"<td class=mute>{counted(len(rest), 'more model')}</td>", *sums[:3], cell("")])
     return table(titles, rows)
 
 

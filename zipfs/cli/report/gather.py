@@ -22,6 +22,8 @@ from zipfs.formats import Layout
 from zipfs.formats.safetensors import BITS_OF_DTYPE
 from zipfs.lineage.census import Census, File, take_census
 from zipfs.lineage.families import Family, Kinship, find_families
+from zipfs.store.figures import Figures, take_figures
+from zipfs.store.gc import freeable_nbytes
 from zipfs.store.kinship import Integers
 from zipfs.store.store import Store
 
@@ -65,6 +67,7 @@ class Findings:
     kinship: Kinship
     census: Census
     details: Sequence[Detail]
+    figures: Figures
 
 
 def gather(store: Store, report: Report) -> Findings:
@@ -89,7 +92,7 @@ def gather(store: Store, report: Report) -> Findings:
                 report("reading headers", done, total)
                 _add(detail, number, anatomies.of(census.files[at]), census, uses[at])
         details.append(detail)
-    return Findings(kinship, census, details)
+    return Findings(kinship, census, details, take_figures(store.catalog, freeable_nbytes(store)))
 
 
 def _files_by_model(census: Census) -> dict[bytes, list[int]]:

@@ -12,14 +12,17 @@ from typing import Final
 
 import zipfs
 from zipfs.cli.kin import model_name
-from zipfs.cli.output import percent, size
+from zipfs.cli.output import counted, percent, size
 from zipfs.cli.report.detail import KINDS, LAYERS, MODELS, describe, heat_keys
 from zipfs.cli.report.gather import DETAILED_FAMILIES, HEADERS_AT_MOST, Findings
 from zipfs.cli.report.graph import LABELLED, NODES_AT_MOST, draw, shades
 from zipfs.cli.report.markup import WAYS, Title, cell, in_of, name_cell, number_cell, size_cells, table, text, way_bar
 from zipfs.cli.report.style import SCRIPT, STYLE
+from zipfs.cli.takes import leftovers
 from zipfs.lineage.census import Way
 from zipfs.lineage.families import Family, Kinship, Member, Share
+from zipfs.lineage.foreign import TAKEN_APART
+from zipfs.store.figures import Figures
 
 DRAWN_FAMILIES: Final = 40
 FAMILY_ROWS: Final = 200
@@ -59,16 +62,16 @@ def _head(name: str) -> str:
 
 
 def _totals(name: str, findings: Findings) -> Iterator[str]:
-    kinship, census = findings.kinship, findings.census
-    saved = kinship.nbytes - kinship.stored_nbytes
+    kinship, census, figures = findings.kinship, findings.census, findings.figures
+    saved = figures.raw_nbytes - figures.stored_nbytes
     related = [family for family in kinship.families if len(family.members) > 1]
     tensors = sum(member.tensors for family in kinship.families for member in family.members)
     yield f"<h1>{text(name)}</h1>"
     yield '<p class="mute">What this ZipFS store holds, what is related in it, and what that saves.</p>'
     tiles = [
-        (size(kinship.nbytes), f"in {len(census.files):,} files"),
-        (size(kinship.stored_nbytes), "is what the store takes for them"),
-        (percent(saved, kinship.nbytes) if saved > 0 else "-", f"saved: {size(max(saved, 0))}"),
+        (size(figures.raw_nbytes), f"in {counted(len(census.files), 'file')}"),
+        (size(figures.stored_nbytes), "is what the store takes for them"),
+        (percent(saved, figures.raw_nbytes) if saved > 0 else "-", f"saved: {size(max(saved, 0))}"),
         (f"{len(census.models):,}", "models"),
         (f"{len(related):,}", "families of two models or more"),
         (f"{tensors:,}", "tensors"),
@@ -79,7 +82,7 @@ def _totals(name: str, findings: Findings) -> Iterator[str]:
     ways = _ways(findings)
     if ways:
         yield from _stored_how(ways)
-    yield from _remarks(kinship)
+    yield from _remarks(kinship, figures)
 
 
 def _stored_how(ways: Mapping[Way, Share]) -> Iterator[str]:
@@ -102,17 +105,19 @@ def _stored_how(ways: Mapping[Way, Share]) -> Iterator[str]:
     )
 
 
-def _remarks(kinship: Kinship) -> Iterator[str]:
-    kept = sum(family.kept_nbytes for family in kinship.families)
-    if kept:
-        yield f"<p>{size(kept)} are bases whose own files were removed: others are coded against them.</p>"
-    if kinship.unused_nbytes:
-        yield f"<p>{size(kinship.unused_nbytes)} are of what was removed; <code>zipfs gc</code> frees them.</p>"
+def _remarks(kinship: Kinship, figures: Figures) -> Iterator[str]:
+    yield from (f"<p>{text(line.replace('`', ''))}.</p>" for line in leftovers(figures))
     if kinship.spool_files:
-        yield f"<p>{kinship.spool_files:,} files ({size(kinship.spool.nbytes)}) are not compressed yet.</p>"
-    if kinship.other_files:
-        sizes = in_of(kinship.others.nbytes, kinship.others.stored_nbytes)
-        yield f"<p>{kinship.other_files:,} files belong to no model: {sizes}.</p>"
+        are = "is" if kinship.spool_files == 1 else "are"
+        yield f"<p>{counted(kinship.spool_files, 'file')} ({size(kinship.spool.nbytes)}) {are} not compressed yet.</p>"
+    for ending, foreign in kinship.foreign.items():
+        sizes = in_of(foreign.share.nbytes, foreign.share.stored_nbytes)
+        yield f"<p>{text(counted(foreign.files, f'{ending} file'))}: {sizes}, kept as bytes.</p>"
+    if kinship.foreign:
+        yield f"<p>Of the formats of models, only {TAKEN_APART} is taken apart.</p>"
+    if kinship.plain_files:
+        sizes = in_of(kinship.plain.nbytes, kinship.plain.stored_nbytes)
+        yield f"<p>{counted(kinship.plain_files, 'file')} outside of models: {sizes}.</p>"
 
 
 def _ways(findings: Findings) -> dict[Way, Share]:

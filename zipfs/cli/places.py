@@ -1,0 +1,125 @@
+"""Where a command is told to look: STORE, or a path inside a mount of one, and PATH in it.
+
+What is inside a mount is never looked at by this process: a mount may hang, and whoever touches it hangs with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from zipfs.cli.output import shown
+from zipfs.errors import PathError
+
+if TYPE_CHECKING:
+    from zipfs.mount.points import MountPoint
+
+_ANSWER_S: Final = 5.0
+_MAX_LINKS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A store and a path of its served tree; `inside` says that a path below the top of a mount was named."""
+
+    store: Path
+    path: str
+    inside: bool = False
+
+
+def locate(where: Path, path: str = "") -> Location:
+    """The store that `where` is or is served from, and `path` in it, below `where` if that is inside of a mount.
+
+    Whether what was named is a store at all shows when it is opened. Raises PathError.
+    """
+    found = _mount_of(where)
+    if found is None:
+        return Location(where, path)
+    point, below = found
+    served = "/".join(filter(None, (point.root.strip("/"), below)))
+    if served == "ingest" or served.startswith("ingest/"):
+        served = served[len("ingest/") :]  # it mirrors what is served
+    return Location(_store_of(point, where), "/".join(filter(None, (served, path))), inside=bool(served))
+
+
+def locate_one(where: Path, path: str | None) -> Location:
+    """The same for a command that has to be told a path. Raises click.UsageError where none is."""
+    found = locate(where, path or "")
+    if path is None and not found.inside:
+        raise click.UsageError("Missing argument 'PATH': what in the store is meant. A path inside a mount is enough.")
+    return found
+
+
+def store_at(where: Path) -> Path:
+    """The store that `where` is, or that is mounted there: for commands that concern all of it. Raises as `locate`."""
+    found = locate(where)
+    if found.inside:
+        raise PathError(where, "is inside a mount, and this concerns a whole store: name the store, or its mount point")
+    return found.store
+
+
+def _mount_of(where: Path) -> tuple[MountPoint, str] | None:
+    """The ZipFS mount that a path lies in, and the path below its top; symlinks are followed up to there."""
+    from zipfs.mount.points import SUBTYPE, mount_points
+
+    points = {point.path: point for point in mount_points()}
+    parts = os.path.abspath(where).strip("/").split("/")
+    at, links = "", 0
+    found: tuple[MountPoint, int] | None = None
+    done: list[str] = []
+    while parts:
+        done.append(parts.pop(0))
+        at = "/" + "/".join(done)
+        if at in points:
+            found = (points[at], len(done)) if points[at].kind == SUBTYPE else None
+        elif found is None:
+            try:
+                is_link = stat.S_ISLNK(os.lstat(at).st_mode)
+            except OSError:
+                return None
+            if is_link and links < _MAX_LINKS:
+                links += 1
+                target = os.path.abspath(os.path.join(os.path.dirname(at), os.readlink(at)))
+                parts, done = [*target.strip("/").split("/"), *parts], []
+    return None if found is None else (found[0], "/".join(done[found[1] :]))
+
+
+def _store_of(point: MountPoint, where: Path) -> Path:
+    """The store that a mount serves: as its daemon says, or as the system lists it where that does not answer."""
+    from zipfs.mount.points import mount_points
+    from zipfs.store.store import is_store
+
+    tops = [one.path for one in mount_points() if one.device == point.device and one.root == "/"]
+    for top in tops:
+        try:
+            store = Path(json.loads(ask_mount(top, "status.json"))["store"])
+        except (PathError, ValueError, KeyError, TypeError):
+            continue
+        if is_store(store):
+            return store
+    if os.path.isabs(point.source) and is_store(Path(point.source)):
+        return Path(point.source)
+    raise PathError(where, "is inside a mount that does not tell which store it serves: name the store instead")
+
+
+def ask_mount(top: str, name: str) -> bytes:
+    """A file of `.zipfs` in a mount, read by a process that can be left behind. Raises PathError."""
+    process = subprocess.Popen(
+        ["cat", "--", os.path.join(top, ".zipfs", name)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        found, _ = process.communicate(timeout=_ANSWER_S)
+    except subprocess.TimeoutExpired as error:
+        process.kill()  # and not waited for: a request that hangs in the kernel outlives even this
+        raise PathError(shown(top), f"the mount has not answered within {_ANSWER_S:.0f} s") from error
+    if process.returncode:
+        raise PathError(shown(top), "the mount does not answer. Mount it again")
+    return found
