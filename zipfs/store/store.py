@@ -35,6 +35,7 @@ from zipfs.store.record import Changes
 from zipfs.store.reserve import Reserve
 from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
 from zipfs.store.schema import KNOWN, MIGRATIONS
+from zipfs.store.stopping import Stop
 from zipfs.store.transaction import Transaction, redo, transaction
 
 FORMAT: Final = 3
@@ -45,10 +46,23 @@ _DEFAULT_CACHE_NBYTES: Final = 64 << 20
 
 
 class Store:
-    """An open store. `catalog` belongs to the thread that opened it; `session` gives another thread its own."""
+    """An open store. `catalog` belongs to the thread that opened it; `session` gives another thread its own.
 
-    def __init__(self, path: Path, store_id: bytes, *, read_only: bool, cache_nbytes: int, use: FileLock) -> None:
+    Once `stop` is set, whatever takes long in it ends with Stopped.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        store_id: bytes,
+        *,
+        read_only: bool,
+        cache_nbytes: int,
+        use: FileLock,
+        stop: Stop | None = None,
+    ) -> None:
         self._use = use
+        self.stop = stop or Stop()
         self.path = path
         self.id = store_id
         self.read_only = read_only
@@ -56,7 +70,7 @@ class Store:
         self.frames = FrameCache(cache_nbytes)
         self.reserve = Reserve(path / RESERVE)
         self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
-        self.catalog = Catalog(path / "catalog.db", read_only=read_only)
+        self.catalog = Catalog(path / "catalog.db", read_only=read_only, stop=self.stop)
 
     @property
     def log_path(self) -> Path:
@@ -108,9 +122,8 @@ class Store:
 
     def session(self) -> Store:
         """The same store with a catalog and a log of its own, sharing packs and decoded frames: for another thread."""
-        other = Store(
-            self.path, self.id, read_only=self.read_only, cache_nbytes=0, use=FileLock(self.path / "locks" / "use")
-        )
+        use = FileLock(self.path / "locks" / "use")
+        other = Store(self.path, self.id, read_only=self.read_only, cache_nbytes=0, use=use, stop=self.stop)
         other.packs = self.packs
         other.frames = self.frames
         other.reserve = self.reserve
@@ -209,9 +222,14 @@ def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
 
 
 def open_store(
-    path: Path, *, create: bool = False, read_only: bool = False, cache_nbytes: int = _DEFAULT_CACHE_NBYTES
+    path: Path,
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    cache_nbytes: int = _DEFAULT_CACHE_NBYTES,
+    stop: Stop | None = None,
 ) -> Store:
-    """The store at `path`, kept from being rebuilt as long as it is open.
+    """The store at `path`, kept from being rebuilt as long as it is open. Work in it ends soon once `stop` is set.
 
     With `create`, a missing or empty directory becomes a store. Raises NotAStore, StoreBusy, UnknownVersion, Damaged.
     """
@@ -224,7 +242,7 @@ def open_store(
     try:
         if not read_only:
             _migrate(path, store_id)
-        store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use)
+        store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use, stop=stop)
         if store.catalog.row("SELECT store_id FROM position") != (store_id,):
             raise CatalogDamaged(f"{store.catalog.path} belongs to another store")
         _refuse_unknown(store.catalog)
