@@ -16,7 +16,7 @@ from zipfs.store import tree
 def mistaken(*_):
     raise TypeError("unsupported operand")
 tree.resolve = mistaken
-sys.argv = ["zipfs", "ls", sys.argv[1], "a"]
+sys.argv = ["zipfs", "rm", sys.argv[1], "a"]
 main()
 """
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,16 +40,19 @@ def optimize_command(
     """
     from zipfs.errors import Stopped
     from zipfs.ingest.optimizing import Limits, look, optimize
+    from zipfs.store.stopping import Stop, stopping_on_signals
     from zipfs.store.store import open_store
 
     os.nice(_NICE)
-    stop = threading.Event()
-    with open_store(store, cache_nbytes=memory) as opened, counting() as report:
+    stop = Stop()
+    with (
+        stopping_on_signals(stop),
+        open_store(store, cache_nbytes=memory, stop=stop) as opened,
+        counting(stop) as report,
+    ):
         if dry_run:
             _tell_plan(look(opened, report), as_json)
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
         done = optimize(opened, report, limits=Limits(limit_bytes, rate), stop=stop, threads=threads)
     _tell_done(done, as_json)
     if done.stopped:

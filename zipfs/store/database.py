@@ -23,12 +23,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from zipfs.errors import CatalogDamaged, CatalogUnreadable, NoSpace, NotAStore, NotWritable, Refused, StoreBusy
+from zipfs.errors import CatalogDamaged, CatalogUnreadable, NoSpace, NotAStore, NotWritable, Refused, Stopped, StoreBusy
 from zipfs.store.stopping import Stop
 
 BUSY_TIMEOUT_S: Final = 60.0
 BUSY_SLICE_S: Final = 0.25
 """SQLite waits for so long at a time, in which Python runs no handler of a signal."""
+_STEPS_AT_ONCE: Final = 1_000_000
+"""Of SQLite's machine, between two looks whether to stop: some hundredths of a second."""
 
 _BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 _NO_SPACE: Final = (
@@ -88,6 +90,8 @@ def _translation(path: Path, error: Exception) -> Exception:
     if isinstance(error, OverflowError | UnicodeEncodeError):
         return Refused(path, str(error))
     name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_INTERRUPT":
+        return Stopped()
     if name.startswith(_BUSY):
         return StoreBusy(path, "another process has been changing it for a minute; try again later")
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
@@ -135,7 +139,7 @@ class Database:
 
     def __init__(self, path: Path, *, read_only: bool = False, stop: Stop | None = None) -> None:
         self.path = path
-        self._stop = stop or Stop()
+        self.stop = stop or Stop()
         with translated(path):
             try:
                 self.db = _connect(path, "mode=ro" if read_only else "mode=rw")
@@ -147,6 +151,7 @@ class Database:
                 # On a disk that is read-only or full to the last byte nobody changes the database either. In a
                 # directory of another user somebody may: what is read then does not match its checksums.
                 self.db = _connect(path, "immutable=1")
+        self.db.set_progress_handler(self.stop.is_set, _STEPS_AT_ONCE)
 
     def close(self) -> None:
         self.db.close()
@@ -183,7 +188,7 @@ class Database:
             name = getattr(error, "sqlite_errorname", "")
             if not name.startswith(_BUSY) or name == "SQLITE_BUSY_SNAPSHOT" or time.monotonic() > until_s:
                 raise error
-            self._stop.check()
+            self.stop.check()
             try:
                 return self.db.execute(sql, parameters)
             except sqlite3.Error as newer:

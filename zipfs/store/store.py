@@ -22,7 +22,7 @@ from typing import Final, Self
 
 import sqlite_utils
 
-from zipfs.errors import CatalogDamaged, NotAStore, StoreBusy, UnknownVersion
+from zipfs.errors import CatalogDamaged, NotAStore, StoreBusy, UnknownVersion, ZipfsError
 from zipfs.store import record, tree
 from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
 from zipfs.store.catalog import Catalog, retrying
@@ -30,7 +30,7 @@ from zipfs.store.database import translated
 from zipfs.store.files import sync_directory
 from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
-from zipfs.store.packs import PackDirectory
+from zipfs.store.packs import PackDirectory, PackWriter
 from zipfs.store.record import Changes
 from zipfs.store.reserve import Reserve
 from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
@@ -112,6 +112,22 @@ class Store:
                 return open_blob(self.packs.open, self.catalog.blob(blob_id), self.catalog.blob)
 
         return retrying(attempt)
+
+    def give_up(self, writer: PackWriter) -> None:
+        """Remove every trace of a pack whose writing, or whose commit, has failed.
+
+        A pack that may be in the catalog stays: a record of the log that could not be taken back makes whoever writes
+        next put it there, and drop the packs that it replaces. If it is not, the next collection deletes it.
+        """
+        if writer.published:
+            try:
+                with self.transaction() as txn:  # applies what is in the log
+                    listed = writer.name in txn.catalog.packs()
+            except (ZipfsError, OSError, sqlite3.Error):
+                listed = True
+            if listed:
+                return
+        writer.abandon()
 
     def recover(self) -> None:
         """Apply what a killed process had logged and not committed."""
