@@ -120,6 +120,7 @@ def test_a_wait_can_be_broken_off(tmp_path: Path) -> None:
             with pytest.raises(Stopped), store.lock("pack").held("", waiting=lambda: None, stop=pipeline.stop):
                 pass
         pipeline.close()
+    with open_store(tmp_path / "store") as store:
         compress(store)
     assert contents(tmp_path / "store") == {b"a": b"1"}
 

@@ -6,17 +6,13 @@ any other error.
 
 from __future__ import annotations
 
+import os
+import select
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from queue import Empty, SimpleQueue
-from typing import Final
+from contextlib import contextmanager, suppress
 
 from zipfs.errors import Stopped
-
-_LOOK_EVERY_S: Final = 1.0
-"""Of several that wait for one request, one may be overtaken by another and looks again after this."""
 
 
 class Stop:
@@ -28,33 +24,31 @@ class Stop:
 
     def __init__(self) -> None:
         self._requested = False
-        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Can be read from once the request has been made."""
+
+    def __del__(self) -> None:
+        os.close(self._eventfd)
 
     def set(self) -> None:
         self._requested = True
-        self._tokens.put(None)
+        os.eventfd_write(self._eventfd, 1)
 
     def clear(self) -> None:
-        """Forget the request; for the one thread that waits."""
+        """Forget the request."""
         self._requested = False
-        try:
-            while True:
-                self._tokens.get_nowait()
-        except Empty:
-            return
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._eventfd)
 
     def is_set(self) -> bool:
         return self._requested
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the request for so long; returns whether it has been made."""
-        until_s = time.monotonic() + timeout_s
-        while not self._requested and (left_s := until_s - time.monotonic()) > 0:
-            try:
-                self._tokens.get(timeout=min(left_s, _LOOK_EVERY_S))
-            except Empty:
-                continue
-            self._tokens.put(None)  # for whoever else waits
+        if not self._requested:
+            poll = select.poll()
+            poll.register(self._eventfd, select.POLLIN)
+            poll.poll(max(0.0, timeout_s) * 1000)
         return self._requested
 
     def check(self) -> None:
