@@ -22,12 +22,13 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.errors import Damaged, NotWritable, PathError
-from zipfs.formats import registry
+from zipfs.formats import Layout, registry
 from zipfs.ingest import queue, recode, source
 from zipfs.ingest.batch import Batch
 from zipfs.ingest.queue import seal_everything
-from zipfs.ingest.seal import Pending
+from zipfs.ingest.seal import Pending, seal
 from zipfs.ingest.source import Source
+from zipfs.store.blobs import OpenBlob
 from zipfs.store.files import read_at
 from zipfs.store.rows import State
 from zipfs.store.store import Store, open_store
@@ -131,7 +132,7 @@ def test_a_store_that_became_read_only_ends_the_run_and_is_told(store: Store) ->
 
 
 def test_a_file_that_crashes_its_parser_is_kept_as_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(read: object, nbytes: int) -> registry.Layout:
+    def crash(read: object, nbytes: int) -> Layout:
         raise IndexError("list index out of range")
 
     monkeypatch.setattr(registry, "PARSERS", (registry.Parser("odd", lambda head, nbytes: True, crash),))
@@ -144,7 +145,7 @@ def test_a_directory_that_cannot_be_sealed_keeps_no_other_waiting(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_all_in(store)
-    original = queue.seal
+    original = seal
 
     def failing(store: Store, group: Sequence[Pending]) -> list[Pending]:
         if group[0].path.startswith(b"m"):
@@ -199,7 +200,7 @@ def test_a_family_that_cannot_be_coded_anew_ends_no_optimizing(
     path = make_store(tmp_path, {**one, **other})
     original = recode._Pack._verify
 
-    def failing(self: recode._Pack, new: recode.OpenBlob, old: recode.OpenBlob) -> None:
+    def failing(self: recode._Pack, new: OpenBlob, old: OpenBlob) -> None:
         if new.blob.nbytes == 2 * 60_000:
             raise error
         original(self, new, old)

@@ -28,6 +28,7 @@ from zipfs.store import gc, transaction
 from zipfs.store.catalog import Catalog
 from zipfs.store.gc import merge_small_packs
 from zipfs.store.manifests import ManifestLog
+from zipfs.store.packformat import PackedBlob
 from zipfs.store.packs import PackWriter
 from zipfs.store.repair import rebuild
 from zipfs.store.store import Store, open_store
@@ -95,7 +96,7 @@ def test_a_byte_is_copied_a_few_times_however_many_packs_there_are(
     copied = 0
     original = PackWriter.copy_blob
 
-    def counted(self: PackWriter, packed: gc.PackedBlob, *arguments: object) -> object:
+    def counted(self: PackWriter, packed: PackedBlob, *arguments: object) -> object:
         nonlocal copied
         copied += packed.blob.nbytes
         return original(self, packed, *arguments)  # type: ignore[arg-type]
