@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, noise, poll, poll_equal
+from tests.support.mounts import Mount, noise, poll
 
 pytestmark = pytest.mark.mount
 
@@ -22,8 +22,7 @@ def put_large(mount: Mount, name: str, nbytes: int = 512 * MIB) -> Path:
     """A file that takes long to compress, and no long time to make; it is being compressed on return."""
     block = noise(4 * MIB, 1)
     with open(mount.ingest / name, "wb") as file:
-        for number in range(nbytes // len(block)):
-            file.write(number.to_bytes(8, "little") + block[8:])
+        file.writelines(number.to_bytes(8, "little") + block[8:] for number in range(nbytes // len(block)))
     poll(lambda: mount.status()["worker"].get("file") == name, what="the worker to be at it")
     return mount.point / name
 
@@ -53,7 +52,7 @@ def test_what_is_removed_while_it_is_compressed_makes_room_for_what_is_behind(mo
     began_s = time.monotonic()
     mount.stored("behind")
     assert time.monotonic() - began_s < SOON_S
-    poll_equal(lambda: parts(mount), [])
+    poll(lambda: not parts(mount), what="nothing of it to be left")
     assert mount.status()["errors"] == []
     mount.umount()
     mount.fsck()

@@ -22,8 +22,8 @@ _ZEROS_NBYTES: Final = 64 << 20
 _MOST_ZEROS_NBYTES: Final = 1 << 30
 _MOST_EXTENTS: Final = 1 << 14
 """About; more zeros make the blob of them longer, as far as that goes."""
-HASHED_NBYTES: Final = 4 << 30
-"""Zeros that are hashed for a file's SHA-256: some seconds. A file with larger holes has none."""
+HASHED_NBYTES: Final = 1 << 30
+"""Zeros that are hashed for a file's SHA-256: about a second. A file with larger holes has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -435,6 +435,7 @@ def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
     """The whole tree as records of a new segment, a bounded number of rows in each."""
     batch = Changes()
     for row in catalog.query("SELECT id FROM inodes ORDER BY id"):
+        catalog.stop.check()
         inode = catalog.inode(row[0])
         batch.inodes[inode.id] = inode
         batch.xattrs.update({(inode.id, name): value for name, value in catalog.all_xattrs(inode.id).items()})
