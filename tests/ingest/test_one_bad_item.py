@@ -155,7 +155,7 @@ def test_a_directory_that_cannot_be_sealed_keeps_no_other_waiting(
     told: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(queue, "seal", failing)
-        seal_everything(store, lambda shown, message: told.append(message))
+        seal_everything(store, failed=lambda shown, message: told.append(message))
     assert len(told) == 1
     assert told[0].startswith("m: could not be sealed")
     assert set(contents(store.path)) == {b"n/d"}

@@ -347,7 +347,7 @@ class Catalog(Database):
     def mark(self, inode_id: InodeId, name: bytes) -> bytes | None:
         """The value of a mark that ZipFS has set on an inode."""
         row = self.row("SELECT value FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
-        with translated(self.path):
+        with rows_made_values(self.path):
             return None if row is None else _blob_column(row[0])
 
     def marks(self, inode_id: InodeId, prefix: bytes) -> dict[bytes, bytes]:
