@@ -8,13 +8,16 @@ most, which the next collection frees. Readers hold the packs that they read fro
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import xxhash
 
-from zipfs.errors import CatalogDamaged, PackDamaged
+from zipfs.errors import CatalogDamaged, NoSpace, PackDamaged
 from zipfs.store import faults
 from zipfs.store.packformat import PackedBlob
 from zipfs.store.packs import PackFile, PackWriter
@@ -22,6 +25,8 @@ from zipfs.store.rows import BlobId, InodeId, PackName
 from zipfs.store.stopping import Stop
 from zipfs.store.store import Store
 from zipfs.store.transaction import compact
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -218,7 +223,11 @@ def _merge_small(store: Store, live: set[BlobId] | None, collected: Collected, r
         sizes, by_pack = store.catalog.packs(), _blobs_by_pack(store)
         here = {blob for name in names for blob, _ in by_pack[name]}
         passed = _Passed(store, report, "merging small packs", sum(sizes[name] for name in names))
-        merged = _rewrite(store, names, here if live is None else here & live, collected, passed)
+        try:
+            merged = _rewrite(store, names, here if live is None else here & live, collected, passed)
+        except NoSpace as error:
+            log.info("small packs are merged when there is space: %s", error)
+            return
         collected.packs_merged += merged
         if merged < len(names):
             return  # one of them is damaged and would be tried again and again
@@ -246,6 +255,11 @@ def _rewrite(
             _replace(store, writer, writer.blobs, rewritten, collected)
         else:
             writer.abandon()
+    except OSError as error:
+        store.give_up(writer)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(store.path, os.strerror(error.errno)) from error
+        raise
     except BaseException:
         store.give_up(writer)
         raise
