@@ -7,10 +7,8 @@ to. Run by one thread; `stop` may be set from any.
 
 from __future__ import annotations
 
-import errno
 import heapq
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -23,6 +21,7 @@ from zipfs.ingest.spool import free_nbytes
 from zipfs.lineage.planner import DEFAULT_PRICES, Move, Plan, Prices
 from zipfs.lineage.resketch import make_sketches
 from zipfs.lineage.survey import Report, survey
+from zipfs.store.files import full_disk_told
 from zipfs.store.gc import SHED, Collected, collect
 from zipfs.store.stopping import Stop
 from zipfs.store.store import Store
@@ -114,17 +113,14 @@ def optimize(
 
     with ThreadPoolExecutor(threads, thread_name_prefix="recode") as executor:
         try:
-            _Run(store, executor, watched, limits, prices, stop, wait, done).run()
+            with full_disk_told(store.path):
+                _Run(store, executor, watched, limits, prices, stop, wait, done).run()
         except Stopped:
             done.stopped = True
         except StoreBusy:
             if wait and not stop.is_set():
                 raise
             done.stopped = True
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpace(store.path, os.strerror(error.errno)) from error
-            raise
     return done
 
 

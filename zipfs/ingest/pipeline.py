@@ -12,9 +12,7 @@ that cannot be written concern all of them, and end the run.
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,6 +25,7 @@ from zipfs.ingest.source import NotWanted, Source, SourceError
 from zipfs.ingest.spool import free_nbytes
 from zipfs.lineage import Search
 from zipfs.store import faults
+from zipfs.store.files import full_disk_told
 from zipfs.store.rows import BlobId
 from zipfs.store.store import Store
 
@@ -123,10 +122,13 @@ class Pipeline:
         faults.point("ingest.begin")
         lock = self._store.lock("pack")
         changed: list[Source] = []
-        with lock.held(
-            "another process is compressing or collecting",
-            waiting=lambda: self._progress.waiting("another process is compressing or collecting in this store"),
-            stop=self.stop,
+        with (
+            full_disk_told(self._store.path),
+            lock.held(
+                "another process is compressing or collecting",
+                waiting=lambda: self._progress.waiting("another process is compressing or collecting in this store"),
+                stop=self.stop,
+            ),
         ):
             self._clear_unfinished()
             self._search.begin()
@@ -140,11 +142,6 @@ class Pipeline:
                     batch.abandon()
                 else:
                     self._commit(batch)
-            except OSError as error:
-                batch.abandon()
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise NoSpace(self._store.path, os.strerror(error.errno)) from error
-                raise
             except BaseException:
                 batch.abandon()
                 raise

@@ -7,7 +7,6 @@ thread that ran the pipeline.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
@@ -19,6 +18,7 @@ from zipfs.ingest.optimizing import BUSY, in_packs, in_parts, recode_each
 from zipfs.ingest.recode import Pace, Recoded
 from zipfs.lineage.planner import DEFAULT_PRICES, Plan, in_order_of_gain
 from zipfs.lineage.survey import plan_family
+from zipfs.store.files import full_disk_told
 from zipfs.store.gc import shed
 from zipfs.store.rows import BlobId
 from zipfs.store.stopping import Stop
@@ -48,13 +48,11 @@ def settle(store: Store, executor: Executor, bases: Iterable[BlobId], joined_nby
     pace = Pace(None, stop)
     try:
         for parts in in_packs(part for plan in worth for part in in_parts(plan)):
-            with store.lock("pack").held(BUSY, waiting=lambda: None, stop=stop):
+            with full_disk_told(store.path), store.lock("pack").held(BUSY, waiting=lambda: None, stop=stop):
                 step = recode_each(store, executor, parts, pace)
                 shed(store, step.packs)
             done.add(step)
-    except (NoSpace, Damaged, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+    except (NoSpace, Damaged) as error:
         log.warning("better bases are left to the optimizer: %s", error)
     return done
 

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from zipfs.errors import NoSpace
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """A disk that is full, or a quota, as NoSpace of the store at `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(path, os.strerror(error.errno)) from error
+        raise
 
 
 def read_at(fd: int, offset: int, nbytes: int) -> bytes:

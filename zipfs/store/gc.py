@@ -8,9 +8,7 @@ most, which the next collection frees. Readers hold the packs that they read fro
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import xxhash
 
 from zipfs.errors import CatalogDamaged, NoSpace, PackDamaged
 from zipfs.store import faults
+from zipfs.store.files import full_disk_told
 from zipfs.store.packformat import PackedBlob
 from zipfs.store.packs import PackFile, PackWriter
 from zipfs.store.rows import BlobId, InodeId, PackName
@@ -84,7 +83,8 @@ def collect(store: Store, report: Report = _quiet, *, sparse: float = SPARSE) ->
     dead = [row[0] for row in store.catalog.query("SELECT id FROM blobs") if row[0] not in live]
     collected.blobs_dropped = len(dead)
     _drop_dead_packs(store, live, collected)
-    _rewrite_sparse(store, live, sparse, collected, report)
+    with full_disk_told(store.path):
+        _rewrite_sparse(store, live, sparse, collected, report)
     _merge_small(store, live, collected, report)
     _delete_unlisted(store, collected)
     _attribute(store)
@@ -224,7 +224,8 @@ def _merge_small(store: Store, live: set[BlobId] | None, collected: Collected, r
         here = {blob for name in names for blob, _ in by_pack[name]}
         passed = _Passed(store, report, "merging small packs", sum(sizes[name] for name in names))
         try:
-            merged = _rewrite(store, names, here if live is None else here & live, collected, passed)
+            with full_disk_told(store.path):
+                merged = _rewrite(store, names, here if live is None else here & live, collected, passed)
         except NoSpace as error:
             log.info("small packs are merged when there is space: %s", error)
             return
@@ -255,11 +256,6 @@ def _rewrite(
             _replace(store, writer, writer.blobs, rewritten, collected)
         else:
             writer.abandon()
-    except OSError as error:
-        store.give_up(writer)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(store.path, os.strerror(error.errno)) from error
-        raise
     except BaseException:
         store.give_up(writer)
         raise
