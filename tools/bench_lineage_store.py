@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from zipfs.ingest.choosing import Chooser
 from zipfs.ingest.optimizing import NO_LIMITS, optimize
 from zipfs.ingest.relations import Relations
 from zipfs.lineage.landmarks import Scan
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store, open_store
 
 ORDERS: Final = 12
@@ -87,7 +87,7 @@ def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> It
                     ingest(store, models[name], name)
             ingest_s = time.process_time() - begin
             before = _needed_nbytes(store)
-            optimize(store, lambda what, done, total: None, limits=NO_LIMITS, stop=threading.Event())
+            optimize(store, lambda what, done, total: None, limits=NO_LIMITS, stop=Stop())
             packs = sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
             yield Order(order, before, _needed_nbytes(store), packs, ingest_s, sum(searching_s))
 

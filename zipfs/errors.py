@@ -104,6 +104,24 @@ class NoAttribute(PathError):
     errno = errno.ENODATA
 
 
+class Gone(NotFound):
+    """{0}: was removed meanwhile"""
+
+    errno = errno.ESTALE
+
+
+class NotWritable(PathError):
+    """{0}: the store cannot be changed: {1}"""
+
+    errno = errno.EROFS
+
+
+class Refused(ZipfsError):
+    """{0}: the change was refused and nothing of it was made: {1}"""
+
+    errno = errno.EINVAL
+
+
 # Exit code 4: the machine is short of something; trying again later can help.
 
 
@@ -152,6 +170,10 @@ class PackDamaged(Damaged):
 
 class CatalogDamaged(Damaged):
     """catalog is damaged: {0}. Run `zipfs fsck`, then `zipfs rebuild`."""
+
+
+class CatalogUnreadable(Damaged):
+    """catalog {0} cannot be read or written: {1}. Look after the disk, then try again."""
 
 
 class ManifestDamaged(Damaged):

@@ -28,6 +28,7 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.ingest.queue import seal_everything
+from zipfs.store.gc import merge_small_packs
 from zipfs.store.store import Store, open_store
 
 Files = dict[bytes, bytes]
@@ -137,6 +138,20 @@ def _optimize(store: Store) -> None:
     optimize_all(store)
 
 
+SMALL: Final[Files] = {f"small/{number}".encode(): noise(300 + number, 40 + number) for number in range(9)}
+"""Each in a pack of its own: enough to be merged."""
+
+
+def _scattered(store: Store) -> None:
+    for name, content in SMALL.items():
+        put_file(store, store.path.parent / "scratch", name, content)
+
+
+def _merge(store: Store) -> None:
+    with store.lock("pack").held("", waiting=None):
+        assert merge_small_packs(store).packs_merged >= len(SMALL)
+
+
 def _nothing(store: Store) -> None:
     return
 
@@ -147,6 +162,7 @@ SCENARIOS: Final = {
     "import": Scenario(_import, _nothing, _BEFORE, _AFTER, {}),
     "delete": Scenario(_delete, _nothing, _BEFORE, {**KEPT, **REPLACED, **GARBAGE}, {}),
     "optimize": Scenario(_optimize, _badly_based, {**_BEFORE, **KIN}, {**_BEFORE, **KIN}, KIN),
+    "merge": Scenario(_merge, _scattered, {**_BEFORE, **SMALL}, {**_BEFORE, **SMALL}, SMALL),
     "collect": Scenario(_collect, _garbage, _COLLECTED, _COLLECTED, {}),
 }
 

@@ -60,6 +60,10 @@ STEPS: list[tuple[str, str]] = [
         ("optimize", f"gc.{step}")
         for step in ("begin", "pack-synced", "pack-renamed", "logged", "committed", "pack-unlinked", "snapshot-synced")
     ],
+    *[
+        ("merge", f"gc.{step}")
+        for step in ("pack-synced", "pack-renamed", "logged", "committed", "pack-dropped", "pack-unlinked:5")
+    ],
     *[("delete", f"delete.{step}") for step in ("logged", "committed", "spool-freed")],
     *[
         ("collect", f"gc.{step}")

@@ -289,8 +289,8 @@ def test_a_file_that_changes_while_it_is_stored_is_told_and_the_others_are_store
     original = getattr(batch.Batch, moment)
     done: list[str] = []
 
-    def disturb(self: batch.Batch, *arguments: object) -> object:
-        result = original(self, *arguments)
+    def disturb(self: batch.Batch, *arguments: object, **keywords: object) -> object:
+        result = original(self, *arguments, **keywords)
         if not done and (not arguments or getattr(arguments[0], "name", b"") == b"b"):
             done.append(change)
             if change == "grow":

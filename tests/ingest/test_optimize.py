@@ -41,6 +41,7 @@ from zipfs.store.blobs import FrameCache, OpenBlob
 from zipfs.store.gc import Collected
 from zipfs.store.repair import rebuild
 from zipfs.store.rows import BlobId
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store, open_store
 
 KIN = badly_based_family(20_000)
@@ -319,7 +320,7 @@ def test_a_limit_is_kept_and_the_next_run_goes_on(path: Path) -> None:
 
 
 def test_it_stops_when_asked_and_leaves_no_pack_behind(path: Path) -> None:
-    stop = threading.Event()
+    stop = Stop()
 
     def report(what: str, done: int, total: int) -> None:
         if what == "coding anew":
@@ -338,7 +339,7 @@ def test_it_stops_when_asked_and_leaves_no_pack_behind(path: Path) -> None:
 
 def test_it_gives_way_to_whoever_writes_packs_if_told_so(path: Path) -> None:
     with open_store(path) as store, store.lock("pack").held("", waiting=None):
-        done = optimize(store, _quietly, limits=Limits(), stop=threading.Event(), wait=False)
+        done = optimize(store, _quietly, limits=Limits(), stop=Stop(), wait=False)
         assert done.stopped
         assert done.recoded.tensors == 0
 
@@ -425,7 +426,7 @@ def test_tiny_equal_and_constant_tensors_are_no_trouble(tmp_path: Path) -> None:
 def test_progress_tells_of_a_listener(path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     with open_store(path) as store:
-        optimize(store, lambda *what: told.append(what), limits=Limits(), stop=threading.Event())
+        optimize(store, lambda *what: told.append(what), limits=Limits(), stop=Stop())
     assert {"comparing tensors", "coding anew"} <= {what for what, _, _ in told}
     assert all(0 <= done <= total for _, done, total in told)
     assert Listener().failures == []
@@ -465,7 +466,7 @@ def test_a_full_disk_while_settling_is_no_failure_of_the_ingest(path: Path, tmp_
         def full(*arguments: object) -> None:
             raise OSError(28, "No space left on device")
 
-        patch.setattr(settling, "recode", full)
+        patch.setattr(optimizing, "recode", full)
         assert _ingest_and_settle(store, tmp_path, b"late", late) == 0
         assert problems(store) == []
     assert contents(path) == {**KIN, b"late": late}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 
 import xxhash
@@ -31,6 +30,7 @@ from zipfs.ingest.optimizing import Limits, optimize
 from zipfs.lineage.planner import DEFAULT_PRICES
 from zipfs.lineage.resketch import make_sketches
 from zipfs.store.repair import rebuild
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store, open_store
 
 ITEMS = 1200
@@ -90,7 +90,7 @@ class BasesMachine(RuleBasedStateMachine):
     @rule(reports=st.integers(0, 6))
     def optimize_and_stop(self, reports: int) -> None:
         """Interrupted after some reports."""
-        stop = threading.Event()
+        stop = Stop()
         told = 0
 
         def report(what: str, done: int, total: int) -> None:

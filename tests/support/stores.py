@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from zipfs.store import removal, tree
 from zipfs.store.check import Problem, check
 from zipfs.store.gc import Collected, collect
 from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Inode, InodeId, Kind, State
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store, open_store
 
 Tensor = tuple[str, Sequence[int], bytes]
@@ -236,7 +236,7 @@ FREE = Prices(member=0.0, base=0.0, moved=0.0, run=0.0)
 
 def optimize_all(store: Store, *, limits: Limits = NO_LIMITS, prices: Prices = FREE) -> Optimized:
     """`zipfs optimize STORE`, which by default does not shy at the work for a few bytes here."""
-    return optimize(store, lambda what, done, total: None, limits=limits, stop=threading.Event(), prices=prices)
+    return optimize(store, lambda what, done, total: None, limits=limits, stop=Stop(), prices=prices)
 
 
 # Looking at it

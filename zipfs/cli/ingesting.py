@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from zipfs.cli.output import MEMORY, counted, progress_bar, ratio, say, shown, size, unfinished_option
-from zipfs.errors import PathError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +93,7 @@ def ingest_command(
     from zipfs.ingest.importing import put_directories
     from zipfs.ingest.names import UnfinishedNames
     from zipfs.ingest.pipeline import Pipeline
+    from zipfs.store.stopping import Stop, stopping_on_signals
     from zipfs.store.store import open_store
 
     if name is not None and len(paths) != 1:
@@ -104,7 +103,12 @@ def ingest_command(
         return
     names = UnfinishedNames.from_options(unfinished)
     store = store_at(store)
-    with open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory)) as opened, progress_bar() as bar:
+    stop = Stop()
+    with (
+        stopping_on_signals(stop),
+        open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory), stop=stop) as opened,
+        progress_bar() as bar,
+    ):
         found = [_find(opened, path, name, names) for path in paths]
         total = sum(item.nbytes for item in found) if paths else None
         shower = _Shower(bar, total)
@@ -114,8 +118,10 @@ def ingest_command(
                 pipeline.run([source for item in found for source in item.sources])
                 for item in found:
                     put_directories(opened, item)
+                    for message in item.failures:
+                        shower.failed("", message)
             else:
-                _drain(opened, pipeline, names)
+                _drain(opened, pipeline, names, shower)
             shower.settling()
             shower.stored_nbytes -= pipeline.settle().saved_nbytes
         finally:
@@ -131,6 +137,8 @@ def _tell_left_out(found: Sequence[Import]) -> bool:
     """Name what was not stored because of what it is; whether there was any."""
     unfinished = [path for item in found for path in item.unfinished]
     no_files = [path for item in found for path in item.no_files]
+    for path in (path for item in found for path in item.stores):
+        click.echo(f"zipfs: left out {shown(str(path))}: it is the store itself", err=True)
     for path in unfinished:
         click.echo(f"zipfs: left out {shown(str(path))}: its name says that it is not finished", err=True)
     for path in no_files:
@@ -151,18 +159,16 @@ def _cache_nbytes(memory_nbytes: int) -> int:
 def _find(store: Store, path: Path, name: str | None, names: UnfinishedNames) -> Import:
     from zipfs.ingest.importing import find, served_name
 
-    if os.path.join(os.path.realpath(store.path), "").startswith(os.path.join(os.path.realpath(path), "")):
-        raise PathError(path, f"holds the store {shown(str(store.path))} itself; name what is to be stored beside it")
     return find(store, path, served_name(path, name), names)
 
 
-def _drain(store: Store, pipeline: Pipeline, names: UnfinishedNames) -> None:
+def _drain(store: Store, pipeline: Pipeline, names: UnfinishedNames, shower: _Shower) -> None:
     from zipfs.ingest.queue import drain, seal_everything
 
     lock = store.lock("mount")
     if lock.try_acquire():
         try:
-            seal_everything(store, names)
+            seal_everything(store, names, shower.failed)
         finally:
             lock.release()
     drain(store, pipeline)

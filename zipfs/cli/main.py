@@ -7,6 +7,8 @@ import io
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from typing import Final
 
 import click
@@ -136,6 +138,20 @@ def main() -> None:
         name = f"{error.filename}: " if error.filename else ""
         click.echo(f"zipfs: {shown(f'{name}{error.strerror or error}')}", err=True)
         sys.exit(3 if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) else 1)
+    except Exception as error:  # noqa: BLE001  # nothing that a user does ends in a traceback
+        what = shown(" ".join(f"{type(error).__name__}: {error}".split()))
+        click.echo(f"zipfs: a bug in ZipFS ended this: {what}. Please report it{_kept_for_a_report()}", err=True)
+        sys.exit(1)
+
+
+def _kept_for_a_report() -> str:
+    """Write down where in the code an exception that is being handled came from; tells where that is."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="zipfs-bug-", suffix=".txt", delete=False) as file:
+            file.write(f"zipfs {zipfs.__version__}, Python {sys.version}\n{traceback.format_exc()}")
+    except OSError:
+        return ""
+    return f", with {file.name}"
 
 
 def _settle() -> None:

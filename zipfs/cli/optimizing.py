@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,17 +45,20 @@ def optimize_command(
     from zipfs.cli.places import store_at
     from zipfs.errors import Stopped
     from zipfs.ingest.optimizing import Limits, look, optimize
+    from zipfs.store.stopping import Stop, stopping_on_signals
     from zipfs.store.store import open_store
 
     with suppress(OSError):  # a system may forbid it
         os.nice(_NICE)
-    stop = threading.Event()
-    with open_store(store_at(store), cache_nbytes=memory) as opened, counting() as report:
+    stop = Stop()
+    with (
+        stopping_on_signals(stop),
+        open_store(store_at(store), cache_nbytes=memory, stop=stop) as opened,
+        counting(stop) as report,
+    ):
         if dry_run:
             _tell_plan(look(opened, report), as_json)
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
         before_nbytes = sum(opened.catalog.packs().values())
         done = optimize(opened, report, limits=Limits(limit_bytes, rate), stop=stop, threads=threads)
         after_nbytes = sum(opened.catalog.packs().values())

@@ -17,6 +17,8 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from zipfs.store.stopping import Stop
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -157,10 +159,15 @@ def progress_bar() -> Iterator[Progress | None]:
 
 
 @contextmanager
-def counting() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (what, done, total) that shows a bar on a terminal."""
+def counting(stop: Stop | None = None) -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (what, done, total) that shows a bar on a terminal; raises Stopped once that is asked for."""
+
+    def check() -> None:
+        if stop is not None:
+            stop.check()
+
     if not sys.stderr.isatty():
-        yield lambda what, done, total: None
+        yield lambda what, done, total: check()
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
@@ -170,6 +177,7 @@ def counting() -> Iterator[Callable[[str, int, int], None]]:
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:
+            check()
             if what not in tasks:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)

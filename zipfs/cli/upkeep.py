@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zipfs.cli.output import counted, counting, json_option, print_json, say, shown, size
 from zipfs.errors import PathError
+
+if TYPE_CHECKING:
+    from zipfs.store.stopping import Stop
 
 _WAITING = "waiting: another process is compressing or collecting in this store"
 
@@ -46,7 +49,8 @@ def rm_command(store: Path, path: str | None, recursive: bool) -> None:
 @click.argument("store", type=click.Path(path_type=Path, readable=False))
 @json_option
 def gc_command(store: Path, as_json: bool) -> None:
-    """Free the space of what was removed from STORE. A base stays as long as anything is coded against it.
+    """Free the space of what was removed from STORE, and merge small packs. A base stays as long as anything is coded
+    against it.
 
     \b
     Example:
@@ -55,11 +59,14 @@ def gc_command(store: Path, as_json: bool) -> None:
     from zipfs.cli.places import store_at
     from zipfs.store.gc import collect
     from zipfs.store.removal import open_to_remove
+    from zipfs.store.stopping import Stop, stopping_on_signals
 
+    stop = Stop()
     with (
-        open_to_remove(store_at(store)) as opened,
-        opened.lock("pack").held(_WAITING, waiting=lambda: say(_WAITING)),
-        counting() as report,
+        stopping_on_signals(stop),
+        open_to_remove(store_at(store), stop) as opened,
+        opened.lock("pack").held(_WAITING, waiting=lambda: say(_WAITING), stop=stop),
+        counting(stop) as report,
     ):
         done = collect(opened, report)
     if as_json:
@@ -68,12 +75,15 @@ def gc_command(store: Path, as_json: bool) -> None:
                 "freed_nbytes": done.freed_nbytes,
                 "packs_deleted": done.packs_deleted,
                 "packs_rewritten": done.packs_rewritten,
+                "packs_merged": done.packs_merged,
                 "blobs_dropped": done.blobs_dropped,
                 "damaged": list(done.damaged),
             }
         )
     else:
         packs = f"{counted(done.packs_deleted, 'pack')} deleted, {done.packs_rewritten:,} of them rewritten"
+        if done.packs_merged:
+            packs += f", {counted(done.packs_merged, 'small one')} merged"
         say(f"freed {size(done.freed_nbytes)}: {packs}")
         for message in done.damaged:
             click.echo(f"zipfs: left as it is: {shown(message)}", err=True)
@@ -97,8 +107,11 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
       zipfs fsck /store --read-data
     """
     from zipfs.cli.places import store_at
+    from zipfs.store.stopping import Stop, stopping_on_signals
 
-    problems, mended = _fsck(store_at(store), mend=mend, read_data=read_data)
+    stop = Stop()
+    with stopping_on_signals(stop):
+        problems, mended = _fsck(store_at(store), stop, mend=mend, read_data=read_data)
     serious = [problem for problem in problems if not problem.harmless]
     if as_json:
         rows = [
@@ -127,7 +140,7 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
         sys.exit(5)
 
 
-def _fsck(store: Path, *, mend: bool, read_data: bool) -> tuple[list[Any], list[str]]:
+def _fsck(store: Path, stop: Stop, *, mend: bool, read_data: bool) -> tuple[list[Any], list[str]]:
     """What is wrong at the end, and what was mended on the way."""
     from zipfs.errors import CatalogDamaged, NotAStore
     from zipfs.store.check import Problem, check
@@ -137,29 +150,29 @@ def _fsck(store: Path, *, mend: bool, read_data: bool) -> tuple[list[Any], list[
     read_marker(store)
     mended: list[str] = []
     try:
-        with open_store(store, read_only=not mend) as opened, counting() as report:
+        with open_store(store, read_only=not mend, stop=stop) as opened, counting(stop) as report:
             problems = list(check(opened, read_data=read_data, report=report))
             if mend and any(not problem.harmless for problem in problems):
-                with opened.lock("pack").held(_WAITING, waiting=lambda: say(_WAITING)):
+                with opened.lock("pack").held(_WAITING, waiting=lambda: say(_WAITING), stop=stop):
                     mended = repair(opened, problems, report)
     except (CatalogDamaged, NotAStore) as error:
         problems = [Problem("catalog", str(store / "catalog.db"), str(error))]
     if not mend or all(problem.harmless for problem in problems):
         return problems, mended
     if any(problem.part == "catalog" for problem in problems):
-        mended.append(_rebuild(store))
-    with open_store(store) as opened, counting() as report:
+        mended.append(_rebuild(store, stop))
+    with open_store(store, stop=stop) as opened, counting(stop) as report:
         return list(check(opened, read_data=read_data, report=report)), mended
 
 
-def _rebuild(store: Path) -> str:
+def _rebuild(store: Path, stop: Stop) -> str:
     from zipfs.lineage.resketch import make_landmarks, make_sketches
     from zipfs.store.repair import rebuild
     from zipfs.store.store import open_store
 
-    with counting() as report:
+    with counting(stop) as report:
         done = rebuild(store, report)
-        with open_store(store) as opened:
+        with open_store(store, stop=stop) as opened:
             make_sketches(opened, report)
             make_landmarks(opened, report)
     for message in done.lost:
@@ -178,5 +191,9 @@ def rebuild_command(store: Path) -> None:
       zipfs rebuild /store
     """
     from zipfs.cli.places import store_at
+    from zipfs.store.stopping import Stop, stopping_on_signals
 
-    say(_rebuild(store_at(store)))
+    stop = Stop()
+    with stopping_on_signals(stop):
+        told = _rebuild(store_at(store), stop)
+    say(told)

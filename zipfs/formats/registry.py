@@ -6,6 +6,7 @@ parser takes is opaque: that is never an error. Pure; any thread may call it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,8 @@ from zipfs.errors import NotThisFormat
 from zipfs.formats.layout import Layout, Read, opaque
 from zipfs.formats.safetensors import FORMAT as SAFETENSORS
 from zipfs.formats.safetensors import looks_like_safetensors, parse_safetensors
+
+log = logging.getLogger(__name__)
 
 HEAD_NBYTES: Final = 64
 """How much of a file decides which parsers are tried."""
@@ -48,4 +51,8 @@ def lay_out(name: bytes, read: Read, nbytes: int) -> Layout:
                 return parser.parse(read, nbytes)
             except NotThisFormat:
                 continue
+            except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
+                log.warning(
+                    "%r: the parser of %s failed; the file is kept as it is", name, parser.format, exc_info=True
+                )
     return opaque(nbytes)

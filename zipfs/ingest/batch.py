@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -19,12 +19,13 @@ import xxhash
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
+from zipfs.ingest import holes
 from zipfs.ingest.choosing import Chooser, Mine
 from zipfs.ingest.ordered import in_order
 from zipfs.ingest.parts import Part, parts_of, parts_of_repetition
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.relations import Relations
-from zipfs.ingest.source import Source, SourceError, StoredFile
+from zipfs.ingest.source import Source, SourceError, StoredFile, Zeros
 from zipfs.lineage import Search
 from zipfs.lineage.choose import MARGIN
 from zipfs.lineage.landmarks import Landmarks, Scan
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 
 _KEPT_OPEN = 256
 """Stored blobs: a base is looked at, weighed and coded against, one after the other."""
+
+_ZEROS = bytes(FRAME_NBYTES)
+_MOST_ZEROS = 1 << 20
+"""Extents of zeros in one file."""
 
 _SEARCHED_BITS = 8 * (32 << 10)
 """Where a base of the same length leaves less to gain than this, other relatives are not looked for."""
@@ -81,11 +86,14 @@ class Batch:
         return self._writer if self._new else None
 
     def add(self, source: Source) -> None:
-        """Store one file, or nothing of it; the caller has opened the source. Raises SourceError, Damaged, OSError."""
+        """Store one file, or nothing of it; the caller has opened the source.
+
+        Raises SourceError, Damaged, Stopped, OSError.
+        """
         count = len(self._new)
         try:
             self._add(source)
-        except SourceError:
+        except Exception:
             self._take_back(count)
             raise
 
@@ -101,23 +109,56 @@ class Batch:
 
     def _add(self, source: Source) -> None:
         layout = lay_out(source.name, source.read, source.nbytes)
-        sha256 = hashlib.sha256()
+        pieces = list(holes.cut(layout.spans, source.holes()))
+        hole_nbytes = sum(piece.span.nbytes for piece in pieces if piece.is_hole)
+        sha256 = hashlib.sha256() if hole_nbytes <= holes.HASHED_NBYTES else None
         extents: list[Extent] = []
         first_new = len(self._new)
-        for span in layout.spans:
-            look = self._look(source, span, sha256)
+        zeros = self._zeros(source, hole_nbytes) if hole_nbytes else None
+        for piece in pieces:
+            span = piece.span
+            if piece.is_hole and zeros is not None:
+                extents += _hole(span, *zeros)
+                if sha256 is not None:
+                    self._hash_zeros(source, span.nbytes, sha256)
+                self._advance(source, 2 * span.nbytes)
+                continue
+            look = self._look(source, span, sha256, first=True)
             blob_id = self._find_same(source, span, look.fingerprint)
             if blob_id is None:
                 extents += self._put(source, span, look)
             else:
-                self._progress.advanced(span.nbytes)
+                self._advance(source, span.nbytes)
                 extents.append(Extent(span.offset, span.nbytes, blob_id, 0))
         source.check_unchanged()
         stored_nbytes = sum(new.open.blob.stored_nbytes for new in list(self._new.values())[first_new:])
-        self.files.append((source, StoredFile(source.nbytes, tuple(extents), sha256.digest(), stored_nbytes)))
+        digest = None if sha256 is None else sha256.digest()
+        self.files.append((source, StoredFile(source.nbytes, tuple(extents), digest, stored_nbytes)))
 
-    def _look(self, source: Source, span: Span, sha256: hashlib._Hash | None = None) -> _Look:
-        """Fingerprint and landmarks of a span; the file's SHA-256 is fed in the same pass."""
+    def _advance(self, source: Source, nbytes: int) -> None:
+        """Tell of progress, about once a MiB. Raises Stopped, and NotWanted if the file was removed meanwhile."""
+        self._store.stop.check()
+        source.check_wanted()
+        self._progress.advanced(nbytes)
+
+    def _zeros(self, source: Source, hole_nbytes: int) -> tuple[BlobId, int]:
+        """The blob that holes of so many bytes are ranges of, and its length; it is stored when it is first needed."""
+        zeros = Zeros(holes.zeros_nbytes(hole_nbytes))
+        if hole_nbytes > _MOST_ZEROS * zeros.nbytes:
+            raise SourceError(source.shown, f"has holes of {hole_nbytes} bytes, which is more than can be stored")
+        whole, look = Span(0, zeros.nbytes, "", (), None), _Look(zeros.fingerprint(), None)
+        blob_id = self._find_same(zeros, whole, look.fingerprint)
+        if blob_id is None:
+            blob_id = self._write_new(zeros, whole, look, None, None).id
+        return blob_id, zeros.nbytes
+
+    def _hash_zeros(self, source: Source, nbytes: int, sha256: hashlib._Hash) -> None:
+        for at in range(0, nbytes, FRAME_NBYTES):
+            sha256.update(_ZEROS[: min(FRAME_NBYTES, nbytes - at)])
+            self._advance(source, 0)
+
+    def _look(self, source: Source, span: Span, sha256: hashlib._Hash | None = None, *, first: bool = False) -> _Look:
+        """Fingerprint and landmarks of a span; the file's SHA-256 is fed in the `first` pass over its bytes."""
         fingerprint, scan = xxhash.xxh3_128(), Scan(span.nbytes, span.dtype, span.shape)
         for at in range(0, span.nbytes, FRAME_NBYTES):
             data = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
@@ -125,7 +166,7 @@ class Batch:
             scan.feed(at, data)
             if sha256 is not None:
                 sha256.update(data)
-                self._progress.advanced(len(data))
+            self._advance(source, len(data) if first else 0)
         return _Look(fingerprint.digest(), scan.landmarks())
 
     # Deduplication
@@ -149,7 +190,15 @@ class Batch:
             raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
             return same_bytes(self._store.frames.frame(stored, index), raw)
 
-        return all(in_order(self._executor, same, frame_count(span.nbytes), span.nbytes))
+        return self._all(source, same, span.nbytes)
+
+    def _all(self, source: Source, same: Callable[[int], bool], nbytes: int) -> bool:
+        """Whether all frames of so many bytes are the same."""
+        for is_same in in_order(self._executor, same, frame_count(nbytes), nbytes):
+            if not is_same:
+                return False
+            self._advance(source, 0)
+        return True
 
     # Encoding
 
@@ -191,7 +240,7 @@ class Batch:
     ) -> list[Extent]:
         if part.base is not None and part.equal:
             if self._is_range(source, part.span, part.base):
-                self._progress.advanced(part.span.nbytes)
+                self._advance(source, part.span.nbytes)
                 return [Extent(part.span.offset, part.span.nbytes, part.base.blob_id, part.base.view.offset)]
             if self._base(part.base.blob_id).base is not None:
                 return self._put(source, part.span, self._look(source, part.span), members=False, repeats=repeats)
@@ -199,7 +248,7 @@ class Batch:
             look = self._look(source, part.span)
             same = self._find_same(source, part.span, look.fingerprint)
             if same is not None:
-                self._progress.advanced(part.span.nbytes)
+                self._advance(source, part.span.nbytes)
                 return [Extent(part.span.offset, part.span.nbytes, same, 0)]
             mine = self.chooser.look(source, part.span)
         base = part.base
@@ -217,7 +266,7 @@ class Batch:
             return same_bytes(self._store.frames.range(stored, base.view.offset + at, len(raw)), raw)
 
         try:
-            return all(in_order(self._executor, same, frame_count(span.nbytes), span.nbytes))
+            return self._all(source, same, span.nbytes)
         except Damaged as error:
             log.error("%s; nothing is shared with it", error)
             return False
@@ -255,7 +304,7 @@ class Batch:
             for index, frame in enumerate(in_order(self._executor, encode, frame_count(span.nbytes), span.nbytes)):
                 writer.append_frame(frame)
                 base_helped = base_helped or read_header(frame).needs_base
-                self._progress.advanced(min(FRAME_NBYTES, span.nbytes - index * FRAME_NBYTES))
+                self._advance(source, min(FRAME_NBYTES, span.nbytes - index * FRAME_NBYTES))
         except Damaged as error:
             # Frames coded alone would not help: those who read them would still ask for the base.
             log.error("%s; %s is coded without it", error, source.shown)
@@ -304,6 +353,8 @@ class Batch:
     def _verify(self, new: _New) -> None:
         count = frame_count(new.open.blob.nbytes)
         for index, good in enumerate(in_order(self._executor, self._comparing(new), count, new.open.blob.nbytes)):
+            self._store.stop.check()
+            new.source.check_wanted()
             if not good:
                 new.source.check_unchanged()
                 at = new.offset + index * FRAME_NBYTES
@@ -319,8 +370,9 @@ class Batch:
         return compare
 
     def abandon(self) -> None:
+        """Leave nothing behind, unless a catalog may refer to it."""
         if self._writer is not None:
-            self._writer.abandon()
+            self._store.give_up(self._writer)
             self._writer = None
         self._new.clear()
 
@@ -333,3 +385,8 @@ class Batch:
 def same_bytes(one: memoryview | bytes, other: memoryview | bytes) -> bool:
     """Compared without holding the GIL, as memoryview's own comparison would."""
     return bool(np.array_equal(np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)))
+
+
+def _hole(span: Span, zeros_id: BlobId, zeros_nbytes: int) -> Iterator[Extent]:
+    for at in range(0, span.nbytes, zeros_nbytes):
+        yield Extent(span.offset + at, min(zeros_nbytes, span.nbytes - at), zeros_id, 0)

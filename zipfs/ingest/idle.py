@@ -1,4 +1,4 @@
-"""What a worker does when nothing waits: optimize the store, slowly, and stop as soon as something comes.
+"""What a worker does when nothing waits: merge small packs, optimize the store, slowly, and stop when something comes.
 
 Run by the thread that runs the worker. One run codes so many bytes anew, at such a pace that a disk and a core are left
 to whoever reads; a survey is made again only when tensors have come since the last one that found nothing left to do.
@@ -7,12 +7,13 @@ to whoever reads; a survey is made again only when tensors have come since the l
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Final
 
-from zipfs.errors import Damaged, NoSpace
-from zipfs.ingest.optimizing import Limits, optimize
+from zipfs.errors import Damaged, NoSpace, StoreBusy
+from zipfs.ingest.optimizing import BUSY, Limits, optimize
 from zipfs.lineage.survey import Report
+from zipfs.store.gc import merge_small_packs
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -23,12 +24,30 @@ LIMITS: Final = Limits(nbytes=16 << 30, rate=64 << 20)
 class Idler:
     """`busy` is set when there is something to compress, or when the worker has to end."""
 
-    def __init__(self, store: Store, busy: threading.Event, report: Report) -> None:
+    def __init__(self, store: Store, busy: Stop, report: Report) -> None:
         self._store = store
         self._busy = busy
         self._report = report
         self._seen = 0
         """The id that the next tensor was to get, when nothing was left to do."""
+
+    def tidy(self) -> None:
+        """Merge small packs, if there are enough of them: whoever adds a little every few seconds makes one each time.
+
+        Takes seconds at most, and is done whether or not the store is optimized. Raises Stopped.
+        """
+        try:
+            with self._store.lock("pack").held(BUSY, waiting=None):
+                done = merge_small_packs(self._store)
+        except StoreBusy:
+            return
+        except (NoSpace, Damaged) as error:
+            log.error("could not merge small packs: %s", error)
+            return
+        if done.packs_merged:
+            log.info("merged %d small packs", done.packs_merged)
+        for message in done.damaged:
+            log.error("left as it is: %s", message)
 
     def work(self) -> None:
         """Optimize, if there is anything new; returns soon after `busy` is set."""

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zipfs.errors import IsADirectory, PathError
+from zipfs.errors import IsADirectory, NameTooLong, NotADirectory, PathError
 from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.queue import put_stored
-from zipfs.ingest.source import Source, StoredFile
+from zipfs.ingest.source import Source, SourceError, StoredFile
 from zipfs.store import tree
 from zipfs.store.attributes import Attributes, put_attributes, read_attributes, with_stat
 from zipfs.store.removal import free_spool
-from zipfs.store.rows import Area, Inode, Kind, State
+from zipfs.store.rows import NAME_NBYTES_AT_MOST, ROOT, Area, Inode, Kind, State
 from zipfs.store.store import Store
 from zipfs.store.transaction import Transaction
 
@@ -24,12 +24,15 @@ from zipfs.store.transaction import Transaction
 class Import:
     """What was found below a path that was named. `sources` go to the pipeline.
 
-    `unfinished` holds what was left out because of its name, `no_files` what is neither file, directory nor symlink.
+    `unfinished` holds what was left out because of its name, `no_files` what is neither file, directory nor symlink,
+    `stores` the store itself where that lies there, and `failures` a message for each name that could not be stored.
     """
 
     sources: list[Source] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     no_files: list[Path] = field(default_factory=list)
+    stores: list[Path] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     directories: list[tuple[bytes, Attributes]] = field(default_factory=list)
 
     @property
@@ -40,11 +43,21 @@ class Import:
 def find(store: Store, path: Path, served: bytes, names: UnfinishedNames = STANDARD) -> Import:
     """Look through `path`, which is to be served at `served`. Symlinks are put into the tree at once.
 
-    What is unfinished by its name is left out, as are sockets, pipes and devices. Raises PathError.
+    What is unfinished by its name is left out, as are sockets, pipes and devices. What cannot be read, or goes while it
+    is looked for, is noted, and the others go on. Raises PathError where the path itself cannot be stored, Stopped,
+    StoreBusy, NoSpace.
     """
     found = Import()
     try:
-        for item, at, info in _walk(path, served, names):
+        named = path.stat()
+    except OSError as error:
+        raise PathError(path, f"cannot be read: {error.strerror}") from error
+    if _lies_in(path, store.path):
+        raise PathError(path, "is, or lies in, the store that it would be put into")
+    _check_place(store, served, is_directory=stat.S_ISDIR(named.st_mode))
+    for item, at, info in _walk(path, served, names, named, found, store.path.stat()):
+        store.stop.check()
+        try:
             if _is_unfinished(item, at, info, names):
                 found.unfinished.append(item)
             elif stat.S_ISREG(info.st_mode):
@@ -55,8 +68,10 @@ def find(store: Store, path: Path, served: bytes, names: UnfinishedNames = STAND
                 _put_symlink(store, item, at, info)
             else:
                 found.no_files.append(item)
-    except OSError as error:
-        raise PathError(error.filename or path, f"cannot be read: {error.strerror}") from error
+        except OSError as error:
+            found.failures.append(_cannot_be_read(item, error))
+        except PathError as error:
+            found.failures.append(str(SourceError(item, f"cannot be stored: {error}")))
     return found
 
 
@@ -69,23 +84,74 @@ def _is_unfinished(item: Path, at: bytes, info: os.stat_result, names: Unfinishe
     )
 
 
-def _walk(path: Path, served: bytes, names: UnfinishedNames) -> Iterator[tuple[Path, bytes, os.stat_result]]:
-    """Parents first; directories are not followed through symlinks, but the path that was named is."""
-    pending = [(path, served, path.stat())]
+def _check_place(store: Store, served: bytes, *, is_directory: bool) -> None:
+    """Raises PathError where nothing can be served at all."""
+    inode: Inode | None = store.catalog.inode(ROOT)
+    for name in tree.components(served):
+        if len(name) > NAME_NBYTES_AT_MOST:
+            raise NameTooLong(name)
+        if inode is not None:
+            if not inode.is_directory:
+                raise NotADirectory(served)
+            entry = store.catalog.entry(inode.id, name)
+            inode = None if entry is None else store.catalog.inode(entry.inode_id)
+    if inode is not None and inode.is_directory != is_directory:
+        raise NotADirectory(served) if is_directory else IsADirectory(served)
+
+
+def _lies_in(path: Path, directory: Path) -> bool:
+    return any(os.path.samefile(above, directory) for above in (path.resolve(), *path.resolve().parents))
+
+
+def _cannot_be_read(item: Path, error: OSError) -> str:
+    return str(SourceError(item, f"cannot be read: {error.strerror}"))
+
+
+def _walk(
+    path: Path,
+    served: bytes,
+    names: UnfinishedNames,
+    named: os.stat_result,
+    found: Import,
+    store: os.stat_result,
+) -> Iterator[tuple[Path, bytes, os.stat_result]]:
+    """Parents first; directories are not followed through symlinks, but the path that was named is.
+
+    The store, by whatever name, is left out, and so is what cannot be read; both are noted in `found`.
+    """
+    pending = [(path, served, named)]
     while pending:
         item, at, info = pending.pop()
+        if (info.st_dev, info.st_ino) == (store.st_dev, store.st_ino):
+            found.stores.append(item)
+            continue
         yield item, at, info
-        if stat.S_ISDIR(info.st_mode) and not _is_unfinished(item, at, info, names):
+        if not stat.S_ISDIR(info.st_mode) or _is_unfinished(item, at, info, names):
+            continue
+        try:
             inside = sorted(os.listdir(os.fsencode(item)), reverse=True)
-            children = [(item / os.fsdecode(name), at + b"/" + name) for name in inside]
-            pending.extend((child, child_at, child.lstat()) for child, child_at in children)
+        except OSError as error:
+            if item == path:
+                raise PathError(path, f"cannot be read: {error.strerror}") from error
+            found.failures.append(_cannot_be_read(item, error))
+            continue
+        for name in inside:
+            child = item / os.fsdecode(name)
+            try:
+                pending.append((child, at + b"/" + name, child.lstat()))
+            except OSError as error:
+                found.failures.append(_cannot_be_read(child, error))
 
 
 def put_directories(store: Store, found: Import) -> None:
     """Make directories that hold nothing, and give all of them their attributes; to be called when the files are in."""
     with store.transaction() as txn:
         for at, attributes in reversed(found.directories):
-            directory = txn.catalog.inode(tree.make_directories(txn, at))
+            try:
+                directory = txn.catalog.inode(tree.make_directories(txn, at))
+            except PathError as error:
+                found.failures.append(f"{os.fsdecode(at)}: cannot be a directory: {error}")
+                continue
             put_attributes(txn, directory, attributes)
 
 

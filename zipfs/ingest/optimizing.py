@@ -7,24 +7,26 @@ to. Run by one thread; `stop` may be set from any.
 
 from __future__ import annotations
 
-import errno
 import heapq
-import os
-import threading
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
-from zipfs.errors import NoSpace, Stopped, StoreBusy
+from zipfs.errors import NoSpace, NotWritable, Stopped, StoreBusy
 from zipfs.ingest.recode import Pace, Part, Recoded, recode
 from zipfs.ingest.spool import free_nbytes
 from zipfs.lineage.planner import DEFAULT_PRICES, Move, Plan, Prices
 from zipfs.lineage.resketch import make_sketches
 from zipfs.lineage.survey import Report, survey
+from zipfs.store.files import full_disk_told
 from zipfs.store.gc import SHED, Collected, collect
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
 
 PACK_NBYTES = 256 << 20
 """Raw bytes of a step: a few seconds of work, and of waiting for others."""
@@ -94,7 +96,7 @@ def optimize(
     report: Report,
     *,
     limits: Limits,
-    stop: threading.Event,
+    stop: Stop,
     wait: bool = True,
     threads: int = 2,
     prices: Prices = DEFAULT_PRICES,
@@ -106,23 +108,19 @@ def optimize(
     done = Optimized()
 
     def watched(what: str, so_far: int, total: int) -> None:
-        if stop.is_set():
-            raise Stopped
+        stop.check()
         report(what, so_far, total)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="recode") as executor:
         try:
-            _Run(store, executor, watched, limits, prices, stop, wait, done).run()
+            with full_disk_told(store.path):
+                _Run(store, executor, watched, limits, prices, stop, wait, done).run()
         except Stopped:
             done.stopped = True
         except StoreBusy:
             if wait and not stop.is_set():
                 raise
             done.stopped = True
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpace(store.path, os.strerror(error.errno)) from error
-            raise
     return done
 
 
@@ -136,7 +134,7 @@ class _Run:
         report: Report,
         limits: Limits,
         prices: Prices,
-        stop: threading.Event,
+        stop: Stop,
         wait: bool,
         done: Optimized,
     ) -> None:
@@ -192,13 +190,32 @@ class _Run:
         with self._lock():
             if free_nbytes(self._store) < 2 * predicted_nbytes + _LEAST_FREE_NBYTES:
                 collect(self._store, self._report)
-            step = recode(self._store, self._executor, parts, self._pace)
+            step = recode_each(self._store, self._executor, parts, self._pace)
         self._done.recoded.add(step)
         self._stop.wait(_LET_OTHERS_IN_S)
 
     def _lock(self) -> AbstractContextManager[None]:
         waiting = (lambda: self._report("waiting: " + BUSY, 0, 1)) if self._wait else None
         return self._store.lock("pack").held(BUSY, waiting=waiting, stop=self._stop)
+
+
+def recode_each(store: Store, executor: Executor, parts: list[Part], pace: Pace) -> Recoded:
+    """Carry out some parts in one pack, or each in one of its own where that fails: one family holds up no other.
+
+    Raises NoSpace, NotWritable, StoreBusy, Stopped, OSError.
+    """
+    try:
+        return recode(store, executor, parts, pace)
+    except (NoSpace, NotWritable, StoreBusy, Stopped, OSError):
+        raise
+    except Exception:
+        if len(parts) == 1:
+            log.exception("left as they are, blob %d and its kin", parts[0].moves[0].blob_id)
+            return Recoded(given_up=1)
+    done = Recoded()
+    for part in parts:
+        done.add(recode_each(store, executor, [part], pace))
+    return done
 
 
 def in_parts(plan: Plan) -> Iterator[Part]:

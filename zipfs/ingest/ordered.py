@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,7 +16,10 @@ _INLINE_NBYTES = 64 << 10
 
 
 def in_order(executor: Executor, work: Callable[[int], T], count: int, nbytes: int) -> Iterator[T]:
-    """`work(0) ... work(count - 1)` in order, for a blob of `nbytes` bytes, on other threads where that pays."""
+    """`work(0) ... work(count - 1)` in order, for a blob of `nbytes` bytes, on other threads where that pays.
+
+    Whoever takes no more of them has none of them in work any longer, so that what they read from may be closed.
+    """
     if nbytes <= _INLINE_NBYTES or count == 1:
         yield from map(work, range(count))
         return
@@ -31,3 +34,4 @@ def in_order(executor: Executor, work: Callable[[int], T], count: int, nbytes: i
     finally:
         for future in underway:
             future.cancel()
+        wait(underway)

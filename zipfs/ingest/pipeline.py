@@ -5,27 +5,31 @@
 
 The pack lock is held for the time of a batch, so that one process writes packs at a time and no collection runs
 meanwhile.
+
+What is wrong with one file is noted as its failure, and the others go on. A disk that is full or fails and a catalog
+that cannot be written concern all of them, and end the run.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import threading
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from zipfs.errors import Damaged, NoSpace, StoreBusy, ZipfsError
+from zipfs.errors import CatalogUnreadable, NoSpace, NotWritable, Stopped, StoreBusy, ZipfsError
 from zipfs.ingest.batch import Batch
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.recode import Recoded
 from zipfs.ingest.settling import settle
-from zipfs.ingest.source import Source, SourceError
+from zipfs.ingest.source import NotWanted, Source, SourceError
 from zipfs.ingest.spool import free_nbytes
 from zipfs.lineage import Search
 from zipfs.store import faults
+from zipfs.store.files import full_disk_told
 from zipfs.store.rows import BlobId
 from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
 
 BATCH_NBYTES = 1 << 30
 _BATCH_FILES = 256
@@ -34,14 +38,14 @@ _SPACE_MARGIN_NBYTES = 4 << 20
 
 
 class Pipeline:
-    """Stores sources into one store. Run by one thread; `stop` may be set from any."""
+    """Stores sources into one store. Run by one thread; `stop`, that of the store, may be set from any."""
 
     def __init__(self, store: Store, progress: Progress, *, threads: int = 2) -> None:
         self._store = store
         self._progress = progress
         self._search = Search(store)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="encode")
-        self.stop = threading.Event()
+        self.stop = store.stop
         self._joined: set[BlobId] = set()
         self._joined_nbytes = 0
         """Bases that got members since the last `settle`, and the raw bytes of these."""
@@ -50,37 +54,56 @@ class Pipeline:
         self._executor.shutdown(cancel_futures=True)
 
     def run(self, sources: Iterable[Source]) -> None:
-        """Store each source. One that fails is told of through its `failed`; raises NoSpace, Damaged, StoreBusy."""
+        """Store each source. One that fails is told of through its `failed`.
+
+        Raises NoSpace, NotWritable, CatalogUnreadable, StoreBusy, Stopped, OSError.
+        """
         for group in self._batches(sources):
-            if self.stop.is_set():
-                return
+            self.stop.check()
             try:
                 self._store_batch(group)
-            except (NoSpace, Damaged) as error:
-                # A smaller pack may still fit, and frees its spool; and what is damaged concerns one of them only.
+            except Exception as error:  # a smaller pack may still fit; all else concerns one of them
+                if not _may_concern_one(error):
+                    raise
                 for source in group:
                     self._store_alone(source, error if len(group) == 1 else None)
 
     def settle(self) -> Recoded:
         """Change over to better bases where families that have grown since the last time are still small.
 
-        Raises StoreBusy.
+        Raises StoreBusy, Stopped.
         """
         bases, joined_nbytes = self._joined, self._joined_nbytes
         self._joined, self._joined_nbytes = set(), 0
         return settle(self._store, self._executor, bases, joined_nbytes, self.stop)
 
-    def _store_alone(self, source: Source, error: NoSpace | Damaged | None) -> None:
+    def _store_alone(self, source: Source, error: Exception | None) -> None:
         """Store one file, unless that has ended in `error` already. Raises NoSpace: the next would not fit either."""
         try:
             if error is not None:
                 raise error
             self._store_batch([source])
-        except (NoSpace, Damaged) as failure:
-            source.failed(failure)
-            self._progress.failed(source.shown, f"{source.shown}: {failure}")
+        except Exception as failure:
+            if not _may_concern_one(failure):
+                raise
+            self._fail(source, failure)
             if isinstance(failure, NoSpace):
                 raise
+
+    def _fail(self, source: Source, error: Exception) -> None:
+        """Note why a file was not stored. One that was removed meanwhile is none that failed."""
+        if isinstance(error, NotWanted):
+            log.info("%s", error)
+            return
+        if not isinstance(error, ZipfsError):
+            log.error("%s could not be stored; that is a bug in ZipFS", source.shown, exc_info=error)
+            error = SourceError(source.shown, f"could not be stored: a bug in ZipFS, {type(error).__name__}: {error}")
+        try:
+            source.failed(error)
+        except (ZipfsError, OSError) as other:
+            log.error("%s: its failure could not be noted: %s", source.shown, other)
+        told = str(error) if isinstance(error, SourceError) else f"{source.shown}: {error}"
+        self._progress.failed(source.shown, told)
 
     def _batches(self, sources: Iterable[Source]) -> Iterator[list[Source]]:
         batch: list[Source] = []
@@ -99,10 +122,13 @@ class Pipeline:
         faults.point("ingest.begin")
         lock = self._store.lock("pack")
         changed: list[Source] = []
-        with lock.held(
-            "another process is compressing or collecting",
-            waiting=lambda: self._progress.waiting("another process is compressing or collecting in this store"),
-            stop=self.stop,
+        with (
+            full_disk_told(self._store.path),
+            lock.held(
+                "another process is compressing or collecting",
+                waiting=lambda: self._progress.waiting("another process is compressing or collecting in this store"),
+                stop=self.stop,
+            ),
         ):
             self._clear_unfinished()
             self._search.begin()
@@ -116,13 +142,8 @@ class Pipeline:
                     batch.abandon()
                 else:
                     self._commit(batch)
-            except OSError as error:
-                self._abandon(batch)
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise NoSpace(self._store.path, os.strerror(error.errno)) from error
-                raise
             except BaseException:
-                self._abandon(batch)
+                batch.abandon()
                 raise
             finally:
                 for source in sources:
@@ -131,24 +152,8 @@ class Pipeline:
             # Blobs of theirs may be shared by others of the batch, so it is made once more without them.
             self._store_batch([source for source, _ in batch.files if not any(source is other for other in changed)])
 
-    def _abandon(self, batch: Batch) -> None:
-        """Leave nothing of a batch behind that failed. A pack that may be in the catalog by now stays: if it is not,
-        the next collection deletes it.
-        """
-        writer = batch.writer
-        if writer is not None and writer.published:
-            try:
-                with self._store.transaction() as txn:
-                    listed = writer.name in txn.catalog.packs()
-            except ZipfsError:
-                listed = True
-            if listed:
-                return
-        batch.abandon()
-
     def _add(self, batch: Batch, source: Source) -> None:
-        if self.stop.is_set():
-            raise StoreBusy(self._store.path, "stopping")
+        self.stop.check()
         try:
             source.open()
             if free_nbytes(self._store) < _SPACE_MARGIN_NBYTES:
@@ -156,8 +161,11 @@ class Pipeline:
             self._progress.began(source.shown, source.nbytes)
             batch.add(source)
         except SourceError as error:
-            source.failed(error)
-            self._progress.failed(source.shown, str(error))
+            self._fail(source, error)
+        except (ZipfsError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001  # a bug that one file brings to light keeps no other waiting
+            self._fail(source, error)
 
     def _write(self, batch: Batch) -> list[Source]:
         """Put the pack on the disk and compare it with the sources; returns those that changed meanwhile."""
@@ -169,8 +177,7 @@ class Pipeline:
         changed = batch.verify()
         faults.point("ingest.pack-verified")
         for source, error in changed:
-            source.failed(error)
-            self._progress.failed(source.shown, str(error))
+            self._fail(source, error)
         return [source for source, _ in changed]
 
     def _commit(self, batch: Batch) -> None:
@@ -190,7 +197,10 @@ class Pipeline:
                     self._joined.add(packed.blob.base.blob_id)
                     self._joined_nbytes += packed.blob.nbytes
         for source, _ in batch.files:
-            source.done()
+            try:
+                source.done()
+            except OSError as error:  # the next mount deletes what belongs to no file
+                log.error("%s is stored, but its raw content could not be removed: %s", source.shown, error)
         for source, stored in batch.files:
             self._progress.stored(source.shown, stored.nbytes, stored.stored_nbytes)
 
@@ -198,3 +208,10 @@ class Pipeline:
         """Packs of a killed process: nothing refers to them, and the lock says that nobody is writing them."""
         for part in self._store.packs.parts():
             part.unlink(missing_ok=True)
+
+
+def _may_concern_one(error: Exception) -> bool:
+    """Whether others can still be stored after an error. Of a full disk that is so where they are smaller."""
+    return isinstance(error, NoSpace) or not isinstance(
+        error, StoreBusy | Stopped | NotWritable | CatalogUnreadable | OSError
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from zipfs.errors import NotFound, ZipfsError
+from zipfs.errors import NoSpace, NotFound, NotWritable, Stopped, StoreBusy, ZipfsError
 from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.seal import SealPlan, note_interrupted, plan_everything, seal
@@ -17,6 +18,8 @@ from zipfs.store import faults, tree
 from zipfs.store.rows import Inode, State, layout_sum
 from zipfs.store.store import Store
 from zipfs.store.transaction import Transaction
+
+log = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = 30.0
 _RETRY_AT_MOST_S = 3600.0
@@ -28,8 +31,12 @@ def queued(store: Store) -> Iterator[Source]:
     for inode in store.catalog.inodes_in(State.SEALED):
         _, attempts, at_ns = failures.get(inode.id, ("", 0, 0))
         pause_s = min(_RETRY_AFTER_S * 2 ** (attempts - 1), _RETRY_AT_MOST_S) if attempts else 0.0
-        if time.time_ns() - at_ns >= pause_s * 1e9:
+        if 0 <= time.time_ns() - at_ns < pause_s * 1e9:  # a time to come is of a clock that was put back
+            continue
+        try:
             yield _source(store, inode)
+        except ZipfsError as error:
+            log.error("inode %d waits to be compressed and cannot be: %s", inode.id, error)
 
 
 def drain(store: Store, pipeline: Pipeline) -> int:
@@ -38,7 +45,8 @@ def drain(store: Store, pipeline: Pipeline) -> int:
     Raises as Pipeline.run does.
     """
     tried: set[Path] = set()
-    while not pipeline.stop.is_set():
+    while True:
+        pipeline.stop.check()
         sources = [source for source in queued(store) if source.path not in tried]
         if not sources:
             break
@@ -47,14 +55,27 @@ def drain(store: Store, pipeline: Pipeline) -> int:
     return len(tried)
 
 
-def seal_everything(store: Store, names: UnfinishedNames = STANDARD) -> SealPlan:
+def seal_everything(
+    store: Store, names: UnfinishedNames = STANDARD, failed: Callable[[str, str], None] | None = None
+) -> SealPlan:
     """Seal whatever is pending and finished by its name, without waiting; returns what was planned.
 
-    Only while no mount writes to the store.
+    Only while no mount writes to the store. What goes wrong with one directory is told to `failed`, with its name, and
+    the others go on. Raises StoreBusy, NoSpace, NotWritable, Stopped; without `failed` everything.
     """
     plan = plan_everything(store, names)
     for group in plan.ready:
-        seal(store, group)
+        store.stop.check()
+        try:
+            seal(store, group)
+        except (StoreBusy, NoSpace, NotWritable, Stopped):
+            raise
+        except Exception as error:
+            if failed is None:
+                raise
+            shown = os.fsdecode(os.path.dirname(group[0].path)) or "/"
+            log.exception("%s could not be sealed", shown)
+            failed(shown, f"{shown}: could not be sealed: {error}")
     for held in plan.held:
         note_interrupted(store, held)
     return plan
@@ -72,6 +93,10 @@ def _source(store: Store, inode: Inode) -> Source:
             return
         put_stored(txn, current, stored)
 
+    def wanted() -> bool:
+        row = store.catalog.row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode.id,))
+        return row is not None
+
     def done() -> None:
         store.spool_path(inode.id).unlink(missing_ok=True)
         faults.point("ingest.spool-freed")
@@ -79,7 +104,7 @@ def _source(store: Store, inode: Inode) -> Source:
     def failed(error: ZipfsError) -> None:
         with store.transaction() as txn:
             # Another process may have compressed it first, and taken the spool file away.
-            if txn.catalog.row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode.id,)) is not None:
+            if wanted():
                 txn.put_failure(inode.id, str(error), tree.now_ns())
 
     return Source(
@@ -91,6 +116,7 @@ def _source(store: Store, inode: Inode) -> Source:
         done,
         failed,
         final=True,
+        wanted=wanted,
     )
 
 

@@ -11,14 +11,13 @@ kill at any instant costs space at most. One thread drives it and holds the pack
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
-from zipfs.errors import Damaged, Stopped
+from zipfs.errors import Damaged
 from zipfs.ingest.batch import same_bytes
 from zipfs.ingest.ordered import in_order
 from zipfs.lineage.planner import OUTSIDE, Move
@@ -28,6 +27,7 @@ from zipfs.store.blobs import OpenBlob, opened
 from zipfs.store.kinship import first_uses
 from zipfs.store.packs import PackWriter
 from zipfs.store.rows import BaseRef, Blob, BlobId, PackName, frame_count
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store
 from zipfs.store.view import View
 
@@ -72,7 +72,7 @@ class Recoded:
 class Pace:
     """Holds its caller up so that no more than `rate` bytes pass in a second; raises Stopped once `stop` is set."""
 
-    def __init__(self, rate: int | None, stop: threading.Event) -> None:
+    def __init__(self, rate: int | None, stop: Stop) -> None:
         self._rate = rate
         self._next_s = time.monotonic()
         self._stop = stop
@@ -81,8 +81,7 @@ class Pace:
         if self._rate is not None:
             self._next_s = max(self._next_s, time.monotonic()) + nbytes / self._rate
             self._stop.wait(max(0.0, self._next_s - time.monotonic()))
-        if self._stop.is_set():
-            raise Stopped
+        self._stop.check()
 
 
 class _GivenUp(Exception):
@@ -100,8 +99,7 @@ def recode(store: Store, executor: Executor, parts: Sequence[Part], pace: Pace) 
             pack.add(part)
         pack.finish()
     except BaseException:
-        if pack.writer.name not in store.catalog.packs():
-            pack.writer.abandon()
+        store.give_up(pack.writer)
         raise
     return pack.done
 

@@ -7,20 +7,24 @@ thread that ran the pipeline.
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Final
 
 from zipfs.errors import Damaged, NoSpace
-from zipfs.ingest.optimizing import BUSY, in_packs, in_parts
-from zipfs.ingest.recode import Pace, Recoded, recode
+from zipfs.ingest.optimizing import BUSY, in_packs, in_parts, recode_each
+from zipfs.ingest.recode import Pace, Recoded
 from zipfs.lineage.planner import DEFAULT_PRICES, Plan, in_order_of_gain
 from zipfs.lineage.survey import plan_family
+from zipfs.store.files import full_disk_told
 from zipfs.store.gc import shed
 from zipfs.store.rows import BlobId
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
 
 _PRICES: Final = replace(DEFAULT_PRICES, moved=0.02)
 """Whoever copies a model in waits for this, so it has to pay four times as much as what is done in the background."""
@@ -32,12 +36,11 @@ _LEAST_NBYTES: Final = 64 << 10
 """What smaller tensors could gain is not worth the planning."""
 
 
-def settle(
-    store: Store, executor: Executor, bases: Iterable[BlobId], joined_nbytes: int, stop: threading.Event
-) -> Recoded:
+def settle(store: Store, executor: Executor, bases: Iterable[BlobId], joined_nbytes: int, stop: Stop) -> Recoded:
     """Code anew what gains in the small families of some bases, which `joined_nbytes` raw bytes have just joined.
 
-    Raises StoreBusy, Stopped. A full disk or a damaged family end it early: everything is stored already.
+    A damaged family stays as it is, and a full disk or a damaged catalog end it early: everything is stored already.
+    Raises NotWritable, StoreBusy, Stopped, OSError.
     """
     plans = (plan_family(store, base, _LEAST_NBYTES, _MOST_TENSORS, _PRICES) for base in bases)
     worth = _within(_MOST_MOVED * joined_nbytes, in_order_of_gain([plan for plan in plans if plan is not None]))
@@ -45,12 +48,12 @@ def settle(
     pace = Pace(None, stop)
     try:
         for parts in in_packs(part for plan in worth for part in in_parts(plan)):
-            with store.lock("pack").held(BUSY, waiting=lambda: None, stop=stop):
-                step = recode(store, executor, parts, pace)
+            with full_disk_told(store.path), store.lock("pack").held(BUSY, waiting=lambda: None, stop=stop):
+                step = recode_each(store, executor, parts, pace)
                 shed(store, step.packs)
             done.add(step)
-    except (NoSpace, Damaged, OSError):
-        return done
+    except (NoSpace, Damaged) as error:
+        log.warning("better bases are left to the optimizer: %s", error)
     return done
 
 

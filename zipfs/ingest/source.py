@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import xxhash
+
 from zipfs.errors import PathError, ZipfsError
+from zipfs.ingest.holes import find_holes, largest
 from zipfs.store.files import read_at
 from zipfs.store.rows import Extent
 from zipfs.store.transaction import Transaction
+
+_ASK_EVERY_S = 0.5
 
 
 class SourceError(PathError):
@@ -24,13 +30,17 @@ class SourceError(PathError):
     exit_code = 1
 
 
+class NotWanted(SourceError):
+    """{0}: was removed before it was compressed"""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredFile:
     """What became of a source. `stored_nbytes` is what it added to the packs."""
 
     nbytes: int
     extents: tuple[Extent, ...]
-    sha256: bytes
+    sha256: bytes | None
     stored_nbytes: int
 
 
@@ -56,6 +66,9 @@ class Source:
     """Of the file that was opened, which may be another one than its path led to before: attributes that are kept must
     be those of the content, or somebody else's secret would be served as that of whoever owns the directory.
     """
+    wanted: Callable[[], bool] = lambda: True
+    """Asked now and then while the file is read; once it says no, nothing of it is stored."""
+    _asked_s: float = 0.0
     _fd: int = field(default=-1, repr=False)
     _identity: tuple[int, int, int] = (0, 0, 0)
 
@@ -82,7 +95,10 @@ class Source:
             self._fd = -1
 
     def _look(self) -> tuple[int, int, int]:
-        found = os.fstat(self._fd)
+        try:
+            found = os.fstat(self._fd)
+        except OSError as error:
+            raise SourceError(self.shown, f"cannot be read: {error.strerror}") from error
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def read(self, offset: int, nbytes: int) -> bytes:
@@ -99,7 +115,43 @@ class Source:
         return data
 
     def check_unchanged(self) -> None:
-        """Raises SourceError if somebody wrote to the file since `open`."""
+        """Raises SourceError if somebody wrote to the file since `open`, or if it holds more than its size says."""
         now = self._look()
         if now[:2] != self._identity[:2]:
             raise SourceError(self.shown, "changed while it was read; store it again when nothing writes to it")
+        if self.read(self.nbytes, 1):
+            raise SourceError(
+                self.shown, f"says that it has {self.nbytes} bytes, and holds more; store a copy of it instead"
+            )
+
+    def check_wanted(self) -> None:
+        """Raises NotWanted if it was removed; looks twice a second at most."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s >= _ASK_EVERY_S:
+            self._asked_s = now_s
+            if not self.wanted():
+                raise NotWanted(self.shown)
+
+    def holes(self) -> list[tuple[int, int]]:
+        """(offset, bytes) of large ranges for which there is nothing on the disk: they are read as zeros."""
+        return largest(find_holes(self._fd, self.nbytes))
+
+
+class Zeros(Source):
+    """A source of zeros: what holes are made of."""
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(Path(), "a hole", b"", nbytes, lambda txn, stored: None)
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        return bytes(min(nbytes, self.nbytes - offset))
+
+    def check_unchanged(self) -> None:
+        return
+
+    def fingerprint(self) -> bytes:
+        """XXH3-128 of all of it."""
+        hashed, piece = xxhash.xxh3_128(), bytes(1 << 20)
+        for _ in range(self.nbytes >> 20):
+            hashed.update(piece)
+        return hashed.digest()

@@ -19,10 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from zipfs.errors import Damaged, NoSpace, StoreBusy
+from zipfs.errors import NoSpace, Stopped, StoreBusy, ZipfsError
 from zipfs.ingest.idle import Idler
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import drain
+from zipfs.store.stopping import Stop, stopping_on_signals
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _PATH_OOM = Path("/proc/self/oom_score_adj")
 _OOM_SCORE = "500"
 _REPORT_EVERY_S = 0.25
 _RETRY_S = 5.0
+_RETRY_AT_MOST_S = 300.0
 _POLL_S = 30.0
 
 _saying = threading.Lock()
@@ -63,6 +65,11 @@ class Reporter:
 
     def waiting(self, why: str) -> None:
         self._tell(now=True, file=None, waiting=why)
+
+    def goes_on(self) -> None:
+        """Nothing is waited for any more."""
+        if self._state.get("waiting") is not None:
+            self._tell(now=True, waiting=None)
 
     def began(self, shown: str, nbytes: int) -> None:
         self._tell(file=shown, file_nbytes=nbytes, work_nbytes=0, waiting=None)
@@ -119,46 +126,80 @@ def _yield_to_others() -> None:
 def run(store: Store, threads: int, optimize_after_s: float | None) -> None:
     """Compress what is queued until standard input ends or SIGTERM comes; what is under way stays in the spool.
 
-    When nothing has come for `optimize_after_s` the store is optimized, unless that is None.
+    When nothing has come for `optimize_after_s` the store is optimized, unless that is None. Whatever goes wrong is
+    logged and tried again.
     """
     _yield_to_others()
     reporter = Reporter()
-    pipeline = Pipeline(store, reporter, threads=threads)
-    wake = threading.Event()
-    idler = Idler(store, wake, reporter.optimizing)
-    signal.signal(signal.SIGTERM, lambda *_: _stop(pipeline, wake))
+    wake = Stop()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a mount in the foreground is the mount's to handle
-    threading.Thread(target=_listen, args=(pipeline, wake), daemon=True).start()
-    after_s = math.inf if optimize_after_s is None else optimize_after_s
-    busy_s = time.monotonic()
-    while not pipeline.stop.is_set():
-        wake.clear()
-        pause_s = _POLL_S
+    with stopping_on_signals(store.stop, wake, numbers=(signal.SIGTERM,)):
+        threading.Thread(target=_listen, args=(store.stop, wake), daemon=True).start()
+        pipeline = Pipeline(store, reporter, threads=threads)
         try:
-            if drain(store, pipeline):
-                busy_s = time.monotonic()
-            idle_in_s = busy_s + after_s - time.monotonic()
-            if idle_in_s <= 0:
-                idler.work()
-                reporter.optimizing(None)
-            else:
-                pause_s = min(_POLL_S, idle_in_s)
-        except (NoSpace, StoreBusy, Damaged) as error:
-            if pipeline.stop.is_set():
-                break
-            log.error("compressing pauses for %.0f s: %s", _RETRY_S, error)
-            pause_s = _RETRY_S
-        store.packs.forget_deleted()  # also, and above all, when there is no space
-        wake.wait(pause_s)
-    pipeline.close()
+            _Rounds(store, pipeline, reporter, wake, optimize_after_s).run()
+        except Stopped:
+            log.info("stopped; what is not compressed stays in the spool")
+        finally:
+            pipeline.close()
 
 
-def _listen(pipeline: Pipeline, wake: threading.Event) -> None:
+class _Rounds:
+    """What a worker does again and again: compress what has come, or be idle."""
+
+    def __init__(
+        self, store: Store, pipeline: Pipeline, reporter: Reporter, wake: Stop, optimize_after_s: float | None
+    ) -> None:
+        self._store = store
+        self._pipeline = pipeline
+        self._reporter = reporter
+        self._wake = wake
+        self._idler = Idler(store, wake, reporter.optimizing)
+        self._after_s = math.inf if optimize_after_s is None else optimize_after_s
+        self._busy_s = time.monotonic()
+        """When there was something to do last."""
+
+    def run(self) -> None:
+        """Raises Stopped."""
+        retry_s = _RETRY_S
+        while True:
+            self._wake.clear()
+            self._store.stop.check()  # after `clear`, which forgets that the worker was woken to stop
+            try:
+                pause_s = self._round()
+                retry_s = _RETRY_S
+                self._reporter.goes_on()
+            except Stopped:
+                self._store.stop.check()
+                continue  # idle work that gives way
+            except Exception as error:  # the next round may do better, and reading goes on anyway
+                if isinstance(error, ZipfsError | OSError):
+                    log.error("compressing pauses for %.0f s: %s", retry_s, error)
+                else:
+                    log.error("compressing pauses for %.0f s: a bug in ZipFS", retry_s, exc_info=error)
+                self._reporter.waiting(f"it failed and is tried again: {error}")
+                pause_s = retry_s
+                if not isinstance(error, NoSpace | StoreBusy):
+                    retry_s = min(2 * retry_s, _RETRY_AT_MOST_S)
+            self._store.packs.forget_deleted()  # also, and above all, when there is no space
+            self._wake.wait(pause_s)
+
+    def _round(self) -> float:
+        """Compress, or else be idle; returns for how many seconds nothing is to be done."""
+        if drain(self._store, self._pipeline):
+            self._busy_s = time.monotonic()
+            self._pipeline.settle()
+            self._idler.tidy()
+        idle_in_s = self._busy_s + self._after_s - time.monotonic()
+        if idle_in_s > 0:
+            return min(_POLL_S, idle_in_s)
+        self._idler.work()
+        self._reporter.optimizing(None)
+        return _POLL_S
+
+
+def _listen(stop: Stop, wake: Stop) -> None:
     for _ in sys.stdin:
         wake.set()
-    _stop(pipeline, wake)
-
-
-def _stop(pipeline: Pipeline, wake: threading.Event) -> None:
-    pipeline.stop.set()
+    stop.set()
     wake.set()

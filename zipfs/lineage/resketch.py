@@ -1,4 +1,8 @@
-"""Sketches and landmarks made anew from what is stored, for blobs of a rebuilt catalog. Used by one thread."""
+"""Sketches and landmarks made anew from what is stored, for blobs of a rebuilt catalog. Used by one thread.
+
+The pack lock is not needed: a blob that others collect or code anew meanwhile keeps its bytes as long as it is open,
+and the transaction that writes down what was found looks whether it is still there.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +70,9 @@ def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int
             report("looking for landmarks", start + done + 1, len(rows))
         with store.transaction() as txn:
             for blob_id, landmarks in found:
-                is_member = store.catalog.blob(blob_id).base is not None
+                is_member = _is_member(txn, blob_id)
+                if is_member is None:
+                    continue
                 txn.put_landmarks(blob_id, landmarks.kept(is_member=is_member).encode())
                 if not is_member:
                     txn.put_anchors(blob_id, landmarks.anchors)
@@ -89,6 +95,7 @@ def _landmarks(store: Store, opened: OpenBlob) -> Landmarks | None:
     blob = opened.blob
     scan = Scan(blob.nbytes, blob.dtype, blob.shape)
     for index in range(frame_count(blob.nbytes)):
+        store.stop.check()
         scan.feed(index * FRAME_NBYTES, store.frames.decode(opened, index))
     return scan.landmarks()
 
@@ -106,6 +113,14 @@ def _sketch(store: Store, opened: OpenBlob) -> tuple[bytes, bytes]:
 def _put(store: Store, made: dict[BlobId, tuple[bytes, bytes]]) -> None:
     with store.transaction() as txn:
         for blob_id, content in made.items():
-            txn.put_sketch(blob_id, *content)
-            set_anchors(txn, blob_id, is_member=store.catalog.blob(blob_id).base is not None)
+            is_member = _is_member(txn, blob_id)
+            if is_member is not None:
+                txn.put_sketch(blob_id, *content)
+                set_anchors(txn, blob_id, is_member=is_member)
     made.clear()
+
+
+def _is_member(txn: Transaction, blob_id: BlobId) -> bool | None:
+    """Whether a blob has a base now; None if a collection has forgotten it since it was read."""
+    row = txn.catalog.row("SELECT base_id IS NOT NULL FROM blobs WHERE id = ?", (blob_id,))
+    return None if row is None else bool(row[0])

@@ -58,6 +58,8 @@ def survey(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Ite
     for group in found:
         report("comparing tensors", done, total)
         for ids in _clusters(store, group):
+            store.stop.check()
+            report("comparing tensors", done, total)
             yield _plan(store, group, ids, prices)
         done += group.tensors
     report("comparing tensors", total, total)

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
 
-from zipfs.errors import Damaged, ZipfsError
+from zipfs.errors import Damaged, NotWritable, ZipfsError
 from zipfs.serve.counters import Counters
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,9 @@ def name_of(number: int) -> str:
 
 
 def errno_of(error: BaseException, during: str) -> int:
-    """The number for an error; damage and surprises are logged."""
+    """The number for an error; what is wrong with the store, its disk or with our code is logged."""
     if isinstance(error, ZipfsError):
-        if isinstance(error, Damaged):
+        if isinstance(error, Damaged | NotWritable):
             log.error("%s: %s", during, error)
         return error.errno
     if isinstance(error, OSError) and error.errno in (
@@ -84,5 +84,8 @@ def errno_of(error: BaseException, during: str) -> int:
         errno.ENFILE,
     ):
         return error.errno
-    log.error("%s failed unexpectedly", during, exc_info=error)
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM):
+        log.error("%s: %s", during, error)
+        return error.errno
+    log.error("%s failed unexpectedly; that is a bug in ZipFS", during, exc_info=error)
     return errno.EIO

@@ -19,7 +19,7 @@ import numpy as np
 from zipfs.codec import Cast
 from zipfs.errors import CatalogDamaged, Damaged, NotFound
 from zipfs.store import record
-from zipfs.store.database import Database, translated
+from zipfs.store.database import Database, rows_made_values
 from zipfs.store.rows import (
     Area,
     BaseRef,
@@ -39,6 +39,7 @@ from zipfs.store.rows import (
     layout_sum,
     row_sum,
 )
+from zipfs.store.stopping import Stop
 from zipfs.store.view import View
 
 T = TypeVar("T")
@@ -173,10 +174,10 @@ class BlobRows(Mapping[BlobId, Blob]):
 
 
 class Catalog(Database):
-    """`path` is catalog.db. Raises NotAStore where it is missing."""
+    """`path` is catalog.db; once `stop` is set nobody is waited for. Raises NotAStore where the file is missing."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        super().__init__(path, read_only=read_only)
+    def __init__(self, path: Path, *, read_only: bool = False, stop: Stop | None = None) -> None:
+        super().__init__(path, read_only=read_only, stop=stop)
         self.position()
         if read_only and not self._has_column("inodes", "atime_ns"):
             # Of a catalog that nobody has migrated yet. Once somebody does, the column of the table is the first of the
@@ -315,7 +316,7 @@ class Catalog(Database):
             ("", (parent_id, at_most)) if name is None else (" AND name > ?3", (parent_id, at_most, name))
         )
         rows = self.query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
-        with translated(self.path):
+        with rows_made_values(self.path):
             names = [_blob_column(row[0]) for row in rows]
         if not all(map(is_name, names)):
             raise CatalogDamaged(f"directory {parent_id} holds a name that no file can have")
@@ -369,13 +370,13 @@ class Catalog(Database):
     def all_xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
         """With the marks that ZipFS has set itself, which no user sees."""
         rows = self.query("SELECT name, value FROM xattrs WHERE inode_id = ? ORDER BY name", (inode_id,))
-        with translated(self.path):
+        with rows_made_values(self.path):
             return {_blob_column(name): _blob_column(value) for name, value in rows}
 
     def mark(self, inode_id: InodeId, name: bytes) -> bytes | None:
         """The value of a mark that ZipFS has set on an inode."""
         row = self.row("SELECT value FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
-        with translated(self.path):
+        with rows_made_values(self.path):
             return None if row is None else _blob_column(row[0])
 
     def marks(self, inode_id: InodeId, prefix: bytes) -> dict[bytes, bytes]:
@@ -391,7 +392,7 @@ class Catalog(Database):
         rows = self.query(
             "SELECT offset, nbytes, blob_id, blob_offset FROM extents WHERE inode_id = ? ORDER BY offset", (inode.id,)
         )
-        with translated(self.path):
+        with rows_made_values(self.path):
             _check_integers(*chain.from_iterable(rows))
             extents = tuple(Extent(*row) for row in rows)
             found = layout_sum(extents)
@@ -464,7 +465,7 @@ class Catalog(Database):
 
     def _blob(self, row: Sequence[Any]) -> Blob:
         blob_id, nbytes, fingerprint, dtype, shape, base_id, *view, pack, pack_offset, frames, stored = row
-        with translated(self.path):
+        with rows_made_values(self.path):
             _check_integers(blob_id, nbytes, pack_offset)
             blob = Blob(
                 BlobId(blob_id),
@@ -484,8 +485,8 @@ class Catalog(Database):
 
     def packs(self) -> dict[PackName, int]:
         """Size in bytes of every pack, in the order in which they were added."""
-        with translated(self.path):
-            rows = self.query("SELECT name, nbytes FROM packs ORDER BY id")
+        rows = self.query("SELECT name, nbytes FROM packs ORDER BY id")
+        with rows_made_values(self.path):
             _check_integers(*(nbytes for _, nbytes in rows))
             return {PackName(_blob_column(name)): nbytes for name, nbytes in rows}
 

@@ -79,6 +79,7 @@ def _check_tree(catalog: Catalog) -> Iterator[Problem]:
     where = str(catalog.path)
     sizes = dict(catalog.query("SELECT id, nbytes FROM blobs WHERE typeof(nbytes) = 'integer'"))
     for (inode_id,) in catalog.query("SELECT id FROM inodes"):
+        catalog.stop.check()
         try:
             inode = catalog.inode(inode_id)
             if inode.state is State.STORED:
@@ -102,6 +103,7 @@ def _check_tree(catalog: Catalog) -> Iterator[Problem]:
 
 def _blobs(catalog: Catalog) -> Iterator[Blob | Problem]:
     for (blob_id,) in catalog.query("SELECT id FROM blobs"):
+        catalog.stop.check()
         try:
             yield catalog.blob(blob_id)
         except Damaged as error:
@@ -159,6 +161,7 @@ def _check_manifests(store: Store) -> Iterator[Problem]:
             if entry.seq < seq:
                 yield Problem("manifests", where, f"record {entry.seq} comes after record {seq}")
             seq = entry.seq
+            store.stop.check()
             _replay(logged, entry.changes)
         if seq != position.seq:
             yield Problem("manifests", where, f"ends with record {seq}, but the catalog has come to {position.seq}")
@@ -190,6 +193,7 @@ def _compare(catalog: Catalog, logged: Changes, where: str) -> Iterator[Problem]
     found: dict[InodeId, Inode] = {}
     entries: dict[tuple[InodeId, bytes], Entry] = {}
     for (inode_id,) in catalog.query("SELECT id FROM inodes"):
+        catalog.stop.check()
         try:
             found[inode_id] = catalog.inode(inode_id)
             for entry in catalog.entries_of(inode_id):
@@ -301,7 +305,7 @@ def _check_stored_sums(store: Store, name: PackName) -> Iterator[Problem]:
         return  # told already
     for entry in packed:
         try:
-            verify_stored(file, [entry])
+            verify_stored(file, [entry], store.stop)
         except PackDamaged as error:
             yield Problem("data", file.where, str(error), users_of_blob(store.catalog, entry.blob.id))
 
@@ -312,6 +316,7 @@ def decode_problem(store: Store, blob_id: BlobId) -> str | None:
         opened = store.open_blob(blob_id)
         fingerprint = xxhash.xxh3_128()
         for index in range(frame_count(opened.blob.nbytes)):
+            store.stop.check()
             fingerprint.update(store.frames.decode(opened, index))
     except Damaged as error:
         return str(error)

@@ -1,4 +1,14 @@
-"""One SQLite connection to the catalog, and the errors of SQLite told as ours.
+"""One SQLite connection to the catalog, and the errors of SQLite told as ours, by kind.
+
+| what it was | raised |
+|---|---|
+| another process has it | StoreBusy, after a minute; Stopped as soon as that is asked for |
+| no right to write, a file system that became read-only | NotWritable |
+| a full disk | NoSpace |
+| the disk fails | CatalogUnreadable |
+| what is stored contradicts itself or the schema | CatalogDamaged |
+| a value to be written that the schema rules out | Refused |
+| a mistake in our code: a closed connection, SQL that is none, a parameter of the wrong type | as it is |
 
 A `Database` is used by one thread at a time; open one per thread. Reading goes on while another thread or process
 writes (WAL).
@@ -8,40 +18,93 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
-from zipfs.errors import CatalogDamaged, NoSpace, NotAStore, PathError, StoreBusy, ZipfsError
+from zipfs.errors import CatalogDamaged, CatalogUnreadable, NoSpace, NotAStore, NotWritable, Refused, Stopped, StoreBusy
 from zipfs.store import schema
 from zipfs.store.files import check_regular
+from zipfs.store.stopping import Stop
 
-BUSY_TIMEOUT_S = 60.0
+BUSY_TIMEOUT_S: Final = 60.0
+BUSY_SLICE_S: Final = 0.25
+"""SQLite waits for so long at a time, in which Python runs no handler of a signal."""
+_STEPS_AT_ONCE: Final = 1_000_000
+"""Of SQLite's machine, between two looks whether to stop: some hundredths of a second."""
 
-_NO_SPACE = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
+_BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
+_NO_SPACE: Final = (
+    "SQLITE_FULL",
+    "SQLITE_IOERR_WRITE",
+    "SQLITE_IOERR_FSYNC",
+    "SQLITE_IOERR_SHMSIZE",
+    "SQLITE_IOERR_TRUNCATE",
+)
 """SQLite tells a full disk as an error of whatever it was about to write."""
-_FOREIGN_ERRORS = (sqlite3.DatabaseError, TypeError, ValueError, OverflowError)
-"""What reading the database may raise; but for the first, a column that holds what the schema rules out."""
+_OURS: Final = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError)
+"""Of the module, not of SQLite: it was called in a way that it cannot be called."""
+_NO_SQL: Final = ("syntax error", "incomplete input", "within a transaction", "no transaction is active")
+_ERRORS: Final = (sqlite3.Error, OverflowError, UnicodeError)
+"""The second and the third: a parameter that is no value for SQLite, and a message of it that quotes damaged text."""
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Errors of SQLite as StoreBusy, NoSpace, PathError or CatalogDamaged."""
+    """Errors of reading with SQLite, by the table of the module."""
     try:
         yield
-    except _FOREIGN_ERRORS as error:
-        raise _translation(path, error) from error
+    except _ERRORS as error:
+        _raise_translated(path, error)
 
 
-def _translation(path: Path, error: Exception) -> ZipfsError:
+@contextmanager
+def translated_write(path: Path) -> Iterator[None]:
+    """The same of writing: what contradicts the schema is then what was to be written."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+        raise Refused(path, str(error)) from error
+    except _ERRORS as error:
+        _raise_translated(path, error)
+
+
+@contextmanager
+def rows_made_values(path: Path) -> Iterator[None]:
+    """For making values of rows: a column that holds what the schema rules out is damage."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CatalogDamaged(f"{path}: {error}") from error
+
+
+def _raise_translated(path: Path, error: Exception) -> NoReturn:
+    translation = _translation(path, error)
+    if translation is error:
+        raise error
+    raise translation from error
+
+
+def _translation(path: Path, error: Exception) -> Exception:
+    if isinstance(error, _OURS):
+        return error
+    if isinstance(error, OverflowError | UnicodeEncodeError):
+        return Refused(path, str(error))
     name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+    if name == "SQLITE_INTERRUPT":
+        return Stopped()
+    if name.startswith(_BUSY):
         return StoreBusy(path, "another process has been changing it for a minute; try again later")
-    if name.startswith("SQLITE_READONLY"):
-        return PathError(path.parent, "the store cannot be changed: no right to write to it")
+    if name.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
+        return NotWritable(path.parent, "no right to write to it, or its file system is read-only")
     if name in _NO_SPACE:
         return NoSpace(path.parent, str(error))
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
+        return CatalogUnreadable(path, str(error))
+    if name == "SQLITE_ERROR" and any(mistake in str(error) for mistake in _NO_SQL):
+        return error
     return CatalogDamaged(f"{path}: {error}")
 
 
@@ -72,7 +135,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?{mode}",
         uri=True,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=BUSY_SLICE_S,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
@@ -99,10 +162,11 @@ def _nothing_beside_it(error: sqlite3.Error, path: Path, *, read_only: bool) -> 
 
 
 class Database:
-    """`path` is catalog.db. Raises NotAStore where it is missing."""
+    """`path` is catalog.db; once `stop` is set nobody is waited for. Raises NotAStore where the file is missing."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, stop: Stop | None = None) -> None:
         self.path = path
+        self.stop = stop or Stop()
         check_files(path)
         with translated(path):
             try:
@@ -115,6 +179,7 @@ class Database:
                 # On a disk that is read-only or full to the last byte nobody changes the database either. In a
                 # directory of another user somebody may: what is read then does not match its checksums.
                 self.db = _connect(path, "immutable=1")
+        self.db.set_progress_handler(self.stop.is_set, _STEPS_AT_ONCE)
 
     def close(self) -> None:
         self.db.close()
@@ -122,25 +187,50 @@ class Database:
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:  # as `translated` does, but that would take longer than many a query
             return self.db.execute(sql, parameters).fetchall()
-        except _FOREIGN_ERRORS as error:
-            raise _translation(self.path, error) from error
+        except _ERRORS as error:
+            with translated(self.path):
+                return self._again(error, sql, parameters).fetchall()
 
     def row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
         try:
             row: tuple[Any, ...] | None = self.db.execute(sql, parameters).fetchone()
-        except _FOREIGN_ERRORS as error:
-            raise _translation(self.path, error) from error
+        except _ERRORS as error:
+            with translated(self.path):
+                row = self._again(error, sql, parameters).fetchone()
         return row
+
+    def write(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement inside of a transaction. Raises Refused where its values contradict the schema."""
+        with translated_write(self.path):
+            return self.db.execute(sql, parameters).fetchall()
+
+    def write_all(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """The same with each row of values."""
+        with translated_write(self.path):
+            self.db.executemany(sql, rows)
+
+    def _again(self, error: Exception, sql: str, parameters: Sequence[object]) -> sqlite3.Cursor:
+        """Run a statement that failed again and again as long as another process is in its way."""
+        until_s = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            name = getattr(error, "sqlite_errorname", "")
+            if not name.startswith(_BUSY) or name == "SQLITE_BUSY_SNAPSHOT" or time.monotonic() > until_s:
+                raise error
+            self.stop.check()
+            try:
+                return self.db.execute(sql, parameters)
+            except sqlite3.Error as newer:
+                error = newer
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Everything read in the block is of one moment."""
-        with translated(self.path):
-            self.db.execute("BEGIN")
+        self.query("BEGIN")
         try:
             yield
         finally:
-            self.db.execute("ROLLBACK")
+            if self.db.in_transaction:  # after some errors SQLite has ended it
+                self.db.execute("ROLLBACK")
 
     def data_version(self) -> int:
         """Another number than before if somebody has changed the catalog, through any connection but this one."""

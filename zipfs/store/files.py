@@ -12,11 +12,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from zipfs.errors import Damaged, NotAllowed
+from zipfs.errors import Damaged, NoSpace, NotAllowed
 
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
@@ -145,6 +145,17 @@ def everything_in(path: Path) -> Iterator[Path]:
     for directory, _, names in os.walk(path):
         for name in [".", *names]:
             yield Path(directory, name)
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """A disk that is full, or a quota, as NoSpace of the store at `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(path, os.strerror(error.errno)) from error
+        raise
 
 
 def read_at(fd: int, offset: int, nbytes: int) -> bytes:

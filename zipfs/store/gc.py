@@ -1,4 +1,5 @@
-"""Collection: packs that nothing needs are deleted, sparse ones rewritten, the manifest log made short.
+"""Collection: packs that nothing needs are deleted, sparse ones rewritten, small ones merged, the manifest log made
+short.
 
 A blob is needed by the extents of a file, and as the base of a blob that is needed. Everything is done under the pack
 lock. New packs are on disk and in the catalog before old ones are deleted, so a kill at any instant costs space at
@@ -7,18 +8,24 @@ most, which the next collection frees. Readers hold the packs that they read fro
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import xxhash
 
-from zipfs.errors import CatalogDamaged, PackDamaged
+from zipfs.errors import CatalogDamaged, NoSpace, PackDamaged
 from zipfs.store import faults
+from zipfs.store.files import full_disk_told
 from zipfs.store.packformat import PackedBlob
 from zipfs.store.packs import PackFile, PackWriter
 from zipfs.store.rows import BlobId, InodeId, PackName
+from zipfs.store.stopping import Stop
 from zipfs.store.store import Store
 from zipfs.store.transaction import compact
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -32,40 +39,78 @@ _INDEX_NBYTES = 1 << 16
 """About."""
 
 
+_SMALL_NBYTES = 16 << 20
+"""Larger packs are never merged."""
+_SMALLEST_NBYTES = 1 << 15
+_TIER = 8
+"""So many packs of about one size are merged, into one that is about so many times as large: a byte is copied a few
+times until its pack is too large for that."""
+_MERGED_AT_ONCE = 64
+_MERGED_NBYTES = 128 << 20
+"""In one pack: some seconds of work, and of waiting for others."""
+_MERGED_BLOBS = 1 << 15
+"""Blobs of one merged pack, at most: whoever opens a pack reads the list of them all."""
+
+
 @dataclass(slots=True)
 class Collected:
     """What a collection did. `damaged` names packs that could not be rewritten because of what they hold."""
 
     packs_deleted: int = 0
     packs_rewritten: int = 0
+    packs_merged: int = 0
     blobs_dropped: int = 0
     freed_nbytes: int = 0
     damaged: tuple[str, ...] = ()
 
 
-def collect(store: Store, report: Report = lambda what, done, total: None, *, sparse: float = SPARSE) -> Collected:
-    """Free what nothing needs; the caller holds the pack lock. Packs with a live part below `sparse` are rewritten.
+def _quiet(what: str, done: int, total: int) -> None:
+    return
 
-    Raises CatalogDamaged before anything is deleted.
+
+def collect(store: Store, report: Report = _quiet, *, sparse: float = SPARSE) -> Collected:
+    """Free what nothing needs, and merge small packs; the caller holds the pack lock.
+
+    Packs with a live part below `sparse` are rewritten. Raises CatalogDamaged before anything is deleted, and Stopped
+    between two steps, each of which leaves the store whole.
     """
     faults.point("gc.begin")
     collected = Collected()
     before = _packs_nbytes(store)
-    for part in store.packs.parts():
-        part.unlink(missing_ok=True)
-    with store.transaction():
-        pass  # applies what a killed process has logged
+    _begin(store)
     _check_catalog(store, report)
     live = _live_blobs(store)
     dead = [row[0] for row in store.catalog.query("SELECT id FROM blobs") if row[0] not in live]
     collected.blobs_dropped = len(dead)
     _drop_dead_packs(store, live, collected)
-    _rewrite_sparse(store, live, sparse, collected, report)
+    with full_disk_told(store.path):
+        _rewrite_sparse(store, live, sparse, collected, report)
+    _merge_small(store, live, collected, report)
     _delete_unlisted(store, collected)
     _attribute(store)
     compact(store.catalog, store.manifests, store.packs)
     collected.freed_nbytes = before - _packs_nbytes(store)
     return collected
+
+
+def merge_small_packs(store: Store, report: Report = _quiet) -> Collected:
+    """Merge small packs where there are enough of a size, as a collection does; the caller holds the pack lock.
+
+    All that the catalog knows to be in them is kept, needed or not. Costs next to nothing where there are not enough.
+    Raises Stopped, NoSpace, OSError.
+    """
+    collected = Collected()
+    if next(_to_merge(store), None) is not None:
+        _begin(store)
+        _merge_small(store, None, collected, report)
+    return collected
+
+
+def _begin(store: Store) -> None:
+    for part in store.packs.parts():
+        part.unlink(missing_ok=True)
+    with store.transaction():
+        pass  # applies what a killed process has logged
 
 
 def _packs_nbytes(store: Store) -> int:
@@ -77,6 +122,7 @@ def _check_catalog(store: Store, report: Report) -> None:
     with store.catalog.snapshot():
         rows = store.catalog.query("SELECT id FROM inodes")
         for done, row in enumerate(rows):
+            store.stop.check()
             store.catalog.extents(store.catalog.inode(InodeId(row[0])))
             report("checking files", done + 1, len(rows))
 
@@ -126,31 +172,88 @@ def _sparse_packs(store: Store, live: set[BlobId], least_live: float) -> Iterato
 
 def _rewrite_sparse(store: Store, live: set[BlobId], least_live: float, collected: Collected, report: Report) -> None:
     sparse = list(_sparse_packs(store, live, least_live))
-    total = sum(nbytes for _, nbytes in sparse)
-    done = 0
+    passed = _Passed(store, report, "rewriting packs", sum(nbytes for _, nbytes in sparse))
     group: list[PackName] = []
     group_nbytes = 0
     for name, nbytes in sparse:
         if group and group_nbytes + nbytes > _REWRITTEN_PACK_NBYTES:
-            _rewrite(store, group, live, collected)
-            done += group_nbytes
-            report("rewriting packs", done, total)
+            collected.packs_rewritten += _rewrite(store, group, live, collected, passed)
             group, group_nbytes = [], 0
         group.append(name)
         group_nbytes += nbytes
     if group:
-        _rewrite(store, group, live, collected)
-        report("rewriting packs", total, total)
+        collected.packs_rewritten += _rewrite(store, group, live, collected, passed)
 
 
-def _rewrite(store: Store, names: Sequence[PackName], live: set[BlobId], collected: Collected) -> None:
-    """Copy what is live of some packs into a new one, then delete them."""
+class _Passed:
+    """Told of the bytes that were copied, it reports them; raises Stopped when that is asked for."""
+
+    def __init__(self, store: Store, report: Report, what: str, total: int) -> None:
+        self._store, self._report, self._what, self._total = store, report, what, total
+        self._done = 0
+
+    def __call__(self, nbytes: int) -> None:
+        self._store.stop.check()
+        self._done += nbytes
+        self._report(self._what, min(self._done, self._total), self._total)
+
+
+def _to_merge(store: Store) -> Iterator[list[PackName]]:
+    """Groups of small packs of about one size, smallest sizes first."""
+    sizes = store.catalog.packs()
+    blobs: dict[bytes, int] = dict(
+        store.catalog.query("SELECT packs.name, count(*) FROM blobs JOIN packs ON packs.id = pack_id GROUP BY pack_id")
+    )
+    tiers: dict[int, list[PackName]] = defaultdict(list)
+    for name, nbytes in sizes.items():
+        if nbytes < _SMALL_NBYTES and 0 < blobs.get(name, 0) <= _MERGED_BLOBS // _TIER:
+            tiers[_tier(nbytes)].append(name)
+    for _, names in sorted(tiers.items()):
+        group: list[PackName] = []
+        for name in names:
+            group.append(name)
+            full = sum(sizes[one] for one in group) >= _MERGED_NBYTES or len(group) == _MERGED_AT_ONCE
+            if full or sum(blobs[one] for one in group) >= _MERGED_BLOBS:
+                yield group
+                group = []
+        if len(group) >= _TIER:
+            yield group
+
+
+def _tier(nbytes: int) -> int:
+    tier, below = 0, _SMALLEST_NBYTES
+    while nbytes >= below:
+        tier, below = tier + 1, below * _TIER
+    return tier
+
+
+def _merge_small(store: Store, live: set[BlobId] | None, collected: Collected, report: Report) -> None:
+    """Merge until there are not enough packs of any size. Without `live` every blob counts."""
+    while names := next(_to_merge(store), None):
+        sizes, by_pack = store.catalog.packs(), _blobs_by_pack(store)
+        here = {blob for name in names for blob, _ in by_pack[name]}
+        passed = _Passed(store, report, "merging small packs", sum(sizes[name] for name in names))
+        try:
+            with full_disk_told(store.path):
+                merged = _rewrite(store, names, here if live is None else here & live, collected, passed)
+        except NoSpace as error:
+            log.info("small packs are merged when there is space: %s", error)
+            return
+        collected.packs_merged += merged
+        if merged < len(names):
+            return  # one of them is damaged and would be tried again and again
+
+
+def _rewrite(
+    store: Store, names: Sequence[PackName], live: set[BlobId], collected: Collected, passed: Callable[[int], None]
+) -> int:
+    """Copy what is live of some packs into a new one, then delete them; returns how many those were."""
     writer = PackWriter(store.packs)
     rewritten: list[PackName] = []
     try:
         for name in names:
             try:
-                _copy(store, writer, name, live)
+                _copy(store, writer, name, live, passed)
             except PackDamaged as error:
                 collected.damaged += (str(error),)
             else:
@@ -158,16 +261,15 @@ def _rewrite(store: Store, names: Sequence[PackName], live: set[BlobId], collect
         if rewritten:
             writer.sync()
             faults.point("gc.pack-synced")
-            verify_stored(writer.file, writer.blobs)
+            verify_stored(writer.file, writer.blobs, store.stop)
             writer.publish("gc.pack-renamed")
             _replace(store, writer, writer.blobs, rewritten, collected)
-            collected.packs_rewritten += len(rewritten)
         else:
             writer.abandon()
     except BaseException:
-        if writer.name not in store.catalog.packs():
-            writer.abandon()
+        store.give_up(writer)
         raise
+    return len(rewritten)
 
 
 def shed(store: Store, names: Iterable[PackName]) -> None:
@@ -180,10 +282,10 @@ def shed(store: Store, names: Iterable[PackName]) -> None:
         if name in sizes:
             here = by_pack[name]
             if sum(nbytes for _, nbytes in here) < SHED * (sizes[name] - _INDEX_NBYTES):
-                _rewrite(store, [name], {blob for blob, _ in here}, Collected())
+                _rewrite(store, [name], {blob for blob, _ in here}, Collected(), lambda nbytes: store.stop.check())
 
 
-def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId]) -> None:
+def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId], passed: Callable[[int], None]) -> None:
     """Append the live blobs of a pack; all of them or none."""
     source = store.packs.open(name)
     start = len(writer.blobs)
@@ -192,7 +294,7 @@ def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId]) -
     try:
         for packed in source.index():
             if packed.blob.id in live and packed.blob.id in here:
-                writer.copy_blob(packed, source)
+                writer.copy_blob(packed, source, passed)
         if {packed.blob.id for packed in writer.blobs[start:]} != here & live:
             raise PackDamaged(source.where, 0, "its index does not list what the catalog knows to be in it")
     except PackDamaged:
@@ -200,13 +302,14 @@ def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId]) -
         raise
 
 
-def verify_stored(file: PackFile, blobs: Sequence[PackedBlob]) -> None:
-    """Read stored frames back from the disk and compare their checksums; raises PackDamaged."""
+def verify_stored(file: PackFile, blobs: Sequence[PackedBlob], stop: Stop) -> None:
+    """Read stored frames back from the disk and compare their checksums; raises PackDamaged, Stopped."""
     file.forget_cached()
     for packed in blobs:
         checksum = xxhash.xxh3_64()
         at = packed.blob.pack_offset
         for nbytes in packed.blob.frames.tolist():
+            stop.check()
             checksum.update(file.read(at, nbytes))
             at += nbytes
         if checksum.intdigest() != packed.stored_sum:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from zipfs.errors import StoreBusy
 from zipfs.store.files import open_file, open_or_create_file
+from zipfs.store.stopping import Stop
 
 _POLL_S = 0.1
 
@@ -67,22 +67,20 @@ class FileLock:
         return True
 
     @contextmanager
-    def held(
-        self, why: str, *, waiting: Callable[[], None] | None, stop: threading.Event | None = None
-    ) -> Iterator[None]:
+    def held(self, why: str, *, waiting: Callable[[], None] | None, stop: Stop | None = None) -> Iterator[None]:
         """Hold the lock for the time of the block.
 
-        With `waiting`, that is called once if another process has the lock, and the wait goes on until it is free or
-        `stop` is set; without, StoreBusy is raised at once. `why` says who may have it.
+        With `waiting`, that is called once if another process has the lock, and the wait goes on until it is free, or
+        ends in Stopped; without, StoreBusy is raised at once. `why` says who may have it.
         """
         if not self.try_acquire():
             if waiting is None:
                 raise StoreBusy(self.path.parent.parent, why)
             waiting()
-            stop = stop or threading.Event()
+            stop = stop or Stop()
             while not self.try_acquire():
-                if stop.wait(_POLL_S):
-                    raise StoreBusy(self.path.parent.parent, why)
+                stop.wait(_POLL_S)
+                stop.check()
         try:
             yield
         finally:

@@ -105,12 +105,16 @@ class ManifestLog:
         """Start a segment with a snapshot, durably; returns its length in bytes."""
         path = self.path_of(segment)
         part = path.with_suffix(".part")
-        with open(replace_file(part), "wb") as file:
-            file.write(record.segment_header(self._store_id))
-            file.writelines(records)
-            file.flush()
-            os.fsync(file.fileno())
-            nbytes = file.tell()
+        try:
+            with open(replace_file(part), "wb") as file:
+                file.write(record.segment_header(self._store_id))
+                file.writelines(records)
+                file.flush()
+                os.fsync(file.fileno())
+                nbytes = file.tell()
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         faults.point("gc.snapshot-synced")
         if segment == self._segment:
             self.close()

@@ -12,7 +12,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from zipfs.store.rows import BaseRef, Blob, BlobId, PackName
 SUFFIX = ".pack"
 PART_SUFFIX = ".pack.part"
 _IDLE_FILES = 128
+_WRITTEN_BACK_NBYTES = 32 << 20
 
 
 class PackFile:
@@ -187,6 +188,7 @@ class PackWriter:
         directory.adopt(PackFile(self.name, os.dup(self._fd), str(self._part)))
         self._offset = 0
         self._start = 0
+        self._written_back = 0
         self._frames: list[int] = []
         self._sum = xxhash.xxh3_64()
         self.blobs: list[PackedBlob] = []
@@ -204,6 +206,10 @@ class PackWriter:
             written = os.pwrite(self._fd, view, self._offset)
             self._offset += written
             view = view[written:]
+        if self._offset - self._written_back >= _WRITTEN_BACK_NBYTES:
+            # Has the kernel begin to write, so that `sync`, which nothing can interrupt, does not have it all to do.
+            os.posix_fadvise(self._fd, self._written_back, self._offset - self._written_back, os.POSIX_FADV_DONTNEED)
+            self._written_back = self._offset
 
     def begin_blob(self) -> None:
         self._start = self._offset
@@ -234,14 +240,18 @@ class PackWriter:
         self.blobs.append(PackedBlob(blob, self._sum.intdigest()))
         return blob
 
-    def copy_blob(self, packed: PackedBlob, source: PackFile) -> Blob:
-        """Append a blob of another pack as it is stored; raises PackDamaged unless its stored bytes are intact."""
+    def copy_blob(self, packed: PackedBlob, source: PackFile, passed: Callable[[int], None]) -> Blob:
+        """Append a blob of another pack as it is stored; raises PackDamaged unless its stored bytes are intact.
+
+        `passed` is told of the bytes of each frame.
+        """
         blob = packed.blob
         self.begin_blob()
         at = blob.pack_offset
         for nbytes in blob.frames.tolist():
             self.append_frame(source.read(at, nbytes))
             at += nbytes
+            passed(nbytes)
         if self._sum.intdigest() != packed.stored_sum:
             raise PackDamaged(
                 source.where, blob.pack_offset, f"stored bytes of blob {blob.id} do not match their checksum"
@@ -257,6 +267,7 @@ class PackWriter:
         if self.blobs:
             last = self.blobs[-1].blob
             self._offset = last.pack_offset + last.stored_nbytes
+        self._written_back = min(self._written_back, self._offset)
 
     def sync(self) -> None:
         """Write index and trailer; on return the pack's bytes are on disk, still under its temporary name."""

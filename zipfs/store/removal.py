@@ -12,6 +12,7 @@ from zipfs.errors import PathError
 from zipfs.store import faults, tree
 from zipfs.store.reserve import Reserve
 from zipfs.store.rows import Inode, State
+from zipfs.store.stopping import Stop
 from zipfs.store.store import RESERVE, Store, open_store
 
 
@@ -22,9 +23,9 @@ def free_spool(store: Store, gone: Iterable[Inode]) -> None:
             store.spool_path(inode.id).unlink(missing_ok=True)
 
 
-def open_to_remove(path: Path) -> Store:
+def open_to_remove(path: Path, stop: Stop | None = None) -> Store:
     """As `open_store`, for which a full disk may have no room either. The next mount holds some back again."""
-    return Reserve(path / RESERVE).removing(lambda: open_store(path))
+    return Reserve(path / RESERVE).removing(lambda: open_store(path, stop=stop))
 
 
 def remove(store: Store, path: bytes) -> list[Inode]:

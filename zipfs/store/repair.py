@@ -52,7 +52,30 @@ def rebuild(path: Path, report: Report = lambda what, done, total: None) -> Rebu
         segment, records, end = _best_segment(manifests, rebuilt)
         fresh = path / "catalog.db.new"
         create_catalog(fresh, store_id, segment)
-        catalog = Catalog(fresh)
+        try:
+            _fill(fresh, packs, segment, records, end, rebuilt, report)
+        except BaseException:
+            _unlink_database(fresh)
+            raise
+        _swap(path, fresh)
+        _set_aside(path, manifests, segment, end, rebuilt)
+        manifests.close()
+        return rebuilt
+    finally:
+        use.release()
+
+
+def _fill(
+    fresh: Path,
+    packs: PackDirectory,
+    segment: int,
+    records: list[Record],
+    end: int,
+    rebuilt: Rebuilt,
+    report: Report,
+) -> None:
+    """Write all rows of a new catalog."""
+    with closing(Catalog(fresh)) as catalog:
         catalog.query("BEGIN IMMEDIATE")
         catalog.query("PRAGMA defer_foreign_keys = ON")
         txn = Transaction(catalog)
@@ -66,13 +89,6 @@ def rebuild(path: Path, report: Report = lambda what, done, total: None) -> Rebu
         catalog.query("COMMIT")
         rebuilt.files = catalog.query("SELECT count(*) FROM inodes WHERE kind = 'file'")[0][0]
         catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
-        catalog.close()
-        _swap(path, fresh)
-        _set_aside(path, manifests, segment, end, rebuilt)
-        manifests.close()
-        return rebuilt
-    finally:
-        use.release()
 
 
 def _set_aside(path: Path, manifests: ManifestLog, segment: int, end: int, rebuilt: Rebuilt) -> None:
@@ -176,9 +192,13 @@ def _swap(path: Path, fresh: Path) -> None:
     for suffix in ("-wal", "-shm"):
         current.with_name(current.name + suffix).unlink(missing_ok=True)
     os.replace(fresh, current)
-    for suffix in ("-wal", "-shm"):
-        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    _unlink_database(fresh)
     sync_directory(path)
+
+
+def _unlink_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def repair(store: Store, problems: Iterable[Problem], report: Report = lambda what, done, total: None) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Final, Self
 
 import sqlite_utils
 
-from zipfs.errors import CatalogDamaged, Damaged, NotAllowed, NotAStore, StoreBusy, UnknownVersion
+from zipfs.errors import CatalogDamaged, Damaged, NotAllowed, NotAStore, StoreBusy, UnknownVersion, ZipfsError
 from zipfs.store import record, tree
 from zipfs.store.access import close_to_others, require_ours, who_owns
 from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
@@ -32,11 +32,12 @@ from zipfs.store.database import check_files, distrust, translated
 from zipfs.store.files import check_directory, create_file, make_directory, open_file, replace_file, sync_directory
 from zipfs.store.locks import FileLock
 from zipfs.store.manifests import ManifestLog
-from zipfs.store.packs import PackDirectory
+from zipfs.store.packs import PackDirectory, PackWriter
 from zipfs.store.record import Changes
 from zipfs.store.reserve import Reserve
 from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
 from zipfs.store.schema import KNOWN, MIGRATIONS
+from zipfs.store.stopping import Stop
 from zipfs.store.transaction import Transaction, redo, transaction
 
 FORMAT: Final = 3
@@ -48,10 +49,23 @@ _DEFAULT_CACHE_NBYTES: Final = 64 << 20
 
 
 class Store:
-    """An open store. `catalog` belongs to the thread that opened it; `session` gives another thread its own."""
+    """An open store. `catalog` belongs to the thread that opened it; `session` gives another thread its own.
 
-    def __init__(self, path: Path, store_id: bytes, *, read_only: bool, cache_nbytes: int, use: FileLock) -> None:
+    Once `stop` is set, whatever takes long in it ends with Stopped.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        store_id: bytes,
+        *,
+        read_only: bool,
+        cache_nbytes: int,
+        use: FileLock,
+        stop: Stop | None = None,
+    ) -> None:
         self._use = use
+        self.stop = stop or Stop()
         self.path = path
         self.id = store_id
         self.read_only = read_only
@@ -59,7 +73,7 @@ class Store:
         self.frames = FrameCache(cache_nbytes)
         self.reserve = Reserve(path / RESERVE)
         self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
-        self.catalog = Catalog(path / "catalog.db", read_only=read_only)
+        self.catalog = Catalog(path / "catalog.db", read_only=read_only, stop=self.stop)
 
     @property
     def log_path(self) -> Path:
@@ -102,6 +116,22 @@ class Store:
 
         return retrying(attempt)
 
+    def give_up(self, writer: PackWriter) -> None:
+        """Remove every trace of a pack whose writing, or whose commit, has failed.
+
+        A pack that may be in the catalog stays: a record of the log that could not be taken back makes whoever writes
+        next put it there, and drop the packs that it replaces. If it is not, the next collection deletes it.
+        """
+        if writer.published:
+            try:
+                with self.transaction() as txn:  # applies what is in the log
+                    listed = writer.name in txn.catalog.packs()
+            except (ZipfsError, OSError, sqlite3.Error):
+                listed = True
+            if listed:
+                return
+        writer.abandon()
+
     def recover(self) -> None:
         """Apply what a killed process had logged and not committed."""
         position = self.catalog.position()
@@ -111,9 +141,8 @@ class Store:
 
     def session(self) -> Store:
         """The same store with a catalog and a log of its own, sharing packs and decoded frames: for another thread."""
-        other = Store(
-            self.path, self.id, read_only=self.read_only, cache_nbytes=0, use=FileLock(self.path / "locks" / "use")
-        )
+        use = FileLock(self.path / "locks" / "use")
+        other = Store(self.path, self.id, read_only=self.read_only, cache_nbytes=0, use=use, stop=self.stop)
         other.packs = self.packs
         other.frames = self.frames
         other.reserve = self.reserve
@@ -226,9 +255,14 @@ def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
 
 
 def open_store(
-    path: Path, *, create: bool = False, read_only: bool = False, cache_nbytes: int = _DEFAULT_CACHE_NBYTES
+    path: Path,
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    cache_nbytes: int = _DEFAULT_CACHE_NBYTES,
+    stop: Stop | None = None,
 ) -> Store:
-    """The store at `path`, kept from being rebuilt as long as it is open.
+    """The store at `path`, kept from being rebuilt as long as it is open. Work in it ends soon once `stop` is set.
 
     With `create`, a missing or empty directory becomes a store. Only its owner (and root) may open it for writing,
     which closes it to all others. Raises NotAStore, NotAllowed, StoreBusy, UnknownVersion, Damaged.
@@ -243,7 +277,7 @@ def open_store(
     try:
         if not read_only:
             _migrate(path, store_id)
-        store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use)
+        store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use, stop=stop)
         if store.catalog.row("SELECT store_id FROM position") != (store_id,):
             raise CatalogDamaged(f"{store.catalog.path} belongs to another store")
         _refuse_unknown(store.catalog)

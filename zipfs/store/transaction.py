@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from zipfs.errors import CatalogDamaged, ManifestDamaged, NoSpace, ZipfsError
+from zipfs.errors import CatalogDamaged, Gone, ManifestDamaged, NoSpace, Refused, ZipfsError
 from zipfs.store import faults, record
 from zipfs.store.catalog import Catalog, Position
-from zipfs.store.database import BUSY_TIMEOUT_S, translated
+from zipfs.store.database import BUSY_SLICE_S
 from zipfs.store.manifests import ManifestLog
 from zipfs.store.packs import PackDirectory
 from zipfs.store.record import Changes
@@ -55,8 +55,7 @@ class Transaction:
         """Blobs that were put into a pack."""
 
     def _execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
-        with translated(self.catalog.path):
-            self.catalog.db.execute(sql, parameters)
+        self.catalog.write(sql, parameters)
 
     # Tree
 
@@ -116,6 +115,9 @@ class Transaction:
         self.changes.entries[parent_id, name] = None
 
     def put_xattr(self, inode_id: InodeId, name: bytes, value: bytes) -> None:
+        """Raises Gone where the inode has no row any more."""
+        if self.catalog.row("SELECT 1 FROM inodes WHERE id = ?", (inode_id,)) is None:
+            raise Gone(f"inode {inode_id}")
         self._execute("INSERT OR REPLACE INTO xattrs (inode_id, name, value) VALUES (?, ?, ?)", (inode_id, name, value))
         self.changes.xattrs[inode_id, name] = value
 
@@ -126,19 +128,18 @@ class Transaction:
     def put_extents(self, inode_id: InodeId, extents: Sequence[Extent]) -> None:
         """Replace the extents of a file; the caller puts an inode with the fitting `layout_sum`."""
         self._execute("DELETE FROM extents WHERE inode_id = ?", (inode_id,))
-        with translated(self.catalog.path):
-            self.catalog.db.executemany(
-                "INSERT INTO extents (inode_id, offset, nbytes, blob_id, blob_offset) VALUES (?, ?, ?, ?, ?)",
-                [(inode_id, e.offset, e.nbytes, e.blob_id, e.blob_offset) for e in extents],
-            )
+        self.catalog.write_all(
+            "INSERT INTO extents (inode_id, offset, nbytes, blob_id, blob_offset) VALUES (?, ?, ?, ?, ?)",
+            [(inode_id, e.offset, e.nbytes, e.blob_id, e.blob_offset) for e in extents],
+        )
         self.changes.extents[inode_id] = tuple(extents)
 
     def put_failure(self, inode_id: InodeId, message: str, at_ns: int) -> None:
-        """Failures are news, not state: they are not logged."""
+        """Failures are news, not state: they are not logged. A message may name files in whatever bytes these have."""
         self._execute(
             "INSERT INTO failures (inode_id, message, attempts, at_ns) VALUES (?, ?, 1, ?) ON CONFLICT (inode_id)"
             " DO UPDATE SET message = excluded.message, attempts = attempts + 1, at_ns = excluded.at_ns",
-            (inode_id, message, at_ns),
+            (inode_id, message.encode("utf-8", "backslashreplace").decode(), at_ns),
         )
 
     def clear_failure(self, inode_id: InodeId) -> None:
@@ -158,7 +159,7 @@ class Transaction:
             last = max(last, blob.id)
             self._placed.add(blob.id)
             view = None if blob.base is None else blob.base.view
-            written = self.catalog.query(
+            written = self.catalog.write(
                 "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, base_nbytes,"
                 " base_cast, pack_id, pack_offset, stored_nbytes, frames)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
@@ -238,19 +239,17 @@ class Transaction:
 
     def put_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
         """Have a blob that is coded alone be found. A hash that _ANCHOR_BLOBS blobs have already tells nothing more."""
-        with translated(self.catalog.path):
-            self.catalog.db.executemany(
-                "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
-                " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
-                [(anchor, blob_id, _ANCHOR_BLOBS) for anchor in anchors],
-            )
+        self.catalog.write_all(
+            "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
+            " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
+            [(anchor, blob_id, _ANCHOR_BLOBS) for anchor in anchors],
+        )
 
     def drop_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
         """A blob has a base now: only what is coded alone is found by its anchors."""
-        with translated(self.catalog.path):
-            self.catalog.db.executemany(
-                "DELETE FROM anchors WHERE hash = ? AND blob_id = ?", [(anchor, blob_id) for anchor in anchors]
-            )
+        self.catalog.write_all(
+            "DELETE FROM anchors WHERE hash = ? AND blob_id = ?", [(anchor, blob_id) for anchor in anchors]
+        )
 
     def _forget_signatures(self, blobs: Sequence[Blob]) -> None:
         """Of those that become bases or members by being moved: whoever makes the signature anew sets the anchors."""
@@ -311,11 +310,11 @@ def transaction(
     """Begin; commit at the end of the block, or roll back if it raises.
 
     With `durable` the record is on disk when the block has ended; without, it survives a kill but not a power cut.
-    `fault` prefixes the fault points `.logged` and `.committed`. Raises StoreBusy, NoSpace, CatalogDamaged.
+    `fault` prefixes the fault points `.logged` and `.committed`. Raises StoreBusy, NoSpace, NotWritable,
+    CatalogDamaged; Refused where what is changed contradicts the schema or names what has gone.
     """
     db = catalog.db
-    with translated(catalog.path):
-        db.execute("BEGIN IMMEDIATE")
+    catalog.query("BEGIN IMMEDIATE")
     logged_at: Position | None = None
     try:
         db.execute("PRAGMA defer_foreign_keys = ON")
@@ -332,8 +331,7 @@ def transaction(
             if fault:
                 faults.point(f"{fault}.logged")
             txn.set_position(Position(position.segment, position.offset + len(data), position.seq + 1))
-        with translated(catalog.path):
-            db.execute("COMMIT")
+        _commit(catalog, txn)
         if txn.changes:
             txn.seq = position.seq + 1
             if fault:
@@ -343,6 +341,20 @@ def transaction(
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(catalog.path.parent, os.strerror(error.errno)) from error
         raise
+
+
+def _commit(catalog: Catalog, txn: Transaction) -> None:
+    try:
+        catalog.write("COMMIT")
+    except Refused as error:
+        found = catalog.row("PRAGMA foreign_key_check")
+        if found is None:
+            raise
+        table, row_id, parent, _ = found
+        what = f"a row of {table} ({row_id}) refers to one of {parent} that is not there"
+        if txn.changes:
+            raise Refused(catalog.path, what) from error
+        raise CatalogDamaged(f"{catalog.path}: {what}") from error
 
 
 def _roll_back(catalog: Catalog, manifests: ManifestLog, logged_at: Position | None) -> None:
@@ -356,7 +368,7 @@ def _roll_back(catalog: Catalog, manifests: ManifestLog, logged_at: Position | N
         alone = db.in_transaction
         if logged_at is not None:
             if not alone:
-                db.execute("BEGIN IMMEDIATE")
+                catalog.query("BEGIN IMMEDIATE")
             if alone or catalog.position() == logged_at:
                 manifests.truncate(logged_at.segment, logged_at.offset)
     except (OSError, sqlite3.Error, ZipfsError) as error:
@@ -391,6 +403,8 @@ def redo(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> Posi
         for entry in manifests.read(position.segment, position.offset, nbytes):
             txn.apply(entry.changes, packs)
             position = Position(position.segment, entry.end, entry.seq)
+    except Refused as error:
+        raise CatalogDamaged(f"{catalog.path} and the manifest log contradict each other: {error}") from error
     except ManifestDamaged as error:
         log.warning("cut off an unfinished record: %s", error)
         if not _ends_record(manifests, catalog.position()):
@@ -421,6 +435,7 @@ def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
     """The whole tree as records of a new segment, a bounded number of rows in each."""
     batch = Changes()
     for row in catalog.query("SELECT id FROM inodes ORDER BY id"):
+        catalog.stop.check()
         inode = catalog.inode(row[0])
         batch.inodes[inode.id] = inode
         batch.xattrs.update({(inode.id, name): value for name, value in catalog.all_xattrs(inode.id).items()})
@@ -455,6 +470,6 @@ def compact(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> N
     # being made sure, it stays until the next time: waiting for them would hold up every writer.
     catalog.query(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
     busy, _, _ = catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")[0]
-    catalog.query(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+    catalog.query(f"PRAGMA busy_timeout = {BUSY_SLICE_S * 1000:.0f}")
     if not busy:
         manifests.drop_except(catalog.position().segment)
