@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from zipfs.cli.output import percent, shown
+from zipfs.cli.output import percent
 from zipfs.cli.table import Column, lay_out_table, shorten
+from zipfs.host import shown
 
 COLUMNS = (
     Column("name", number=False, least=8),

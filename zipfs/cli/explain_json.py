@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zipfs.cli.accounts import Account, FileAccount, Named
-from zipfs.cli.output import shown
 from zipfs.cli.summaries import Summary, total
+from zipfs.host import shown
 from zipfs.lineage.census import Way
 from zipfs.lineage.families import Share
 from zipfs.lineage.provenance import Piece, Place

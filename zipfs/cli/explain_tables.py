@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from zipfs.cli.accounts import Account, FileAccount, base_items, bits_per_weight
-from zipfs.cli.output import counted, percent, ratio, shown, size
+from zipfs.cli.output import counted, percent, ratio, size
 from zipfs.cli.summaries import Summary, total
 from zipfs.cli.table import Column, lay_out_table
+from zipfs.host import shown
 from zipfs.lineage.census import Way
 from zipfs.lineage.families import Share
 from zipfs.lineage.foreign import TAKEN_APART, foreign_format

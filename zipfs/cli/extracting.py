@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
 
-from zipfs.cli.output import say, shown
+from zipfs.cli.output import say
+from zipfs.host import shown
 
 if TYPE_CHECKING:
     from zipfs.serve import Library, Node

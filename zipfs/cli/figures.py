@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from zipfs.cli.output import ratio, shown, size
+from zipfs.cli.output import ratio, size
 from zipfs.errors import PathError
+from zipfs.host import shown
 
 if TYPE_CHECKING:
     from zipfs.serve.snapshot import Snapshot, Tallied, Timed

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import MEMORY, counted, progress_bar, ratio, say, shown, size, unfinished_option
+from zipfs.cli.output import MEMORY, counted, progress_bar, ratio, say, size, unfinished_option
+from zipfs.host import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from zipfs.cli.output import counted, counting, json_option, percent, print_json, ratio, shown, size
+from zipfs.cli.output import counted, counting, json_option, percent, print_json, ratio, size
 from zipfs.cli.table import Column, lay_out_table, terminal_width
 from zipfs.cli.takes import leftovers, parts_of
+from zipfs.host import shown
 from zipfs.lineage.foreign import TAKEN_APART
 
 if TYPE_CHECKING:

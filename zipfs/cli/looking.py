@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from zipfs.cli.output import counted, json_option, print_json, ratio, shown, size
+from zipfs.cli.output import counted, json_option, print_json, ratio, size
 from zipfs.cli.takes import leftovers, parts_of
+from zipfs.host import shown
 
 
 def _row(node: Any, added_nbytes: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Final
 import click
 
 import zipfs
-from zipfs.cli.output import shown
 from zipfs.errors import ZipfsError
+from zipfs.host import shown
 
 _COMMANDS: Final = {
     "mount": "zipfs.cli.mounting",

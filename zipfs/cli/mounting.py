@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from zipfs.cli.mount_options import MountCommand, as_arguments
-from zipfs.cli.output import MEMORY, AnyPath, Seconds, Size, say, shown, size, unfinished_option
-from zipfs.host import own_command, own_environment
+from zipfs.cli.output import MEMORY, AnyPath, Seconds, Size, say, size, unfinished_option
+from zipfs.host import own_command, own_environment, shown
 
 if TYPE_CHECKING:
     from zipfs.mount.points import MountPoint

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import MEMORY, Size, counted, counting, json_option, print_json, ratio, say, shown, size
+from zipfs.cli.output import MEMORY, Size, counted, counting, json_option, print_json, ratio, say, size
+from zipfs.host import shown
 
 if TYPE_CHECKING:
     from zipfs.ingest.optimizing import Optimized, Survey

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+
+from zipfs.host import shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -48,12 +49,6 @@ def percent(part: float, whole: float) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 file`, `2 files`, `1,000 directories`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def shown(path: bytes | str) -> str:
-    """A path as text that any terminal takes, whatever bytes it is made of."""
-    text = os.fsdecode(path)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 class AnyPath(click.ParamType[Path]):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from zipfs.cli.output import shown
 from zipfs.errors import PathError
+from zipfs.host import shown
 
 if TYPE_CHECKING:
     from zipfs.mount.points import MountPoint

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import counted, progress_bar, ratio, say, shown, size
+from zipfs.cli.output import counted, progress_bar, ratio, say, size
 from zipfs.errors import PathError
+from zipfs.host import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,8 @@ from typing import TextIO
 
 import click
 
-from zipfs.cli.output import counting, say, shown, size
+from zipfs.cli.output import counting, say, size
+from zipfs.host import shown
 
 
 @click.command("report")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zipfs.cli.output import counted, counting, json_option, print_json, say, shown, size
+from zipfs.cli.output import counted, counting, json_option, print_json, say, size
 from zipfs.errors import PathError
+from zipfs.host import shown
 
 if TYPE_CHECKING:
     from zipfs.store.stopping import Stop

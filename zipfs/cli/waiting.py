@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from zipfs.cli.figures import figures_of, lay_out
-from zipfs.cli.output import AnyPath, Seconds, counted, json_option, print_json, progress_bar, ratio, shown, size
+from zipfs.cli.output import AnyPath, Seconds, counted, json_option, print_json, progress_bar, ratio, size
 from zipfs.cli.wait_words import WaitWords
 from zipfs.errors import PathError
+from zipfs.host import shown
 
 _POLL_S = 0.2
 _WORKER_ANSWER_S = 1.0

@@ -11,7 +11,8 @@ from time import localtime, sleep, strftime
 import click
 
 from zipfs.cli.figures import figures_of, lay_out
-from zipfs.cli.output import AnyPath, Seconds, shown
+from zipfs.cli.output import AnyPath, Seconds
+from zipfs.host import shown
 
 
 @click.command("top")

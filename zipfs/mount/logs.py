@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from zipfs.errors import Damaged
+from zipfs.host import shown
 from zipfs.store.files import make_directory, open_file, opener
 
 _NBYTES: Final = 4 << 20
@@ -28,19 +29,15 @@ class _Lines(logging.Formatter):
     """One line a message, and indented ones below it for a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is logging's
-        return _escaped(super().formatMessage(record))
+        return shown(super().formatMessage(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802
         return indented(super().formatException(ei))  # type: ignore[arg-type]
 
 
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
 def indented(text: str) -> str:
     """Lines that belong to a message above them."""
-    return "\n".join(f"    {_escaped(line)}" for line in text.splitlines())
+    return "\n".join(f"    {shown(line)}" for line in text.splitlines())
 
 
 class _File(logging.handlers.RotatingFileHandler):

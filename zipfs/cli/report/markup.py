@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from zipfs.cli.output import percent, ratio, shown, size
+from zipfs.cli.output import percent, ratio, size
+from zipfs.host import shown
 from zipfs.lineage.census import Way
 from zipfs.lineage.families import Share
 
