@@ -96,10 +96,3 @@ def test_the_top_by_all_its_names(run: Run, store: Path) -> None:
 
 def test_rm_of_a_directory_names_the_option(run: Run, store: Path) -> None:
     assert "zipfs rm -r" in run("rm", store, "m").err
-
-
-def test_a_store_is_not_stored_in_itself(run: Run, store: Path) -> None:
-    for path in (store, store.parent):
-        done = run("ingest", store, path)
-        assert (done.code, done.err.count("\n")) == (3, 1)
-        assert "holds the store" in done.err
