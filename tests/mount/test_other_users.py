@@ -66,8 +66,7 @@ def shared() -> Iterator[Mount]:
         (mount.ingest / "copy").write_bytes(model(base))
         (mount.ingest / "tuned").write_bytes(model(tuned(base)))
         mount.wait()
-        for name in ("alice/secret.incomplete", "open.incomplete"):
-            (mount.ingest / name).write_bytes(b"x")
+        (mount.ingest / "alice" / "secret.incomplete").write_bytes(b"x")
         yield mount
 
 
@@ -130,13 +129,17 @@ def test_log_and_figures_are_for_the_owner_of_the_mount(shared: Mount) -> None:
 
 
 def test_the_status_names_only_what_its_reader_can_find(shared: Mount) -> None:
-    poll(lambda: len(shared.status()["unfinished_files"]) == 2, what="both to be seen")
-    both = {"alice/secret.incomplete", "open.incomplete"}
-    assert set(status(as_user(ALICE), shared)["unfinished_files"]) == both
-    found = status(as_user(BOB), shared)
-    assert found["unfinished_files"] == ["open.incomplete"]
-    assert "alice" not in json.dumps(found)
-    assert found["stored_files"] == shared.status()["stored_files"]
+    (shared.ingest / "open.incomplete").write_bytes(b"x")
+    with open(shared.ingest / "alice" / "open", "wb"):
+        poll(lambda: len(shared.status()["unfinished_files"]) == 2, what="both to be seen")
+        both = {"alice/secret.incomplete", "open.incomplete"}
+        assert set(status(as_user(ALICE), shared)["unfinished_files"]) == both
+        assert [writer["path"] for writer in status(as_user(ALICE), shared)["writing"]] == ["alice/open"]
+        found = status(as_user(BOB), shared)
+        assert found["unfinished_files"] == ["open.incomplete"]
+        assert "alice" not in json.dumps(found)
+        assert found["stored_files"] == shared.status()["stored_files"]
+    (shared.ingest / "open.incomplete").unlink()
 
 
 def test_somebody_else_can_ask_and_wait(shared: Mount) -> None:

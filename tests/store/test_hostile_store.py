@@ -49,12 +49,13 @@ def put_inode(db: sqlite3.Connection, inode: Inode) -> None:
     values = [getattr(inode, name) for name in columns]
     db.execute(
         "INSERT OR REPLACE INTO inodes (id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target,"
-        " stored_nbytes, sha256, layout_sum, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " stored_nbytes, sha256, layout_sum, atime_ns, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *[str(value) if isinstance(value, Kind | State) else value for value in values],
             inode.stored_nbytes,
             inode.sha256,
             inode.layout_sum,
+            inode.atime_ns,
             inode_sum(inode),
         ),
     )
@@ -103,6 +104,7 @@ def test_a_name_that_leads_out_of_the_tree(store: Path, tmp_path: Path, name: by
         {"uid": -1},
         {"gid": 1 << 32},
         {"mtime_ns": "soon"},
+        {"atime_ns": 1.5},
         {"nbytes": "many"},
     ],
 )

@@ -177,10 +177,10 @@ def _is_sha256(value: object) -> bool:
 
 def is_possible(inode: Inode) -> bool:
     """Whether a file system can show it. Raises TypeError where a number is none."""
-    target = inode.target
+    target, atime_ns = inode.target, inode.atime_ns or 0
     # One sum tells of all of them whether they are integers: this is asked for every name that is listed.
     sizes = inode.id + inode.nbytes + inode.stored_nbytes + inode.layout_sum
-    total = sizes + inode.mode + inode.uid + inode.gid + inode.mtime_ns + inode.ctime_ns
+    total = sizes + inode.mode + inode.uid + inode.gid + inode.mtime_ns + inode.ctime_ns + atime_ns
     return (
         _is_integer(total)
         and 0 < inode.id <= SIZE_AT_MOST
@@ -192,6 +192,7 @@ def is_possible(inode: Inode) -> bool:
         and 0 <= inode.layout_sum <= SIZE_AT_MOST
         and -SIZE_AT_MOST <= inode.mtime_ns <= SIZE_AT_MOST
         and -SIZE_AT_MOST <= inode.ctime_ns <= SIZE_AT_MOST
+        and -SIZE_AT_MOST <= atime_ns <= SIZE_AT_MOST
         and (inode.sha256 is None or _is_sha256(inode.sha256))
         and (target is None or (0 < len(target) <= _TARGET_NBYTES_AT_MOST and b"\0" not in target))
     )
