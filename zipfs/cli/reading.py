@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import progress_bar, ratio, say, shown, size
+from zipfs.cli.output import interrupted_by_signals, progress_bar, ratio, say, shown, size
 from zipfs.errors import PathError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zipfs.serve import Library, Node
+    from zipfs.store.stopping import Stop
 
 _CHUNK_NBYTES = 4 << 20
 
@@ -60,8 +61,10 @@ def extract_command(store: Path, path: str, dest: Path) -> None:
       zipfs extract /store meta/llama-ft ~/models/
     """
     from zipfs.serve import Library
+    from zipfs.store.stopping import Stop
 
-    with Library(store) as library, progress_bar() as bar:
+    stop = Stop()
+    with interrupted_by_signals(stop), Library(store) as library, progress_bar() as bar:
         top = library.node(path)
         if dest.is_dir():
             dest = dest / os.fsdecode(os.path.basename(top.path) or b"models")
@@ -76,7 +79,7 @@ def extract_command(store: Path, path: str, dest: Path) -> None:
                 target = dest / os.fsdecode(node.path)
             if bar is not None and task is not None:
                 bar.update(task, description=shown(node.path))
-            _extract(library, node, target)
+            _extract(library, node, target, stop)
             if bar is not None and task is not None and not node.inode.is_directory:
                 bar.update(task, advance=node.nbytes)
         # Directories last, from the bottom up: filling them changes their times, and their mode may forbid it.
@@ -88,7 +91,8 @@ def extract_command(store: Path, path: str, dest: Path) -> None:
     say(f"extracted {len(nodes)} entries, {size(total)} (stored in {size(stored)}, {ratio(stored, total)})")
 
 
-def _extract(library: Library, node: Node, target: Path) -> None:
+def _extract(library: Library, node: Node, target: Path, stop: Stop) -> None:
+    """A file is there as a whole or not at all."""
     if node.inode.is_directory:
         target.mkdir()
     elif node.inode.target is not None:
@@ -96,7 +100,16 @@ def _extract(library: Library, node: Node, target: Path) -> None:
         _set_attributes(library, node, target)
     else:
         with open(target, "xb") as file:
-            _copy(library, node, file.write)
+
+            def write(content: bytes | memoryview) -> None:
+                stop.check()
+                file.write(content)
+
+            try:
+                _copy(library, node, write)
+            except BaseException:
+                target.unlink()
+                raise
         _set_attributes(library, node, target)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zipfs.cli.output import counting, json_option, print_json, say, shown, size
+from zipfs.cli.output import counting, interrupted_by_signals, json_option, print_json, say, shown, size
 from zipfs.errors import IsADirectory
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
     Example:
       zipfs fsck /store --read-data
     """
-    from zipfs.store.stopping import Stop, stopping_on_signals
+    from zipfs.store.stopping import Stop
 
     stop = Stop()
-    with stopping_on_signals(stop):
+    with interrupted_by_signals(stop):
         problems, mended = _fsck(store, stop, mend=mend, read_data=read_data)
     serious = [problem for problem in problems if not problem.harmless]
     if as_json:
@@ -183,9 +183,9 @@ def rebuild_command(store: Path) -> None:
     Example:
       zipfs rebuild /store
     """
-    from zipfs.store.stopping import Stop, stopping_on_signals
+    from zipfs.store.stopping import Stop
 
     stop = Stop()
-    with stopping_on_signals(stop):
+    with interrupted_by_signals(stop):
         told = _rebuild(store, stop)
     say(told)
