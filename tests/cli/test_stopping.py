@@ -112,6 +112,17 @@ def test_a_check_of_all_data_stops(number: signal.Signals, source: Path, tmp_pat
     stopped(["fsck", path, "--read-data"], number, when=has_handlers)
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_no_half_file_is_left_of_an_extraction(number: signal.Signals, source: Path, tmp_path: Path) -> None:
+    path = make_store(tmp_path, {})
+    with open_store(path) as store:
+        import_path(store, source, b"large")
+    out = tmp_path / "out"
+    said = stopped(["extract", path, "large", out], number, when=lambda: out.exists() and out.stat().st_size > MIB)
+    assert "interrupted" in said
+    assert not out.exists()
+
+
 def test_a_rebuild_leaves_no_half_catalog(tmp_path: Path) -> None:
     files = {f"f{number}".encode(): noise(100, number) for number in range(60)}
     path = tmp_path / "store"

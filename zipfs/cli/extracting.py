@@ -78,8 +78,12 @@ class Extraction:
             write_attributes_of_symlink(name, parent, self._library.attributes(node))
         else:
             with open(os.open(name, _NEW_FILE, 0o600, dir_fd=parent), "wb") as file:
-                self._copy(node, file)
-                file.flush()
+                try:
+                    self._copy(node, file)
+                    file.flush()
+                except BaseException:
+                    os.unlink(name, dir_fd=parent)  # a file is there as a whole or not at all
+                    raise
                 self._set_attributes(node, file.fileno())
 
     def _leave(self, depth: int, *, complete: bool) -> None:

@@ -154,6 +154,19 @@ def progress_bar() -> Iterator[Progress | None]:
 
 
 @contextmanager
+def interrupted_by_signals(stop: Stop) -> Iterator[None]:
+    """As `stopping_on_signals`, for what would begin anew: it is told as interrupted, not as stopped."""
+    from zipfs.errors import Stopped
+    from zipfs.store.stopping import stopping_on_signals
+
+    try:
+        with stopping_on_signals(stop):
+            yield
+    except Stopped:
+        raise click.Abort from None
+
+
+@contextmanager
 def counting(stop: Stop | None = None) -> Iterator[Callable[[str, int, int], None]]:
     """A callback (what, done, total) that shows a bar on a terminal; raises Stopped once that is asked for."""
 

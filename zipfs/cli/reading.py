@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from zipfs.cli.output import counted, progress_bar, ratio, say, size
+from zipfs.cli.output import counted, interrupted_by_signals, progress_bar, ratio, say, size
 from zipfs.errors import PathError
 from zipfs.host import shown
 
@@ -67,6 +67,7 @@ def extract_command(store: Path, path: str, dest: Path | None) -> None:
     from zipfs.cli.extracting import Extraction
     from zipfs.cli.places import locate
     from zipfs.serve import Library
+    from zipfs.store.stopping import Stop
 
     if dest is None:
         found = locate(store)
@@ -75,7 +76,16 @@ def extract_command(store: Path, path: str, dest: Path | None) -> None:
             raise click.UsageError("Missing argument 'DEST': where the copy goes.")
     else:
         found = locate(store, path)
-    with Library(found.store) as library, progress_bar() as bar:
+    stop = Stop()
+
+    def copy(node: Node, file: BinaryIO) -> None:
+        def write(content: bytes | memoryview) -> None:
+            stop.check()
+            file.write(content)
+
+        _copy(library, node, write)
+
+    with interrupted_by_signals(stop), Library(found.store) as library, progress_bar() as bar:
         top = library.node(found.path)
         if dest.is_dir():
             dest = dest / os.fsdecode(os.path.basename(top.path) or b"models")
@@ -84,7 +94,7 @@ def extract_command(store: Path, path: str, dest: Path | None) -> None:
         nodes = list(library.walk(top))
         total = sum(node.nbytes for node in nodes if not node.inode.is_directory)
         task = None if bar is None else bar.add_task("", total=total)
-        with Extraction(library, dest, lambda node, file: _copy(library, node, file.write)) as extraction:
+        with Extraction(library, dest, copy) as extraction:
             for node in nodes:
                 if bar is not None and task is not None:
                     bar.update(task, description=shown(node.path))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zipfs.cli.output import counted, counting, json_option, print_json, say, size
+from zipfs.cli.output import counted, counting, interrupted_by_signals, json_option, print_json, say, size
 from zipfs.errors import PathError
 from zipfs.host import shown
 
@@ -108,10 +108,10 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
       zipfs fsck /store --read-data
     """
     from zipfs.cli.places import store_at
-    from zipfs.store.stopping import Stop, stopping_on_signals
+    from zipfs.store.stopping import Stop
 
     stop = Stop()
-    with stopping_on_signals(stop):
+    with interrupted_by_signals(stop):
         problems, mended = _fsck(store_at(store), stop, mend=mend, read_data=read_data)
     serious = [problem for problem in problems if not problem.harmless]
     if as_json:
@@ -192,9 +192,9 @@ def rebuild_command(store: Path) -> None:
       zipfs rebuild /store
     """
     from zipfs.cli.places import store_at
-    from zipfs.store.stopping import Stop, stopping_on_signals
+    from zipfs.store.stopping import Stop
 
     stop = Stop()
-    with stopping_on_signals(stop):
+    with interrupted_by_signals(stop):
         told = _rebuild(store_at(store), stop)
     say(told)
