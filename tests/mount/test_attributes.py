@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, noise, poll, poll_equal, python, run, sha256, zipfs
+from tests.support.mounts import Mount, noise, poll_equal, python, run, sha256, zipfs
 
 pytestmark = pytest.mark.mount
 
@@ -29,14 +29,14 @@ def _moves_ctime(path: Path, act: Callable[[], object]) -> bool:
 @pytest.fixture(params=["ingest", "served"])
 def file(request: pytest.FixtureRequest, mounts: Callable[..., Mount]) -> Path:
     """A file that is not sealed, and one that is served and has no other name."""
-    mount = mounts("--quiet", "3600" if request.param == "ingest" else "0.1", "--linger", "0").start()
+    mount = mounts("--quiet", "3600" if request.param == "ingest" else "0.1").start()
     path = mount.ingest / "dir" / "file"
     path.parent.mkdir()
     path.write_bytes(b"content\n")
     if request.param == "ingest":
         return path
     mount.stored("dir/file")
-    poll(lambda: not path.parent.exists(), what="the echo to go")
+    path.unlink()  # or that would be a second name
     return mount.point / "dir" / "file"
 
 
@@ -203,7 +203,7 @@ def test_what_is_changed_on_one_side_is_seen_on_the_other_at_once(mounts: Callab
 
 
 def test_extended_attributes_of_directories_are_served(mounts: Callable[..., Mount], tmp_path: Path) -> None:
-    mount = mounts("--quiet", "0.2", "--linger", "1").start()
+    mount = mounts("--quiet", "0.2").start()
     top = tmp_path / "xs"
     (top / "dir" / "empty").mkdir(parents=True)
     (top / "dir" / "f").write_bytes(b"a")
@@ -215,11 +215,16 @@ def test_extended_attributes_of_directories_are_served(mounts: Callable[..., Mou
         path = mount.served(f"xs/{relative}")
         poll_equal(partial(_tag, path), path.name.encode())
         assert os.getxattr(path, "user.\udcff") == b"\xff"
-    # Changed and removed later, they follow.
-    os.makedirs(mount.ingest / "xs", exist_ok=True)
-    (mount.ingest / "xs" / "g").write_bytes(b"g")
+    # Changed and removed later, they follow, with new files and without.
     os.setxattr(mount.ingest / "xs", "user.tag", b"new")
+    (mount.ingest / "xs").chmod(0o2750)
     poll_equal(lambda: os.getxattr(mount.point / "xs", "user.tag"), b"new")
+    assert _mode(mount.point / "xs") == 0o2750
+    (mount.ingest / "xs" / "g").write_bytes(b"g")
+    os.removexattr(mount.ingest / "xs", "user.tag")
+    (mount.ingest / "xs").chmod(0o750)
+    poll_equal(lambda: os.listxattr(mount.point / "xs"), ["user.\udcff"])
+    assert _mode(mount.point / "xs") == 0o750
 
 
 def test_what_a_command_stores_and_gives_back_keeps_its_attributes(

@@ -199,7 +199,9 @@ def seal(
     directories: set[InodeId] = set()
     with store.transaction(fault="seal") as txn:
         there = [item for item in group if _is_there(txn.catalog, item)]
-        fresh = _not_served(txn.catalog, {item.directory for item in there})
+        # Whose attributes go up: of directories that were changed, and of those without served counterparts.
+        changed = {item.inode.id for item in there if item.inode.is_directory}
+        changed |= _not_served(txn.catalog, {item.directory for item in there})
         for directory in {item.entry.parent_id for item in there if not item.inode.is_directory}:
             gone += removed.replace_served(txn, directory)
         for item in there:
@@ -216,7 +218,7 @@ def seal(
         for directory in {item.entry.parent_id for item in sealed}:
             gone += removed.remove_served_files(txn, directory)
         for directory in directories:
-            _copy_attributes_up(txn, directory, fresh)
+            _copy_attributes_up(txn, directory, changed)
     if any(inode.state in (State.OPEN, State.SEALED) for inode in gone):
         _sync_spool(store, sealed)  # a power cut must not take the old version and the new one
     free_spool(store, gone)
@@ -324,21 +326,21 @@ def _not_served(catalog: Catalog, directories: Iterable[InodeId]) -> set[InodeId
     return missing
 
 
-def _copy_attributes_up(txn: Transaction, directory: InodeId, fresh: Collection[InodeId]) -> None:
+def _copy_attributes_up(txn: Transaction, directory: InodeId, changed: Collection[InodeId]) -> None:
     """Give the served counterparts of a directory below `ingest/` and of its parents the attributes of these, which
     are sealed with that.
 
     Of the parents too: a directory that was sealed first has had its mtime changed by those that came into it, and one
     that was left to its own time could by then be empty, with its served counterpart removed, and bring that back. What
-    somebody has changed since in a served directory stays, but for the mtime; `fresh` lists those that have only just
-    got their counterparts.
+    somebody has changed since in a served directory stays, but for the mtime; `changed` lists those below `ingest/` that
+    were changed later, or have only just got their counterparts.
     """
     while directory != INGEST_ROOT:
         like = txn.catalog.inode(directory)
         entry = tree.parent_entry(txn.catalog, directory)
         served = _served_directory(txn.catalog, tree.path_of(txn.catalog, directory))
         if served is not None:
-            if entry.area is Area.PENDING or directory in fresh:
+            if entry.area is Area.PENDING or directory in changed:
                 txn.put_entry(replace(entry, area=Area.ECHO))
                 put_attributes(txn, served, attributes_of(txn.catalog, like))
             elif served.mtime_ns != like.mtime_ns:
