@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, noise, poll_equal, python, run, sha256, zipfs
+from tests.support.mounts import Mount, noise, poll_equal, run, zipfs
 
 pytestmark = pytest.mark.mount
 
@@ -219,12 +219,12 @@ def test_extended_attributes_of_directories_are_served(mounts: Callable[..., Mou
     os.setxattr(mount.ingest / "xs", "user.tag", b"new")
     (mount.ingest / "xs").chmod(0o2750)
     poll_equal(lambda: os.getxattr(mount.point / "xs", "user.tag"), b"new")
-    assert _mode(mount.point / "xs") == 0o2750
+    poll_equal(partial(_mode, mount.point / "xs"), 0o2750)
     (mount.ingest / "xs" / "g").write_bytes(b"g")
     os.removexattr(mount.ingest / "xs", "user.tag")
     (mount.ingest / "xs").chmod(0o750)
     poll_equal(lambda: os.listxattr(mount.point / "xs"), ["user.\udcff"])
-    assert _mode(mount.point / "xs") == 0o750
+    poll_equal(partial(_mode, mount.point / "xs"), 0o750)
 
 
 def test_what_a_command_stores_and_gives_back_keeps_its_attributes(
@@ -311,31 +311,3 @@ def test_a_served_file_can_be_opened_to_be_read_at_its_end(mount: Mount) -> None
     with pytest.raises(OSError, match="Read-only") as refused:
         os.open(served, os.O_WRONLY | os.O_APPEND)
     assert refused.value.errno == errno.EROFS
-
-
-def test_thousands_of_names_of_one_file_cost_no_more_than_others(mounts: Callable[..., Mount]) -> None:
-    """Each write and each removal looked at all of them."""
-    mount = mounts("--quiet", "3600").start()
-    code = """
-import os, sys, time
-top = sys.argv[1]
-os.makedirs(top + "/links")
-def timed(path):
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    began = time.perf_counter()
-    for n in range(100):
-        os.pwrite(fd, b"x", n)
-    took = time.perf_counter() - began
-    os.close(fd)
-    return took
-alone = timed(top + "/alone")
-for n in range(1500):
-    os.link(top + "/alone", f"{top}/links/{n}")
-print(min(timed(top + "/alone") for _ in range(3)) / alone)
-assert os.stat(top + "/alone").st_nlink == 1501
-for n in range(1500):
-    os.unlink(f"{top}/links/{n}")
-assert os.stat(top + "/alone").st_nlink == 1
-"""
-    assert float(python(code, mount.ingest / "top")) < 5, "ten times and more where all names are read"
-    assert sha256(mount.ingest / "top" / "alone")

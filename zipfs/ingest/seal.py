@@ -332,8 +332,8 @@ def _copy_attributes_up(txn: Transaction, directory: InodeId, changed: Collectio
 
     Of the parents too: a directory that was sealed first has had its mtime changed by those that came into it, and one
     that was left to its own time could by then be empty, with its served counterpart removed, and bring that back. What
-    somebody has changed since in a served directory stays, but for the mtime; `changed` lists those below `ingest/` that
-    were changed later, or have only just got their counterparts.
+    somebody has changed since in a served directory stays, but for the mtime, except of `changed` ones below `ingest/`:
+    those that were changed later, or have only just got their counterparts.
     """
     while directory != INGEST_ROOT:
         like = txn.catalog.inode(directory)

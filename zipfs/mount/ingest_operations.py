@@ -215,7 +215,7 @@ class IngestOperations(ServedOperations):
     async def _link(self, where: Place, parent: Place, name: bytes) -> EntryAttributes:
         if not parent.under_ingest:
             return await super()._link(where, parent, name)
-        beside = self.store.catalog.link_count(where.inode_id, under_ingest=False)
+        beside = self.store.catalog.has_name_in(where.inode_id, under_ingest=False)
         await self._ingest(
             lambda txn: door.link(txn, txn.catalog.inode(where.inode_id), parent.inode_id, name),
             parent.inode_id,

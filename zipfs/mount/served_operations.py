@@ -120,7 +120,7 @@ class ServedOperations(ReadingOperations):
             return altered
 
         # Of a file that is on both sides the kernel knows but the number that it asked by.
-        beside = self.store.catalog.link_count(where.inode_id, under_ingest=not where.under_ingest)
+        beside = self.store.catalog.has_name_in(where.inode_id, under_ingest=not where.under_ingest)
         try:
             altered = await self._change(work, kernel_knows=not beside)
         except NotFound:
@@ -218,7 +218,7 @@ class ServedOperations(ReadingOperations):
         return await self._link(where, parent, new_name)
 
     async def _link(self, where: Place, parent: Place, name: bytes) -> EntryAttributes:
-        beside = self.store.catalog.link_count(where.inode_id, under_ingest=True)
+        beside = self.store.catalog.has_name_in(where.inode_id, under_ingest=True)
         await self._change(
             lambda txn: tree.link(txn, parent.inode_id, name, txn.catalog.inode(where.inode_id), Area.SERVED),
             kernel_knows=not beside,

@@ -67,6 +67,7 @@ _SELECT_INODE = f"SELECT {INODE_COLUMNS} FROM inodes WHERE id = ?"
 _SELECT_INODE_AND_NAMES = f"SELECT {INODE_COLUMNS}, {_NAMES} FROM inodes WHERE id = ?"
 _SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE parent_id = ? AND name = ?"
 _SELECT_ENTRIES_OF = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE inode_id = ?"
+_ON_SIDE = {False: "area = 0", True: "area > 0"}
 _SELECT_NEXT_PARENT = (
     "SELECT min(parent_id) FROM entries WHERE inode_id = ?1 AND area = ?2 AND parent_id > ?3"  # one step in the index
 )
@@ -279,6 +280,11 @@ class Catalog(Database):
     def has_name(self, inode_id: InodeId) -> bool:
         return self.row("SELECT 1 FROM entries WHERE inode_id = ? LIMIT 1", (inode_id,)) is not None
 
+    def has_name_in(self, inode_id: InodeId, *, under_ingest: bool) -> bool:
+        """Whether an inode has a name on one side."""
+        among = _ON_SIDE[under_ingest]
+        return self.row(f"SELECT 1 FROM entries WHERE inode_id = ? AND {among} LIMIT 1", (inode_id,)) is not None
+
     def ingest_parents(self, inode_id: InodeId) -> set[InodeId]:
         """The directories below `ingest/` in which an inode has a name; asked at each write, however many those are."""
         found: set[InodeId] = set()
@@ -359,8 +365,7 @@ class Catalog(Database):
 
     def link_count(self, inode_id: InodeId, *, under_ingest: bool) -> int:
         """How many names an inode has on one side."""
-        among = "area > 0" if under_ingest else "area = 0"
-        rows = self.query(f"SELECT count(*) FROM entries WHERE inode_id = ? AND {among}", (inode_id,))
+        rows = self.query(f"SELECT count(*) FROM entries WHERE inode_id = ? AND {_ON_SIDE[under_ingest]}", (inode_id,))
         return int(rows[0][0])
 
     def xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:

@@ -175,7 +175,7 @@ def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
     touch_directory(txn, parent_id)
     gone = drop_if_nameless(txn, inode)
     # Of names on the other side its link count says nothing, and so nothing has changed for those who look there.
-    if gone is None and txn.catalog.link_count(inode.id, under_ingest=entry.area is not Area.SERVED):
+    if gone is None and txn.catalog.has_name_in(inode.id, under_ingest=entry.area is not Area.SERVED):
         txn.put_inode(replace(inode, ctime_ns=now_ns()))
     return gone
 
