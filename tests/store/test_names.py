@@ -15,9 +15,10 @@ from tests.support.stores import copy_in, ingest_directory
 from zipfs.errors import CatalogDamaged, NotFound
 from zipfs.ingest.queue import seal_everything
 from zipfs.store import tree
-from zipfs.store.catalog import NAMES_AT_ONCE, Catalog
+from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Entry, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
+from zipfs.store.tree_catalog import NAMES_AT_ONCE
 
 names = st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name and b"\0" not in name)
 

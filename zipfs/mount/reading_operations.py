@@ -30,9 +30,9 @@ from zipfs.serve import Reader, open_content
 from zipfs.serve.content import SpooledContent
 from zipfs.serve.counters import Counters
 from zipfs.store import tree
-from zipfs.store.catalog import NAMES_AT_ONCE
 from zipfs.store.rows import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Inode, InodeId
 from zipfs.store.store import Store
+from zipfs.store.tree_catalog import NAMES_AT_ONCE
 
 _LISTED_AT_ONCE = 256
 """Entries that a request for more is answered with: some milliseconds, in which nothing else is answered."""
