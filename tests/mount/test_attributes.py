@@ -311,3 +311,42 @@ def test_a_served_file_can_be_opened_to_be_read_at_its_end(mount: Mount) -> None
     with pytest.raises(OSError, match="Read-only") as refused:
         os.open(served, os.O_WRONLY | os.O_APPEND)
     assert refused.value.errno == errno.EROFS
+
+
+_REPLACE = """
+import os, sys
+top = sys.argv[1]
+with open(top + "/write", "r+b") as file:
+    file.write(b"x")
+os.truncate(top + "/truncate", 1)
+os.chown(top + "/chown", -1, 65534)
+os.close(os.open(top + "/open", os.O_WRONLY | os.O_TRUNC))
+"""
+
+
+def test_what_a_user_replaces_does_not_run_as_somebody_else(mounts: Callable[..., Mount]) -> None:
+    """Bits that let a file run as its owner go with the content that they were given to."""
+    mount = mounts("--quiet", "3600", "--allow-other").start()
+    plain = mount.store.parent / "plain"
+    mount.store.parent.chmod(0o755)
+    for top in (plain, mount.ingest / "top"):
+        top.mkdir()
+        top.chmod(0o777)
+        for name in ("write", "truncate", "chown", "open"):
+            (top / name).write_bytes(b"content")
+            os.chown(top / name, 65534, 65534)
+            (top / name).chmod(0o6777)
+        run(
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "/usr/bin/env",
+            "python3",
+            "-c",
+            _REPLACE,
+            top,
+        )
+    for path in sorted(plain.iterdir()):
+        poll_equal(partial(_mode, mount.ingest / "top" / path.name), _mode(path))
+        assert _mode(path) == 0o777

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +21,7 @@ from zipfs.ingest.spool import Spool
 from zipfs.mount.attributes import describe
 from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
-from zipfs.mount.handles import FileHandle
+from zipfs.mount.handles import FileHandle, Unlinked
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place
 from zipfs.mount.reading_operations import Stale
@@ -96,9 +98,23 @@ class IngestOperations(ServedOperations):
             raise FUSEError(errno.ESTALE)
         if flags & os.O_TRUNC:
             await trio.to_thread.run_sync(self.spool.truncate, inode.id, 0)
+            await self._drop_set_ids(where, inode, ctx)
         if writing:  # reading is no change
             self._touch(where)
         return FileInfo(fh=handle, keep_cache=True)
+
+    async def _drop_set_ids(self, where: Place, inode: Inode, ctx: RequestContext) -> None:
+        """What anybody but root writes does not run as the owner of what it replaces. The kernel sees to that for writes
+        and truncations, but not for the one that is part of an open.
+        """
+        set_ids = stat.S_ISUID | (stat.S_ISGID if inode.mode & stat.S_IXGRP else 0)
+        if ctx.uid == 0 or not inode.mode & set_ids:
+            return
+
+        def keep(unlinked: Unlinked) -> None:
+            unlinked.inode = replace(unlinked.inode, mode=unlinked.inode.mode & ~set_ids)
+
+        await self._alter(where, lambda _, found: replace(found, mode=found.mode & ~set_ids), keep)
 
     def _spool_handle(
         self, where: Place, inode: Inode, ctx: RequestContext, *, writing: bool, fresh: bool = False
