@@ -104,8 +104,8 @@ class IngestOperations(ServedOperations):
         return FileInfo(fh=handle, keep_cache=True)
 
     async def _drop_set_ids(self, where: Place, inode: Inode, ctx: RequestContext) -> None:
-        """What anybody but root writes does not run as the owner of what it replaces. The kernel sees to that for writes
-        and truncations, but not for the one that is part of an open.
+        """What anybody but root writes does not run as the owner of what it replaces. The kernel sees to that for
+        writes and truncations, but not for the one that is part of an open.
         """
         set_ids = stat.S_ISUID | (stat.S_ISGID if inode.mode & stat.S_IXGRP else 0)
         if ctx.uid == 0 or not inode.mode & set_ids:
