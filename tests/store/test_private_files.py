@@ -15,8 +15,9 @@ import pytest
 
 from tests.support.mounts import REPOSITORY, noise, run, temporary_mounts, zipfs
 from tests.support.stores import contents, make_store, model, put_file, weights, write_tree
-from zipfs.errors import NotAllowed
+from zipfs.errors import Damaged, NotAllowed
 from zipfs.store.locks import FileLock
+from zipfs.store.reserve import Reserve
 from zipfs.store.store import MARKER, Store, create_store, open_store
 
 NOBODY = 65534
@@ -246,3 +247,14 @@ def test_a_lock_is_made_for_its_owner(tmp_path: Path) -> None:
         assert lock.try_acquire()
         lock.release()
     assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+
+
+def test_room_for_removals_is_not_taken_from_what_a_link_leads_to(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    (tmp_path / "reserve").symlink_to(victim)
+    reserve = Reserve(tmp_path / "reserve")
+    reserve.fill()
+    with pytest.raises(Damaged):
+        reserve.spend()
+    assert victim.read_bytes() == b"mine"

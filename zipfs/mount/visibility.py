@@ -27,8 +27,8 @@ _LIST_AND_ENTER: Final = 5
 _OWNERS: Final = frozenset({0, os.geteuid()})
 _LISTED_AT_MOST: Final = 64
 """Paths that are looked into for one answer: some milliseconds, in which nothing else is answered."""
-_TEXTS: Final = ("version", "store", "mountpoint")
-"""Of the status: what the table of mounts tells everybody."""
+_TEXTS: Final = ("version", "store", "mountpoint", "ended")
+"""Of the status: what the table of mounts tells everybody, and how the worker ended, which names no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def status_for_others(document: Mapping[str, Any], finds: Callable[[bytes], bool
         elif isinstance(value, list):
             told[key] = [item for item in value[:_LISTED_AT_MOST] if _names_found(item, finds)]
         elif isinstance(value, dict):
-            told[key] = {}
+            told[key] = status_for_others(value, finds)
     return told
 
 
