@@ -105,5 +105,5 @@ def test_a_pipe_that_has_taken_the_place_of_a_file_is_told_and_not_waited_for(so
         os.mkfifo(source / "z")
         listener = run(store, found)
     assert len(listener.failures) == 1
-    assert "is no file any more" in listener.failures[0]
+    assert "is not a regular file any more" in listener.failures[0]
     assert contents(tmp_path / "store") == {b"m/" + name: content for name, content in FILES.items() if name != b"z"}

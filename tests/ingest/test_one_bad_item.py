@@ -21,7 +21,7 @@ from tests.support.stores import (
     problems,
     write_tree,
 )
-from zipfs.errors import Damaged, NotWritable, PathError
+from zipfs.errors import CatalogDamaged, Damaged, NotWritable, PathError
 from zipfs.formats import Layout, registry
 from zipfs.ingest import queue, recode, source
 from zipfs.ingest.batch import Batch
@@ -84,6 +84,30 @@ def test_whatever_goes_wrong_with_a_file_is_its_failure_alone(
     forget_failures(store)
     compress(store)
     assert store.catalog.inodes_in(State.SEALED) == []
+    assert contents(store.path) == FILES
+
+
+def test_damage_that_is_met_while_a_file_is_coded_alone_is_its_failure(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Coding it without a base, which helps where a base is damaged, is not tried again and again."""
+    copy_all_in(store)
+    original = Source.check_wanted
+    asked = 0
+
+    def damaged(self: Source) -> None:
+        nonlocal asked
+        asked += self.name == b"bad"
+        if asked > 1 and self.name == b"bad":
+            raise CatalogDamaged("a row does not match its checksum")
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "check_wanted", damaged)
+        listener = compress(store)
+    assert len(listener.failures) == 1
+    assert "a row does not match" in listener.failures[0]
+    assert asked < 10
     assert contents(store.path) == FILES
 
 

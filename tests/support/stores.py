@@ -162,6 +162,7 @@ def put_file(store: Store, scratch: Path, served: bytes, content: bytes) -> List
 
 def make_store(root: Path, files: Mapping[bytes, bytes]) -> Path:
     """A store below `root` with some files, put in one after the other."""
+    root.mkdir(exist_ok=True)
     path = root / "store"
     with open_store(path, create=True) as store:
         for name, content in files.items():

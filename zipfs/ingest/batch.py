@@ -194,10 +194,11 @@ class Batch:
 
     def _all(self, source: Source, same: Callable[[int], bool], nbytes: int) -> bool:
         """Whether all frames of so many bytes are the same."""
-        for is_same in in_order(self._executor, same, frame_count(nbytes), nbytes):
-            if not is_same:
-                return False
-            self._advance(source, 0)
+        with in_order(self._executor, same, frame_count(nbytes), nbytes) as frames:
+            for is_same in frames:
+                if not is_same:
+                    return False
+                self._advance(source, 0)
         return True
 
     # Encoding
@@ -301,11 +302,15 @@ class Batch:
         writer.begin_blob()
         base_helped = False
         try:
-            for index, frame in enumerate(in_order(self._executor, encode, frame_count(span.nbytes), span.nbytes)):
-                writer.append_frame(frame)
-                base_helped = base_helped or read_header(frame).needs_base
-                self._advance(source, min(FRAME_NBYTES, span.nbytes - index * FRAME_NBYTES))
+            with in_order(self._executor, encode, frame_count(span.nbytes), span.nbytes) as frames:
+                for index, frame in enumerate(frames):
+                    writer.append_frame(frame)
+                    base_helped = base_helped or read_header(frame).needs_base
+                    self._advance(source, min(FRAME_NBYTES, span.nbytes - index * FRAME_NBYTES))
         except Damaged as error:
+            if reference is None:
+                writer.drop_blob()
+                raise
             # Frames coded alone would not help: those who read them would still ask for the base.
             log.error("%s; %s is coded without it", error, source.shown)
             writer.drop_blob()
@@ -352,13 +357,14 @@ class Batch:
 
     def _verify(self, new: _New) -> None:
         count = frame_count(new.open.blob.nbytes)
-        for index, good in enumerate(in_order(self._executor, self._comparing(new), count, new.open.blob.nbytes)):
-            self._store.stop.check()
-            new.source.check_wanted()
-            if not good:
-                new.source.check_unchanged()
-                at = new.offset + index * FRAME_NBYTES
-                raise Damaged(new.source.shown, f"what was stored of it decodes to other bytes, at offset {at}")
+        with in_order(self._executor, self._comparing(new), count, new.open.blob.nbytes) as frames:
+            for index, good in enumerate(frames):
+                self._store.stop.check()
+                new.source.check_wanted()
+                if not good:
+                    new.source.check_unchanged()
+                    at = new.offset + index * FRAME_NBYTES
+                    raise Damaged(new.source.shown, f"what was stored of it decodes to other bytes, at offset {at}")
 
     def _comparing(self, new: _New) -> Callable[[int], bool]:
         def compare(index: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,8 @@ def find_holes(fd: int, nbytes: int) -> Iterator[tuple[int, int]]:
     """(offset, bytes) of every hole of LEAST_NBYTES or more, in order; none where the file system does not tell."""
     if os.fstat(fd).st_blocks * 512 > nbytes - LEAST_NBYTES:
         return
+    with suppress(OSError):
+        os.fsync(fd)  # a file system may take what it has not written yet for a hole
     at = 0
     while at < nbytes:
         try:

@@ -180,10 +180,11 @@ class _Pack:
 
         self.writer.begin_blob()
         base_helped = False
-        for index, frame in enumerate(in_order(self._executor, encode, frame_count(blob.nbytes), blob.nbytes)):
-            self.writer.append_frame(frame)
-            base_helped = base_helped or read_header(frame).needs_base
-            self._pace.passed(blob.frame_nbytes(index))
+        with in_order(self._executor, encode, frame_count(blob.nbytes), blob.nbytes) as encoded:
+            for index, frame in enumerate(encoded):
+                self.writer.append_frame(frame)
+                base_helped = base_helped or read_header(frame).needs_base
+                self._pace.passed(blob.frame_nbytes(index))
         used = base if base_helped else None
         written = self.writer.end_blob(
             blob.id,
@@ -224,11 +225,12 @@ class _Pack:
             frames.buffers.keep(decoded)
             return same_bytes(decoded, frames.frame(old, index))
 
-        for index, good in enumerate(in_order(self._executor, same, frame_count(blob.nbytes), blob.nbytes)):
-            if not good:
-                at = index * FRAME_NBYTES
-                raise Damaged(f"blob {blob.id}", f"coded anew it decodes to other bytes, at offset {at}")
-            self._pace.passed(0)
+        with in_order(self._executor, same, frame_count(blob.nbytes), blob.nbytes) as compared:
+            for index, good in enumerate(compared):
+                if not good:
+                    at = index * FRAME_NBYTES
+                    raise Damaged(f"blob {blob.id}", f"coded anew it decodes to other bytes, at offset {at}")
+                self._pace.passed(0)
 
 
 def _whole(blob: Blob) -> View:
