@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from zipfs.errors import PathError
-from zipfs.host import shown
 
 if TYPE_CHECKING:
     from zipfs.mount.points import MountPoint
