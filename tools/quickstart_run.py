@@ -24,7 +24,6 @@ from rich.table import Table
 from safetensors import deserialize
 
 TOOLS = Path(__file__).resolve().parent
-SHARED_FAMILY = TOOLS.parents[1] / "shared" / "families" / "make_family.py"
 BIN = Path(sys.executable).parent
 NEEDED_NBYTES = 1_200_000_000
 CHUNK_NBYTES = 1 << 20
@@ -47,10 +46,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def make_models(folder: Path) -> list[Path]:
-    """The model directories: the shared family if it lies beside this clone, or else a small one of its own."""
-    if SHARED_FAMILY.exists():
-        subprocess.run([sys.executable, SHARED_FAMILY, folder], check=True, stdout=subprocess.DEVNULL)
-        return sorted(path for path in folder.glob("*/*") if path.is_dir() and path.name != "base-f32")
+    """The directories of a small family, which is the same on every machine."""
     run(sys.executable, TOOLS / "quickstart_family.py", folder)
     return sorted(folder.iterdir())
 
@@ -108,6 +104,16 @@ def disk_usage(folder: Path) -> int:
     return int(du.stdout.split()[0])
 
 
+def print_markdown(sizes: dict[str, tuple[int, int]], store: Path) -> None:
+    """The table as README.md has it."""
+    print("| | files, MB | stored, MB | of its size |\n|---|---|---|---|")
+    rows = [(name, *row, "") for name, row in sizes.items()]
+    total = "the whole store", sum(raw for raw, _ in sizes.values()), disk_usage(store), "**"
+    for name, raw, stored, bold in [*rows, total]:
+        cells = (name, f"{raw / 1e6:.1f}", f"{stored / 1e6:.1f}", f"{100 * stored / raw:.1f} %")
+        print("|", " | ".join(f"{bold}{cell}{bold}" for cell in cells), "|")
+
+
 def print_table(sizes: dict[str, tuple[int, int]], store: Path) -> None:
     table = Table(title="What was saved")
     table.add_column("model")
@@ -138,11 +144,15 @@ def unmounted_on_failure(mountpoint: Path) -> Iterator[None]:
         raise
 
 
-def demonstrate(folder: Path) -> None:
+def demonstrate(folder: Path, given: Path | None, *, as_markdown: bool) -> None:
+    """Store the models in `given`, or a family that is made here, and print what that took."""
     store, mountpoint = folder / "store", folder / "mnt"
     mountpoint.mkdir()
-    with step("making the models"):
-        models = make_models(folder / "models")
+    if given is not None:
+        models = sorted(path for path in given.iterdir() if path.is_dir())
+    else:
+        with step("making the models"):
+            models = make_models(folder / "models")
     with unmounted_on_failure(mountpoint):
         with step(f"mounting a new store: zipfs mount {store} {mountpoint}"):
             zipfs("mount", store, mountpoint)
@@ -157,11 +167,11 @@ def demonstrate(folder: Path) -> None:
         with step("comparing every byte with the originals"):
             compare(models, mountpoint)
         with step("loading a model with safetensors"):
-            load(models[-1], mountpoint)
+            load(next(model for model in models if (model / "model.safetensors").exists()), mountpoint)
         sizes = {model.name: file_sizes(mountpoint / model.name) for model in models}
         with step(f"unmounting: zipfs umount {mountpoint}"):
             zipfs("umount", mountpoint)
-    print_table(sizes, store)
+    (print_markdown if as_markdown else print_table)(sizes, store)
 
 
 @contextmanager
@@ -185,7 +195,13 @@ def stop(number: int, _frame: object) -> NoReturn:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tools/quickstart", description="Stores a family of models and compares it.")
     parser.add_argument("dir", nargs="?", type=Path, help="work here and keep what is made (default: temporary)")
+    parser.add_argument(
+        "--models", type=Path, metavar="FOLDER", help="store the models in it, one a directory, instead of made ones"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table as README.md has it")
     arguments = parser.parse_args()
+    if arguments.models is not None and not list(arguments.models.glob("*/model.safetensors")):
+        sys.exit(f"quickstart: no directory in {arguments.models} holds a model.safetensors")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     begin = time.monotonic()
@@ -195,7 +211,7 @@ def main() -> None:
                 sys.exit(
                     f"quickstart: {folder} has less than {NEEDED_NBYTES / 1e9:.1f} GB free; name another directory"
                 )
-            demonstrate(folder)
+            demonstrate(folder, arguments.models, as_markdown=arguments.markdown)
     except subprocess.CalledProcessError as error:
         sys.exit(f"quickstart: exit code {error.returncode} of: {shlex.join(os.fspath(word) for word in error.cmd)}")
     except OSError as error:

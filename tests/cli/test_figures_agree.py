@@ -12,6 +12,7 @@ from tests.support.mounts import zipfs
 from tests.support.stores import (
     badly_based_family,
     copy_in,
+    import_path,
     make_store,
     model,
     noise,
@@ -146,3 +147,17 @@ def test_a_file_of_several_names_counts_once(run: Run, store: Path) -> None:
         tree.link(txn, ROOT, b"other-name", inode, Area.SERVED)
     assert run("stat", store, "--json").json["files"] == run("status", store, "--json").json["stored_files"]
     assert run("stat", store, "--json").json["nbytes"] == before["nbytes"]
+
+
+def test_a_file_that_is_stored_later_than_a_newer_one_of_the_same_content(
+    run: Run, store: Path, tmp_path: Path
+) -> None:
+    content = noise(50_000, 7)
+    with open_store(store) as opened:
+        copy_in(opened, b"late/junk", content)
+        seal_everything(opened)
+    (tmp_path / "early").write_bytes(content)
+    with open_store(store) as opened:  # what waits is not compressed
+        import_path(opened, tmp_path / "early", b"early")
+    assert run("ingest", store).code == 0
+    figures(run, store)

@@ -14,7 +14,7 @@ from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.seal import SealPlan, note_interrupted, plan_everything, seal
 from zipfs.ingest.source import Source, StoredFile
-from zipfs.store import faults, tree
+from zipfs.store import faults, figures, tree
 from zipfs.store.rows import Inode, State, layout_sum
 from zipfs.store.store import Store
 from zipfs.store.transaction import Transaction
@@ -133,4 +133,6 @@ def put_stored(txn: Transaction, inode: Inode, stored: StoredFile) -> None:
         )
     )
     txn.put_extents(inode.id, stored.extents)
+    # A file that waited for longer than others of the same content counts for it from now on.
+    figures.attribute(txn, [inode.id, *figures.heirs(txn.catalog, inode.id)])
     txn.clear_failure(inode.id)

@@ -22,8 +22,10 @@ POOR: Final = 0.5
 KIN: Final = 16
 """Members that are looked at, those nearest to the new tensor."""
 
-_FUTURE: Final = 2.0
-"""What is yet to come, over what has come."""
+_FUTURE: Final = 1.0
+"""What is yet to come, over what has come.  With 2, one checkpoint in six of a run was coded alone, at 79 % of its size
+beside 63, and ten of them took 3 % more; a shuffled hub of 40 families took 0.3 % less.
+"""
 
 
 def is_poor(choice: Choice) -> bool:

@@ -183,6 +183,7 @@ class ServedOperations(ReadingOperations):
         self, parent: Place, name: bytes, kind: Kind, mode: int, ctx: RequestContext, target: bytes | None = None
     ) -> EntryAttributes:
         if kind is Kind.FILE:
+            self.refusals.refuse(parent.inode_id, name)
             raise ReadOnly(name)
 
         def make(txn: Transaction) -> Inode:
