@@ -22,6 +22,7 @@ def test_a_system_that_forbids_all_tuning(mounts: Callable[..., Mount]) -> None:
     script = """
 set -e
 mount --make-rprivate /
+umount -a -l -t fuse.zipfs || true  # copies of mounts of other tests
 mount -t proc proc /proc
 mount -o remount,ro /proc
 mount -o remount,ro,bind /sys 2>/dev/null || mount -t tmpfs -o ro none /sys
