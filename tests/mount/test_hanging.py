@@ -47,6 +47,13 @@ def test_a_command_says_that_it_hangs(hanging: Mount, command: tuple[str, ...]) 
     assert hanging.is_mounted()
 
 
+@pytest.mark.parametrize("command", [("ls", "{}"), ("stat", "{}/file"), ("families", "{}"), ("cat", "{}/ingest/file")])
+def test_what_the_store_can_tell_is_told_without_the_mount(hanging: Mount, command: tuple[str, ...]) -> None:
+    done = zipfs(*(part.format(hanging.point) for part in command), timeout_s=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 def test_a_lazy_umount_asks_nothing(hanging: Mount) -> None:
     began_s = time.monotonic()
     done = zipfs("umount", "--lazy", hanging.point, timeout_s=PATIENCE_S)

@@ -5,10 +5,8 @@ What is inside a mount is never looked at by this process: a mount may hang, and
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from zipfs.errors import PathError
-from zipfs.host import shown
 
 if TYPE_CHECKING:
     from zipfs.mount.points import MountPoint
@@ -93,33 +90,18 @@ def _mount_of(where: Path) -> tuple[MountPoint, str] | None:
 
 def _store_of(point: MountPoint, where: Path) -> Path:
     """The store that a mount serves: as its daemon says, or as the system lists it where that does not answer."""
+    from zipfs.mount.asking import ask_status
     from zipfs.mount.points import mount_points
     from zipfs.store.store import is_store
 
     tops = [one.path for one in mount_points() if one.device == point.device and one.root == "/"]
     for top in tops:
         try:
-            store = Path(json.loads(ask_mount(top, "status.json"))["store"])
-        except (PathError, ValueError, KeyError, TypeError):
+            store = Path(ask_status(Path(top), within_s=_ANSWER_S)["store"])
+        except (PathError, KeyError, TypeError):
             continue
         if is_store(store):
             return store
     if os.path.isabs(point.source) and is_store(Path(point.source)):
         return Path(point.source)
     raise PathError(where, "is inside a mount that does not tell which store it serves: name the store instead")
-
-
-def ask_mount(top: str, name: str) -> bytes:
-    """A file of `.zipfs` in a mount, read by a process that can be left behind. Raises PathError."""
-    process = subprocess.Popen(
-        ["cat", "--", os.path.join(top, ".zipfs", name)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        found, _ = process.communicate(timeout=_ANSWER_S)
-    except subprocess.TimeoutExpired as error:
-        process.kill()  # and not waited for: a request that hangs in the kernel outlives even this
-        raise PathError(shown(top), f"the mount has not answered within {_ANSWER_S:.0f} s") from error
-    if process.returncode:
-        raise PathError(shown(top), "the mount does not answer. Mount it again")
-    return found
