@@ -162,7 +162,7 @@ def test_a_system_that_keeps_the_device_to_root(mine: Mount, tmp_path: Path) -> 
     tmp_path.chmod(0o755)
     device = tmp_path / "fuse"
     device.touch(0o600)
-    script = 'mount --make-rprivate / && mount --bind "$1" /dev/fuse && shift && exec "$@"'
+    script = 'mount --make-rprivate / && umount -a -l -t fuse.zipfs; mount --bind "$1" /dev/fuse && shift && exec "$@"'
     refused = zipfs(
         "mount", mine.store, mine.point,
         prefix=("unshare", "--mount", "sh", "-c", script, "-", str(device), *mine.prefix),

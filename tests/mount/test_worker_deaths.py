@@ -22,6 +22,7 @@ def test_a_system_that_forbids_all_tuning(mounts: Callable[..., Mount]) -> None:
     script = """
 set -e
 mount --make-rprivate /
+umount -a -l -t fuse.zipfs || true  # copies of mounts of other tests
 mount -t proc proc /proc
 mount -o remount,ro /proc
 mount -o remount,ro,bind /sys 2>/dev/null || mount -t tmpfs -o ro none /sys
@@ -63,9 +64,9 @@ def test_wait_ends_and_status_tells_when_the_worker_keeps_dying(mounts: Callable
     for place in (mount.point, mount.store):
         waited = zipfs("wait", place)
         assert waited.returncode == 1
-        assert waited.stderr.count("\n") == 1
-        assert "the worker keeps dying: ended with code -9 (" in waited.stderr
-        assert "times in a row since" in waited.stderr
+        last = waited.stderr.splitlines()[-1]
+        assert "the worker keeps dying: ended with code -9 (" in last
+        assert "times in a row since" in last
     status = zipfs("status", mount.point)
     assert status.returncode == 0
     (line,) = [line for line in status.stdout.splitlines() if line.startswith("worker ")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import counting, json_option, print_json
+from zipfs.cli.output import AnyPath, counting, json_option, print_json
 from zipfs.cli.table import terminal_width
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("explain")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @click.argument("path", default="")
 @click.option("--tensors", is_flag=True, help="Every tensor of every file, if PATH is a directory.")
 @json_option

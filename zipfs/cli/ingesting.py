@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import MEMORY, counted, progress_bar, ratio, say, size, unfinished_option
+from zipfs.cli.output import MEMORY, AnyPath, counted, progress_bar, ratio, say, size, unfinished_option
 from zipfs.host import shown
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class _Shower:
 
 
 @click.command("ingest")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
+@click.argument("paths", nargs=-1, type=AnyPath())
 @click.option("--as", "name", default=None, help="Path in the store for the one PATH given.")
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
 @click.option("--memory", type=MEMORY, default="256M", show_default=True, help="Memory for compressing.")

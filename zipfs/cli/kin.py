@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from zipfs.cli.output import counted, counting, json_option, percent, print_json, ratio, size
+from zipfs.cli.output import AnyPath, counted, counting, json_option, percent, print_json, ratio, size
 from zipfs.cli.table import Column, lay_out_table, terminal_width
 from zipfs.cli.takes import leftovers, parts_of
 from zipfs.host import shown
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("families")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @json_option
 def families_command(store: Path, as_json: bool) -> None:
     """Show which models in STORE (or in what is mounted there) are related, and what that saves.

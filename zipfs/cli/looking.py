@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from zipfs.cli.output import counted, json_option, print_json, ratio, size
+from zipfs.cli.output import AnyPath, counted, json_option, print_json, ratio, size
 from zipfs.cli.takes import leftovers, parts_of
 from zipfs.host import shown
 
@@ -30,7 +30,7 @@ def _row(node: Any, added_nbytes: int) -> dict[str, Any]:
 
 
 @click.command("ls")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @click.argument("path", default="")
 @click.option("-r", "--recursive", is_flag=True, help="Everything below PATH as well.")
 @click.option("-l", "--long", "as_long", is_flag=True, help="With mode, sizes, time and state.")
@@ -71,7 +71,7 @@ def ls_command(store: Path, path: str, recursive: bool, as_long: bool, as_json: 
 
 
 @click.command("stat")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @click.argument("path", default="")
 @json_option
 def stat_command(store: Path, path: str, as_json: bool) -> None:

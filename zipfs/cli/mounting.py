@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,9 +22,10 @@ if TYPE_CHECKING:
     from zipfs.mount.points import MountPoint
 
 _START_S: Final = 120.0
-_STOP_S: Final = 60.0
+_STOP_S: Final = 60
+_OTHERS_S: Final = 10
+"""A program that is starting in a mount namespace of its own has copies of all mounts for a moment."""
 _END_S: Final = 10.0
-_LOOK_S: Final = 1.0
 _NOT_PASSED_ON: Final = frozenset({"daemon", "ready_fd"})
 
 
@@ -240,20 +240,25 @@ def _daemon_of(path: str) -> int | None:
 def _wait_for_end(pid: int, point: MountPoint) -> None:
     """Raises StoreBusy where the file system goes on somewhere else."""
     from zipfs.errors import StoreBusy
-    from zipfs.mount.points import holders
+    from zipfs.mount.points import mounted_also_at, mounted_also_by
 
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        deadline = time.monotonic() + _STOP_S
-        while time.monotonic() < deadline:
-            ended, _, _ = select.select([descriptor], [], [], _LOOK_S)
+        for waited_s in range(_STOP_S):
+            ended, _, _ = select.select([descriptor], [], [], 1.0)
             if ended:
                 return
-            if found := holders(point):
-                raise StoreBusy(point.path, f"unmounted here, but its store stays open: {'; '.join(found)}")
-        raise click.ClickException(f"unmounted, but its process {pid} has not ended within {_STOP_S:.0f} s")
+            where = mounted_also_at(point)
+            if not where and waited_s >= _OTHERS_S:
+                where = [f"the mount namespace of {user}" for user in mounted_also_by(point)]
+            if where:
+                places = ", ".join(map(shown, where))
+                raise StoreBusy(
+                    point.path, f"unmounted here, but its store stays open: it is mounted at {places} as well"
+                )
+        raise click.ClickException(f"unmounted, but its process {pid} has not ended within {_STOP_S} s")
     finally:
         os.close(descriptor)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.output import MEMORY, Size, counted, counting, json_option, print_json, ratio, say, size
+from zipfs.cli.output import MEMORY, AnyPath, Size, counted, counting, json_option, print_json, ratio, say, size
 from zipfs.host import shown
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _WORTH_TELLING = 0.01
 
 
 @click.command("optimize")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @click.option("--dry-run", is_flag=True, help="Only tell what would be gained.")
 @click.option("--limit-bytes", type=Size(), default=None, help="Code at most so many (raw) bytes anew.  [default: all]")
 @click.option("--rate", type=Size(at_least_nbytes=1), default=None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from zipfs.cli.output import counted, interrupted_by_signals, progress_bar, ratio, say, size
+from zipfs.cli.output import AnyPath, counted, interrupted_by_signals, progress_bar, ratio, say, size
 from zipfs.errors import PathError
 from zipfs.host import shown
 
@@ -22,7 +22,7 @@ _CHUNK_NBYTES = 4 << 20
 
 
 @click.command("cat")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @click.argument("path", required=False)
 def cat_command(store: Path, path: str | None) -> None:
     """Write the content of the file PATH in STORE to standard output. A path inside a mount can stand for both.
@@ -50,9 +50,9 @@ def _copy(library: Library, node: Node, write: Callable[[bytes | memoryview], ob
 
 
 @click.command("extract")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @click.argument("path")
-@click.argument("dest", default=None, required=False, type=click.Path(path_type=Path, readable=False))
+@click.argument("dest", default=None, required=False, type=AnyPath())
 def extract_command(store: Path, path: str, dest: Path | None) -> None:
     """Copy the file or directory PATH of STORE to DEST, with modes, times and attributes.
 

@@ -10,13 +10,13 @@ from typing import TextIO
 
 import click
 
-from zipfs.cli.output import counting, say, size
+from zipfs.cli.output import AnyPath, counting, say, size
 from zipfs.host import shown
 
 
 @click.command("report")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
-@click.option("-o", "--output", type=click.Path(path_type=Path, readable=False), required=True,
+@click.argument("store", type=AnyPath())
+@click.option("-o", "--output", type=AnyPath(), required=True,
               help="The HTML file to write.")  # fmt: skip
 def report_command(store: Path, output: Path) -> None:
     """Write a page on what STORE holds, what is related in it, and what that saves, by model and by layer.

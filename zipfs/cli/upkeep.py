@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zipfs.cli.output import counted, counting, interrupted_by_signals, json_option, print_json, say, size
+from zipfs.cli.output import AnyPath, counted, counting, interrupted_by_signals, json_option, print_json, say, size
 from zipfs.errors import PathError
 from zipfs.host import shown
 
@@ -20,7 +20,7 @@ _WAITING = "waiting: another process is compressing or collecting in this store"
 
 
 @click.command("rm")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @click.argument("path", required=False)
 @click.option("-r", "--recursive", is_flag=True, help="Directories as well, with all they hold.")
 def rm_command(store: Path, path: str | None, recursive: bool) -> None:
@@ -47,7 +47,7 @@ def rm_command(store: Path, path: str | None, recursive: bool) -> None:
 
 
 @click.command("gc")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @json_option
 def gc_command(store: Path, as_json: bool) -> None:
     """Free the space of what was removed from STORE, and merge small packs. A base stays as long as anything is coded
@@ -93,7 +93,7 @@ def gc_command(store: Path, as_json: bool) -> None:
 
 
 @click.command("fsck")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 @click.option("--repair", "mend", is_flag=True, help="Mend what can be mended.")
 @click.option("--read-data", is_flag=True, help="Decode everything and compare it with its checksums.")
 @json_option
@@ -183,7 +183,7 @@ def _rebuild(store: Path, stop: Stop) -> str:
 
 
 @click.command("rebuild")
-@click.argument("store", type=click.Path(path_type=Path, readable=False))
+@click.argument("store", type=AnyPath())
 def rebuild_command(store: Path) -> None:
     """Make the catalog of STORE anew from its packs and manifests alone; nothing may have the store open meanwhile.
 

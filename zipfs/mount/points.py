@@ -100,26 +100,20 @@ def _containing(absolute: str) -> MountPoint | None:
     return found if found is not None and found.kind == SUBTYPE else None
 
 
-def holders(point: MountPoint) -> list[str]:
-    """Who keeps what was mounted at a point alive after it was unmounted there, as text."""
+def mounted_also_at(point: MountPoint) -> list[str]:
+    """Where else in the tree that this process sees what was mounted at a point still is."""
+    return [seen.path for seen in mount_points() if _same(seen, point)]
 
-    def has_it(process: str) -> list[str]:
-        try:
-            return [seen.path for seen in mount_points(process) if _same(seen, point)]
-        except OSError:
-            return []  # gone by now, or somebody else's
 
-    here = has_it("self")
-    if here:
-        return [f"it is mounted at {path} as well" for path in here]
+def mounted_also_by(point: MountPoint) -> list[str]:
+    """`name (pid)` of one process of each other mount namespace that has a copy of what was mounted at a point."""
     found: dict[str, str] = {}
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
-            with suppress(OSError):
+            with suppress(OSError):  # gone by now, or somebody else's
                 space = os.readlink(process / "ns" / "mnt")
-                if space not in found and has_it(process.name):
-                    name = (process / "comm").read_text().strip()
-                    found[space] = f"it is mounted in the mount namespace of {name} ({process.name}) as well"
+                if space not in found and any(_same(seen, point) for seen in mount_points(process.name)):
+                    found[space] = f"{(process / 'comm').read_text().strip()} ({process.name})"
     return list(found.values())
 
 
