@@ -125,7 +125,7 @@ def test_log_and_figures_are_for_the_owner_of_the_mount(shared: Mount) -> None:
     assert attribute(as_user(BOB), shared.point, "user.zipfs.perf") is None
     top = zipfs("status", "--perf", shared.point, prefix=as_user(BOB))
     assert top.returncode == 3
-    assert "its owner" in top.stderr
+    assert "the owner of the mount" in top.stderr
 
 
 def test_the_status_names_only_what_its_reader_can_find(shared: Mount) -> None:

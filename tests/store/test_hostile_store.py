@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from click.testing import CliRunner
@@ -22,7 +23,7 @@ from zipfs.cli.extracting import Extraction
 from zipfs.cli.main import cli
 from zipfs.errors import ManifestDamaged, ZipfsError
 from zipfs.ingest.importing import find
-from zipfs.serve import Library
+from zipfs.serve import Library, Node
 from zipfs.store import record, tree
 from zipfs.store.record import Changes
 from zipfs.store.repair import rebuild
@@ -179,19 +180,24 @@ def test_extracting_gives_no_rights_that_the_store_grants_itself(store: Path, tm
 
 
 def test_what_is_extracted_is_for_its_owner_until_it_is_complete(store: Path, tmp_path: Path) -> None:
-    """A damaged frame leaves the first bytes of a file that was to be closed to others."""
-    pack = next((store / "packs").iterdir())
-    for pack in (store / "packs").iterdir():
-        content = bytearray(pack.read_bytes())
-        content[50] ^= 0xFF
-        pack.write_bytes(content)
+    """Somebody could open it before it is closed to him, and read the rest of it later."""
+    secret = replace(inode_of(store, b"d/file"), mode=0o600)
+    with closing(catalog(store)) as db:
+        put_inode(db, secret)
+    modes: list[int] = []
+
+    def copy(node: Node, file: BinaryIO) -> None:
+        modes.extend((os.fstat(file.fileno()).st_mode, (tmp_path / "out").stat().st_mode))
+
     before = os.umask(0)
     try:
-        refused("extract", store, "d", tmp_path / "out")
+        with Library(store) as library, Extraction(library, tmp_path / "out", copy) as extraction:
+            for node in library.walk(library.node("d")):
+                extraction.put(node)
     finally:
         os.umask(before)
-    for item in (tmp_path / "out", tmp_path / "out" / "file"):
-        assert not item.stat().st_mode & 0o077
+    assert [stat.S_IMODE(mode) for mode in modes] == [0o600, 0o700]
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == inode_of(store, b"d").mode
 
 
 def test_nothing_is_extracted_through_a_link_that_somebody_puts_there_meanwhile(store: Path, tmp_path: Path) -> None:
