@@ -134,6 +134,7 @@ def test_rows_that_were_changed_a_little_take_what_the_change_takes(shelf: Shelf
     shelf.put(file_of(BASE))
     shelf.put(file_of(OTHER))
     raw = tuned(raw, 5)
+    (shelf.root / "other").mkdir()
     change = Shelf(shelf.root / "other")
     change.put(file_of(BASE))
     per_byte = change.put(file_of(tuned(BASE, 6))) / len(BASE)
