@@ -176,8 +176,8 @@ def test_a_pack_whose_record_stays_in_the_log_is_kept(
     with monkeypatch.context() as patch:
         patch.setattr(transaction, "_commit", commit)
         patch.setattr(ManifestLog, "truncate", truncate)
-        with pytest.raises(NoSpace), store.lock("pack").held("", waiting=None):
-            merge_small_packs(store)
+        with store.lock("pack").held("", waiting=None):
+            assert merge_small_packs(store).packs_merged == 0
     assert failed
     with store.transaction():
         pass

@@ -90,6 +90,8 @@ class IngestOperations(ServedOperations):
             handle = None
             if inode.state is State.OPEN:
                 handle = self._spool_handle(where, inode, ctx, writing=writing, fresh=bool(flags & os.O_TRUNC))
+        if handle is None and not writing:
+            return await super()._open(where, flags, ctx)  # sealed since the first look; to read it no copy is needed
         if handle is None:
             if not self.store.catalog.has_name(inode.id):
                 raise Stale(f"inode {inode.id}")  # sealed, unlinked and open: there is no name that could get another
