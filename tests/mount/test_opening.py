@@ -20,6 +20,7 @@ from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
+from zipfs.mount.visibility import Requester
 from zipfs.serve import Content, Reader, open_content
 from zipfs.serve.counters import Counters
 from zipfs.store.rows import INGEST_ROOT, Inode
@@ -27,7 +28,10 @@ from zipfs.store.store import Store, open_store
 
 
 def virtual(store: Store) -> Virtual:
-    return Virtual(lambda who: b"", Log(store.log_path), Counters())
+    async def status(who: Requester) -> bytes:
+        return b""
+
+    return Virtual(status, Log(store.log_path), Counters())
 
 
 def too_many(*_: object, **__: object) -> int:

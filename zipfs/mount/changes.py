@@ -65,8 +65,12 @@ class Changes:
 
     async def look(self, work: Callable[[Catalog], T]) -> T:
         """Run something that reads only, beside changes: what it finds may be out of date when it returns."""
+        return await self.look_into(lambda store: work(store.catalog))
+
+    async def look_into(self, work: Callable[[Store], T]) -> T:
+        """Run something that reads more of the store than its catalog."""
         async with self._looking:
-            return await trio.to_thread.run_sync(work, self._looking_session.catalog)
+            return await trio.to_thread.run_sync(work, self._looking_session)
 
     def take_own(self, seq: int) -> bool:
         """Whether a change was the kernel's own; asked once for each."""
@@ -80,6 +84,14 @@ class Changes:
         self.last_change_s[directory] = trio.current_time()
         self.unsettled.add(directory)
         self.something_pending.set()
+
+    def forget_before(self, at_s: float) -> None:
+        """Let go of directories in which nothing has happened since a time, and nothing is to be looked at."""
+        self.last_change_s = {
+            directory: changed_s
+            for directory, changed_s in self.last_change_s.items()
+            if changed_s >= at_s or directory in self.unsettled
+        }
 
     def close(self) -> None:
         self._session.close()

@@ -120,7 +120,9 @@ class _Mount:
         self._feed = Feed(store, self._changes)
         self._mounted = True
         self._counters = Counters()
-        self._mount_status = MountStatus(store, options.mountpoint, None if options.read_only else options.unfinished)
+        self._mount_status = MountStatus(
+            self._changes, options.store, options.mountpoint, None if options.read_only else options.unfinished
+        )
         self._virtual = Virtual(self._status, journal, self._counters)
         self._operations: ReadingOperations
         self._sealer: Sealer | None = None
@@ -133,7 +135,9 @@ class _Mount:
         self._operations = IngestOperations(
             store, self._changes, self._virtual, self._counters, spool, linger_s=options.linger_s
         )
-        self._sealer = Sealer(self._changes, spool, options.unfinished, quiet_s=options.quiet_s)
+        self._sealer = Sealer(
+            self._changes, spool, options.unfinished, quiet_s=options.quiet_s, linger_s=options.linger_s
+        )
         worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]
         if options.optimize_after_s is not None:
             worker_options += ["--optimize-after", str(options.optimize_after_s)]
@@ -210,9 +214,9 @@ class _Mount:
             self._sealer.sealed = trio.Event()
             await self._supervisor.wake()
 
-    def _status(self, who: Requester) -> bytes:
+    async def _status(self, who: Requester) -> bytes:
         supervisor = self._supervisor
-        document = self._mount_status.describe(
+        document = await self._mount_status.describe(
             {} if supervisor is None else supervisor.state,
             None if supervisor is None else supervisor.pid,
             [(handle.where.inode_id, handle.pid) for handle in self._operations.handles.writers()],

@@ -255,7 +255,7 @@ class ReadingOperations(pyfuse3.Operations):
         if self.virtual.owns(inode):
             if flags & _WRITE_FLAGS:
                 raise FUSEError(errno.EROFS)
-            return FileInfo(fh=self.handles.add(self.virtual.open(inode, requester(ctx))), direct_io=True)
+            return FileInfo(fh=self.handles.add(await self.virtual.open(inode, requester(ctx))), direct_io=True)
         return await self._open(place(inode), flags, ctx)
 
     async def _open(self, where: Place, flags: int, ctx: RequestContext) -> FileInfo:

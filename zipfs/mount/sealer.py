@@ -50,8 +50,12 @@ _REST = 5.0
 class Sealer:
     """Run `watch` as a task of the event loop."""
 
-    def __init__(self, changes: Changes, spool: Spool, names: UnfinishedNames, *, quiet_s: float) -> None:
+    def __init__(
+        self, changes: Changes, spool: Spool, names: UnfinishedNames, *, quiet_s: float, linger_s: float
+    ) -> None:
         self._changes = changes
+        self._remembered_s = max(quiet_s, linger_s)
+        """How long the time of a change matters."""
         self._spool = spool
         self._names = names
         self._quiet_s = quiet_s
@@ -106,6 +110,8 @@ class Sealer:
         if failed:
             self._search_due_s = trio.current_time() + self._search_pause_s
             self._search_pause_s = min(2 * self._search_pause_s, _SEARCH_AGAIN_S)
+        elif found.plan.ready:
+            self._search_pause_s = _SEARCH_SOON_S
         return self._due_s()
 
     def _due_s(self) -> float | None:
@@ -122,6 +128,7 @@ class Sealer:
             # A mount that starts again gives writers that do too their time.
             self._changes.last_change_s.setdefault(directory, now_s)
             self._changes.unsettled.add(directory)
+        self._changes.forget_before(now_s - self._remembered_s)
         self._search_due_s = trio.current_time() + _SEARCH_AGAIN_S
 
     def _plan(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import zipfs
 from zipfs.ingest.names import UnfinishedNames
 from zipfs.ingest.seal import Pending, find_pending
+from zipfs.mount.changes import Changes
 from zipfs.store import tree
 from zipfs.store.figures import count_content
 from zipfs.store.rows import InodeId, State
@@ -110,35 +112,43 @@ def program_of(pid: int) -> str:
 
 
 class MountStatus:
-    """The whole document. What of it the catalog says is made anew only when the catalog has changed: a program that
-    waits reads it again and again. Used by the event loop.
+    """The whole document. What of it the catalog says is made anew only when the catalog has changed, and by a thread:
+    a program that waits reads it again and again, and thousands of files may be waiting. Used by the event loop.
     """
 
-    def __init__(self, store: Store, mountpoint: Path, names: UnfinishedNames | None) -> None:
+    def __init__(self, changes: Changes, store: Path, mountpoint: Path, names: UnfinishedNames | None) -> None:
         """`names` are those that wait; None for a mount that takes nothing in."""
+        self._changes = changes
         self._store = store
         self._mountpoint = mountpoint
         self._names = names
         self._version = -1
         self._found: dict[str, Any] = {}
 
-    def describe(
-        self, worker: dict[str, Any], worker_pid: int | None, writers: Iterable[tuple[InodeId, int]]
+    async def describe(
+        self, worker: dict[str, Any], worker_pid: int | None, writers: Sequence[tuple[InodeId, int]]
     ) -> dict[str, Any]:
         """`worker` is what the worker says of itself, `writers` lists (inode, process) of handles that may write."""
-        version = self._store.catalog.data_version()
-        if version != self._version:
-            ingest = dict(NOTHING_WAITS) if self._names is None else describe_ingest(self._store, self._names)
-            self._found = {**ingest, **describe_queue(self._store), **describe_content(self._store)}
-            self._version = version
+        found, writing = await self._changes.look_into(partial(self._look, writers))
         return {
             "format": FORMAT,
             "version": zipfs.__version__,
-            "store": str(self._store.path),
+            "store": str(self._store),
             "mountpoint": str(self._mountpoint),
             "pid": os.getpid(),
             "worker_pid": worker_pid,
             "worker": worker,
-            "writing": describe_writers(self._store, writers),
-            **self._found,
+            "writing": writing,
+            **found,
         }
+
+    def _look(
+        self, writers: Sequence[tuple[InodeId, int]], store: Store
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What the catalog says. On the look thread, one at a time."""
+        version = store.catalog.data_version()
+        if version != self._version:
+            ingest = dict(NOTHING_WAITS) if self._names is None else describe_ingest(store, self._names)
+            self._found = {**ingest, **describe_queue(store), **describe_content(store)}
+            self._version = version
+        return self._found, describe_writers(store, writers)

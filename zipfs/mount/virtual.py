@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pyfuse3 import EntryAttributes, InodeT
 
 from zipfs.mount.attributes import describe_virtual
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import VIRTUAL_DIRECTORY
-from zipfs.mount.visibility import NOBODY, Requester
+from zipfs.mount.visibility import Requester
 from zipfs.serve.counters import Counters
 from zipfs.serve.prometheus import render_prometheus
 from zipfs.serve.snapshot import to_json
@@ -28,16 +28,18 @@ _METRICS = InodeT(VIRTUAL_DIRECTORY + 4)
 FILES = {b"status.json": _STATUS, b"zipfs.log": _LOG, b"perf.json": _PERF, b"metrics": _METRICS}
 _FOR_ALL = frozenset({_STATUS})
 _PERF_STEP_NBYTES = 4 << 10
+_STATUS_NBYTES = 1 << 10
+"""About, of a status that nobody has read."""
 
 
 class Virtual:
     """Contents are made when a file is opened; the log shows what is new all the time. Used by the event loop."""
 
-    def __init__(self, status: Callable[[Requester], bytes], log: Log, counters: Counters) -> None:
+    def __init__(self, status: Callable[[Requester], Awaitable[bytes]], log: Log, counters: Counters) -> None:
         self._status = status
         self._log = log
         self._counters = counters
-        self._read_nbytes = {_PERF: 0, _METRICS: 0}
+        self._read_nbytes = {_PERF: 0, _METRICS: 0, _STATUS: _STATUS_NBYTES}
         self._perf_nbytes = 0
 
     def owns(self, number: InodeT) -> bool:
@@ -48,20 +50,23 @@ class Virtual:
             return describe_virtual(number, stat.S_IFDIR | 0o555, 0, now_ns())
         if number == _LOG:  # tail(1) looks at both, to know whether there is more
             return describe_virtual(number, stat.S_IFREG | 0o400, self._log.nbytes, self._log.mtime_ns)
-        # Figures are as long as when they were last read: making them again for each stat would cost reads of models
-        # half a millisecond, and readers go on to the end whatever the length. An empty file they never are.
-        nbytes = self._read_nbytes.get(number) or len(self.content(number, NOBODY))
+        # They are as long as when they were last read: making them again for each stat would cost reads of models half
+        # a millisecond, and readers go on to the end whatever the length. An empty file they never are.
+        nbytes = self._read_nbytes[number] or len(self._figures(number))
         mode = 0o444 if number in _FOR_ALL else 0o400
         return describe_virtual(number, stat.S_IFREG | mode, nbytes, now_ns())
 
-    def open(self, number: InodeT, who: Requester) -> bytes | Log:
-        """What a handle reads from."""
-        return self._log if number == _LOG else self.content(number, who)
+    async def open(self, number: InodeT, who: Requester) -> bytes | Log:
+        """What a handle reads from: the log, or a snapshot of another file for one reader."""
+        if number == _LOG:
+            return self._log
+        if number != _STATUS:
+            return self._figures(number)
+        content = await self._status(who)
+        self._read_nbytes[number] = len(content)
+        return content
 
-    def content(self, number: InodeT, who: Requester) -> bytes:
-        """A snapshot of a file other than the log for one reader."""
-        if number == _STATUS:
-            return self._status(who)
+    def _figures(self, number: InodeT) -> bytes:
         snapshot = self._counters.snapshot()
         text = render_prometheus(snapshot) if number == _METRICS else json.dumps(to_json(snapshot)) + "\n"
         content = text.encode()

@@ -53,10 +53,6 @@ class Requester:
         return granted & rights == rights
 
 
-NOBODY: Final = Requester(-1, frozenset())
-"""Who owns nothing."""
-
-
 def requester(ctx: RequestContext) -> Requester:
     """Who sent a request. Supplementary groups are asked of /proc, and are none where that does not say."""
     if ctx.uid in _OWNERS:
