@@ -19,11 +19,16 @@ def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[byte
         capfdbinary.readouterr()
         texts = [os.fsdecode(a) if isinstance(a, bytes) else str(a) for a in arguments]
         monkeypatch.setattr(sys, "argv", ["zipfs", *texts])
+        rank = os.getpriority(os.PRIO_PROCESS, 0)
         code = 0
         try:
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
+        if (
+            os.getpriority(os.PRIO_PROCESS, 0) != rank and os.geteuid() == 0
+        ):  # the tests that follow are not to give way
+            os.setpriority(os.PRIO_PROCESS, 0, rank)
         sys.stdout.flush()
         sys.stderr.flush()
         captured = capfdbinary.readouterr()

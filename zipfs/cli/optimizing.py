@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,6 @@ from zipfs.host import shown
 if TYPE_CHECKING:
     from zipfs.ingest.optimizing import Optimized, Survey
 
-_NICE = 10
 _WORTH_TELLING = 0.01
 """Of what a store takes."""
 
@@ -46,11 +43,11 @@ def optimize_command(
     from zipfs.cli.places import store_at
     from zipfs.errors import Stopped
     from zipfs.ingest.optimizing import Limits, look, optimize
+    from zipfs.ingest.rank import lower_rank
     from zipfs.store.stopping import Stop, stopping_on_signals
     from zipfs.store.store import open_store
 
-    with suppress(OSError):  # a system may forbid it
-        os.nice(_NICE)
+    lower_rank()
     stop = Stop()
     with (
         stopping_on_signals(stop),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import signal
 import sys
 import threading
@@ -23,12 +22,12 @@ from zipfs.errors import NoSpace, Stopped, StoreBusy, ZipfsError
 from zipfs.ingest.idle import Idler
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import drain
+from zipfs.ingest.rank import lower_rank
 from zipfs.store.stopping import Stop, stopping_on_signals
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
 
-_NICE = 10
 _PATH_OOM = Path("/proc/self/oom_score_adj")
 _OOM_SCORE = "500"
 _REPORT_EVERY_S = 0.25
@@ -117,8 +116,7 @@ class _ToDaemon(logging.Handler):
 
 def _yield_to_others() -> None:
     """Take a lower rank than the mount, for the processor and where memory runs out. A system may forbid either."""
-    with suppress(OSError):
-        os.nice(_NICE)
+    lower_rank()
     with suppress(OSError):
         _PATH_OOM.write_text(_OOM_SCORE)
 
