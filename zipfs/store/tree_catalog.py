@@ -41,7 +41,8 @@ _JOINED_COLUMNS = ", ".join(
 # An index alone answers how many names an inode has in both trees; which of them are in one, the rows must tell.
 _NAMES = "(SELECT count(*) FROM entries AS names WHERE names.inode_id = inodes.id)"
 NAMES_AT_ONCE = 32
-_USER_XATTR = b"user."
+_MARKS = "name BETWEEN x'7a697066732e' AND x'7a697066732f'"
+"""Names of marks begin with `zipfs.`."""
 # SQLite takes a partial index only for a query that repeats its condition; without, it reads the whole table.
 _IN_AREA = "area <> 0 AND area = ?1"
 _IN_SPOOL = "state IN ('open', 'sealed') AND state = ?1"
@@ -219,13 +220,16 @@ class TreeCatalog(Database):
 
     def xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
         """What a user has set, in order of name."""
-        return {name: value for name, value in self.all_xattrs(inode_id).items() if name.startswith(_USER_XATTR)}
+        return self._xattrs(inode_id, f" AND NOT {_MARKS}")
 
     def all_xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
         """With the marks that ZipFS has set itself, which no user sees."""
-        rows = self.query("SELECT name, value FROM xattrs WHERE inode_id = ? ORDER BY name", (inode_id,))
-        with rows_made_values(self.path):
-            return {blob_column(name): blob_column(value) for name, value in rows}
+        return self._xattrs(inode_id)
+
+    def marks(self, inode_id: InodeId, prefix: bytes) -> dict[bytes, bytes]:
+        """The marks of an inode whose names begin with `prefix`, which begins with `zipfs.` itself."""
+        found = self._xattrs(inode_id, f" AND {_MARKS}")
+        return {name: value for name, value in found.items() if name.startswith(prefix)}
 
     def mark(self, inode_id: InodeId, name: bytes) -> bytes | None:
         """The value of a mark that ZipFS has set on an inode."""
@@ -233,9 +237,10 @@ class TreeCatalog(Database):
         with rows_made_values(self.path):
             return None if row is None else blob_column(row[0])
 
-    def marks(self, inode_id: InodeId, prefix: bytes) -> dict[bytes, bytes]:
-        """The marks of an inode whose names begin with `prefix`."""
-        return {name: value for name, value in self.all_xattrs(inode_id).items() if name.startswith(prefix)}
+    def _xattrs(self, inode_id: InodeId, which: str = "") -> dict[bytes, bytes]:
+        rows = self.query(f"SELECT name, value FROM xattrs WHERE inode_id = ?{which} ORDER BY name", (inode_id,))
+        with rows_made_values(self.path):
+            return {blob_column(name): blob_column(value) for name, value in rows}
 
     def extents(self, inode: Inode) -> tuple[Extent, ...]:
         """The extents of a STORED file, none of any other. Raises CatalogDamaged unless they are those that were
