@@ -138,6 +138,16 @@ def test_files_that_are_removed_leave_with_the_next_version(store: Store) -> Non
     assert contents(store.path) == {**NEW, b"m/onnx/model.onnx": b"old graph"}
 
 
+@pytest.mark.parametrize("folder", [b"", b"loras/"])
+def test_files_of_a_folder_of_models_stand_for_themselves(store: Store, folder: bytes) -> None:
+    save(store, {folder + b"a.safetensors": b"a", folder + b"b.gguf": b"b"})
+    compress(store)
+    unlink(store, folder + b"a.safetensors")
+    save(store, {folder + b"c.safetensors": b"c"})
+    compress(store)
+    assert set(contents(store.path)) == {folder + name for name in (b"a.safetensors", b"b.gguf", b"c.safetensors")}
+
+
 def test_a_file_that_is_made_again_stays(store: Store) -> None:
     save(store, OLD)
     compress(store)
@@ -159,11 +169,11 @@ def test_other_models_of_an_organisation_stay(store: Store) -> None:
 def test_what_others_have_served_since_stays(store: Store, tmp_path: Path) -> None:
     save(store, OLD)
     compress(store)
-    unlink(store, b"m/config.json")
-    put_file(store, tmp_path, b"m/config.json", b"of somebody else")
+    unlink(store, b"m/model.safetensors")
+    put_file(store, tmp_path, b"m/model.safetensors", b"of somebody else")
     save(store, {b"m/new": b"1"})
     compress(store)
-    assert contents(store.path)[b"m/config.json"] == b"of somebody else"
+    assert contents(store.path)[b"m/model.safetensors"] == b"of somebody else"
 
 
 def test_a_file_takes_the_place_of_a_removed_directory_and_the_other_way_round(store: Store) -> None:

@@ -141,11 +141,13 @@ def test_a_model_that_is_saved_anew_is_served_as_a_plain_disk_would_have_it(moun
 
 
 def test_a_mirror_that_deletes_is_mirrored_with_its_next_version(mount: Mount, tmp_path: Path) -> None:
+    _write(tmp_path / "m" / "config.json", b"of six")
     for number in range(6):
         _write(tmp_path / "m" / f"model-{number}-of-6.safetensors", noise(2000, number))
     run("rsync", "-a", tmp_path / "m", f"{mount.ingest}/")
     mount.stored("m/model-5-of-6.safetensors")
     shutil.rmtree(tmp_path / "m")
+    _write(tmp_path / "m" / "config.json", b"of three")
     for number in range(3):
         _write(tmp_path / "m" / f"model-{number}-of-3.safetensors", noise(4000, 10 + number))
     run("rsync", "-a", "--delete", tmp_path / "m", f"{mount.ingest}/")

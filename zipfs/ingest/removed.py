@@ -2,7 +2,8 @@
 
 Removing a name below `ingest/` removes nothing that is served. What is written in its place is a new version, though,
 and that must not be mixed with the old one: a directory that is made anew replaces the served one as a whole, and the
-files that were removed from a directory leave the served one when new files of it are sealed.
+files that were removed from the directory of a model leave the served one when new files of it are sealed. In a folder
+of models, each file stands for itself: there they stay.
 
 Marks on the directories below `ingest/` remember it. They are extended attributes that nobody sees.
 """
@@ -73,7 +74,8 @@ def replace_served_directory(txn: Transaction, parent_id: InodeId, name: bytes) 
 def remove_served_files(txn: Transaction, directory: InodeId) -> list[Inode]:
     """Remove the served files that were removed from a directory below `ingest/`; returns the inodes that are gone.
 
-    To be called when new files of it were sealed. Directories stay: other models may be in them.
+    To be called for the directory of a model when new files of it were sealed. Directories in it stay: other models may
+    be in them.
     """
     gone: list[Inode] = []
     for key, mark in txn.catalog.marks(directory, _REMOVED).items():

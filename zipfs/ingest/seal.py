@@ -215,8 +215,10 @@ def seal(
                 directories.add(item.directory)
             except PathError as error:
                 txn.put_failure(item.inode.id, f"cannot be served at {os.fsdecode(item.path)}: {error}", tree.now_ns())
+        units = Units(txn.catalog, STANDARD)
         for directory in {item.entry.parent_id for item in sealed}:
-            gone += removed.remove_served_files(txn, directory)
+            if units.describes_model(directory):
+                gone += removed.remove_served_files(txn, directory)
         for directory in directories:
             _copy_attributes_up(txn, directory, changed)
     if any(inode.state in (State.OPEN, State.SEALED) for inode in gone):
