@@ -6,16 +6,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zipfs
 from zipfs.ingest.names import UnfinishedNames
 from zipfs.ingest.seal import Pending, find_pending
-from zipfs.mount.changes import Changes
 from zipfs.store import tree
 from zipfs.store.figures import count_content
 from zipfs.store.rows import InodeId, State
 from zipfs.store.store import Store
+
+if TYPE_CHECKING:
+    from zipfs.mount.changes import Changes  # commands that look at a store have no need of an event loop
 
 FORMAT = 1
 _WRITERS_AT_MOST = 100
