@@ -84,7 +84,7 @@ def mounted(store: Path, point: Path) -> Iterator[None]:
 def run_case(name: str, folder: Path, places: Sequence[Path]) -> dict[str, Any]:
     """What a case notes on one side. Raises Trouble where it hangs or dies."""
     result, log = folder / "result.json", folder / "log.txt"
-    command = [CLIENT_PYTHON, "-m", "tools.try_clients_case", name, result, *places]
+    command: list[str | Path] = [CLIENT_PYTHON, "-m", "tools.try_clients_case", name, result, *places]
     settings = {"HOME": str(folder), "HF_HOME": str(folder / "hf"), "TOKENIZERS_PARALLELISM": "false"}
     with log.open("wb") as file:
         process = subprocess.Popen(

@@ -39,7 +39,8 @@ CASES = {
 def main() -> None:
     name, result, *places = sys.argv[1:]
     module, function = CASES[name].split(".")
-    side = Side(*map(Path, places))
+    ingest, served, scratch, *store = map(Path, places)
+    side = Side(ingest, served, scratch, store[0] if store else None)
     error = ""
     try:
         case: Callable[[Side], None] = getattr(import_module(f"tools.try_clients_{module}"), function)

@@ -55,7 +55,8 @@ def save_fewer_shards(side: Side) -> None:
 
 def train(output: str, steps: str, pause_s: str, resumes: str) -> None:
     """A run of transformers.Trainer; prints what it found. In a process of its own."""
-    torch, transformers = library("torch"), library("transformers")
+    torch = library("torch")
+    transformers: Any = library("transformers")
     rows = [{"input_ids": torch.arange(8) + i % 16, "labels": torch.arange(8) + i % 16} for i in range(64)]
     starts: list[int] = []
 
@@ -276,7 +277,7 @@ def killed_writer(side: Side) -> None:
     side.note("after the kill: served", torch.load(served)["version"], promised=1)
     side.note(
         "zipfs wait",
-        (said[:11], "km/ckpt.pt was being written" in said.replace("\n", " ")),
+        (said[:11], "km/ckpt.pt: was being written" in said.replace("\n", " ")),
         promised=("exit code 1", True),
     )
     side.note("zipfs status names it", "km/ckpt.pt" in run(ZIPFS, "status", side.served), promised=True)

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,6 +20,8 @@ class Hub:
     """The files of a directory, as those of one model `org/name`, and by themselves below /plain."""
 
     directory: Path
+    fetched: list[str] = field(default_factory=list)
+    """Names of files whose content was asked for."""
 
     def names(self) -> list[str]:
         return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*") if path.is_file())
@@ -105,6 +107,8 @@ def serving(hub: Hub) -> Iterator[str]:
                 self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
             else:
                 self.send_response(200)
+            if with_content:
+                hub.fetched.append(path.name)
             self.send_header("Content-Length", str(last + 1 - first))
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("ETag", f'"{hub.etag(path)}"')

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,9 @@ class Side:
         self.pause(QUIET_S + 1.5)
 
 
-def run(*command: object, cwd: Path | None = None, check: bool = True, **environment: str) -> str:
+def run(
+    *command: object, cwd: Path | None = None, check: bool = True, environment: Mapping[str, str] | None = None
+) -> str:
     """What a program prints, with its errors; it has to succeed unless told otherwise."""
     done = subprocess.run(
         [str(part) for part in command],
@@ -98,7 +100,7 @@ def run(*command: object, cwd: Path | None = None, check: bool = True, **environ
         timeout=240,
         check=False,
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
     )
     if check and done.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}")

@@ -126,7 +126,7 @@ def git_clone(side: Side) -> None:
         told = re.search(r"repo/\.git[^\n]*", said)
         kept = [one for one in status(side)["kept"] if one["path"] == "repo/.git"]
         disk = sum(path.lstat().st_size for path in (clone / ".git").rglob("*") if path.is_file())
-        side.note("zipfs wait", (said[:11], told is not None), promised=("exit code 1", True))
+        side.note("zipfs wait", (said[:11], told is not None), promised=("exit code 0", True))
         side.note("its sum is that of .git", [one["nbytes"] for one in kept], promised=[disk])
     side.outlast_linger()
     language_model(12, layers=1, width=64).save_pretrained(origin)
@@ -172,7 +172,8 @@ def hub_download(side: Side) -> None:
     model.save_pretrained(source)
     files = tree(source)
     hf = Path(sys.executable).parent / "hf"
-    with serving(Hub(source)) as url:
+    hub = Hub(source)
+    with serving(hub) as url:
         settings = {
             "HF_ENDPOINT": url,
             "HF_HUB_OFFLINE": "0",
@@ -182,8 +183,8 @@ def hub_download(side: Side) -> None:
             "HF_HOME": str(side.scratch / "home"),
         }
         for turn in ("once", "again"):
-            run(hf, "download", "org/name", "--local-dir", side.ingest / "direct", **settings)
-            run(hf, "download", "org/name", "--cache-dir", side.ingest / "hub", **settings)
+            run(hf, "download", "org/name", "--local-dir", side.ingest / "direct", environment=settings)
+            run(hf, "download", "org/name", "--cache-dir", side.ingest / "hub", environment=settings)
             side.outlast_linger()
             served = side.served / "direct"
             side.note(f"--local-dir {turn}: files", difference(files, tree(served, ".cache")))
@@ -191,8 +192,10 @@ def hub_download(side: Side) -> None:
             side.note(f"--cache-dir {turn}: snapshots", names(snapshots))
             found = load_language_model(snapshots / names(snapshots)[0])
             side.note(f"--cache-dir {turn}: weights", fingerprint(found) == fingerprint(model))
+            side.note(f"{turn}: files fetched", sorted(hub.fetched))
+            hub.fetched.clear()
         (source / "README.md").write_text("new\n")
-        run(hf, "download", "org/name", "--local-dir", side.ingest / "direct", **settings)
+        run(hf, "download", "org/name", "--local-dir", side.ingest / "direct", environment=settings)
         side.settle()
         side.note("--local-dir, one file new: files", difference(tree(source), tree(side.served / "direct", ".cache")))
 
@@ -227,35 +230,47 @@ def aria2(side: Side) -> None:
 def rsync(side: Side) -> None:
     """A second rsync has nothing to copy; --delete and changes arrive with the next files."""
     source, target, served = side.scratch / "src", side.ingest / "r", side.served / "r"
-    (source / "deep" / "er").mkdir(parents=True)
+    made: list[Path] = []
+
+    def make(name: str, nbytes: int) -> None:
+        """Each an hour younger than the one before: rsync takes what is as old and as large for the same."""
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(nbytes))
+        made.append(path)
+        os.utime(path, (1_700_000_000 + 3600 * len(made),) * 2)
+
+    def copy(*options: str, to: Path = target) -> list[str]:
+        """What rsync does to files, told by itself."""
+        said = run("rsync", "-a", "--out-format=%i %n", *options, f"{source}/", to)
+        return sorted(line for line in said.splitlines() if not line.endswith("/"))
+
     for number, name in enumerate(("a.safetensors", "b.safetensors", "deep/c.bin", "deep/er/d.bin")):
-        (source / name).write_bytes(os.urandom(300_000 + number))
-    command = ("rsync", "-a", "--out-format=%i %n", f"{source}/")
-    run(*command, target)
+        make(name, 300_000 + number)
+    copy()
     side.outlast_linger()
     side.note("files", difference(tree(source), tree(served)))
-    side.note("again", run(*command, target))
-    side.note("again, by sums", run(*command, "--checksum", target))
-    side.note("again, onto the served tree, dry", run(*command, "-n", served))
-    (source / "deep" / "c.bin").unlink()
-    (source / "b.safetensors").unlink()
-    (source / "a.safetensors").write_bytes(os.urandom(310_000))
-    (source / "deep" / "new.bin").write_bytes(os.urandom(1000))
-    side.note("--delete with changes", sorted(run(*command, "--delete", target).splitlines()))
+    side.note("again", copy())
+    side.note("again, by sums", copy("--checksum"))
+    side.note("again, onto the served tree, dry", copy("-n", to=served))
+    for name in ("deep/c.bin", "b.safetensors"):
+        (source / name).unlink()
+    make("a.safetensors", 310_000)
+    make("deep/new.bin", 1000)
+    side.note("--delete with changes", copy("--delete"))
     side.outlast_linger()
     side.note("--delete with changes: files", difference(tree(source), tree(served)))
     (source / "deep" / "er" / "d.bin").unlink()
-    side.note("--delete of one file", sorted(run(*command, "--delete", target).splitlines()))
+    side.note("--delete of one file", copy("--delete"))
     side.outlast_linger()
     side.note("--delete of one file: served", (served / "deep" / "er" / "d.bin").exists(), promised=True)
-    for option in ("--inplace", "--whole-file"):
-        with (source / "a.safetensors").open("r+b") as file:
-            file.write(os.urandom(1000))
-        side.note(f"{option}", run(*command, option, target))
+    for option in ("--inplace", "--whole-file", "--partial"):
+        make("a.safetensors", 310_000)
+        side.note(option, copy(option))
         side.settle()
         side.note(f"{option}: served", sha256(served / "a.safetensors") == sha256(source / "a.safetensors"))
         side.outlast_linger()
-    side.note("again in the end", run(*command, "--delete", target))
+    side.note("again in the end", copy("--delete"))
 
 
 def sparse_tar(side: Side) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from zipfs.errors import AlreadyExists, InvalidMove, IsADirectory, NotADirectory, NotFound
-from zipfs.ingest import removed
+from zipfs.ingest import noted, removed
 from zipfs.store import tree
 from zipfs.store.attributes import attributes_of, put_xattrs, with_attributes
 from zipfs.store.catalog import Catalog
@@ -50,6 +50,7 @@ def create(
 
 def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
     """Remove the name of a file or symlink; returns the inode if that was its last name. What is served stays."""
+    noted.forget(txn, tree.require(txn.catalog, parent_id, name).inode_id)
     gone = tree.unlink(txn, parent_id, name)
     removed.note_removed(txn, parent_id, name)
     return gone
@@ -107,6 +108,9 @@ def rename(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: Ino
     old_path, new_path = (
         tree.path_of(catalog, parent) + b"/" + leaf for parent, leaf in ((parent_id, name), (new_parent_id, new_name))
     )
+    replaced = catalog.entry(new_parent_id, new_name)
+    for inode_id in [inode.id for _, inode in tree.walk(catalog, moving)] + ([replaced.inode_id] if replaced else []):
+        noted.forget(txn, inode_id)
     gone = tree.rename(txn, parent_id, name, new_parent_id, new_name)
     lost = [gone] if gone is not None else []
     removed.note_made(txn, new_parent_id, new_name, moving)

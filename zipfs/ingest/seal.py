@@ -236,8 +236,13 @@ def note_failure(store: Store, items: Iterable[Pending], why: Callable[[Pending]
 
 
 def note_interrupted(store: Store, held: Held) -> None:
-    """Remember that a model waits because some of its files were cut off."""
+    """Remember that a model waits because some of its files were cut off, of each file of which that is not noted."""
     cut = held.interrupted
+    if not all(_is_there(store.catalog, item) for item in cut):
+        return
+    fresh = [item for item in held.items if not store.catalog.has_failure(item.inode.id)]
+    if not fresh:
+        return
     others = f"waits for {os.fsdecode(cut[0].path)}, which was being written when the mount ended"
 
     def why(item: Pending) -> str:
@@ -248,7 +253,7 @@ def note_interrupted(store: Store, held: Held) -> None:
             f" it is, open and close it for writing: `: >> MOUNT/ingest/{os.fsdecode(item.path)}`"
         )
 
-    note_failure(store, held.items, why)
+    note_failure(store, fresh, why)
 
 
 def _is_there(catalog: Catalog, item: Pending) -> bool:

@@ -15,7 +15,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, RequestContext
 
 from zipfs.host import bounded_time_ns
-from zipfs.ingest import door
+from zipfs.ingest import door, noted
 from zipfs.ingest.recent import recent_names
 from zipfs.ingest.spool import Spool
 from zipfs.mount.attributes import describe
@@ -85,6 +85,8 @@ class IngestOperations(ServedOperations):
         writing = bool(flags & (_WRITING | os.O_TRUNC))
         if not where.under_ingest or (not writing and self._inode(where).state is not State.OPEN):
             return await super()._open(where, flags, ctx)
+        if writing:
+            await self._forget_notes(where)
         async with self.changes.lock:  # or it could be sealed between the look and the count of writers
             inode = self._inode(where)
             handle = None
@@ -104,6 +106,12 @@ class IngestOperations(ServedOperations):
         if writing:  # reading is no change
             self._touch(where)
         return FileInfo(fh=handle, keep_cache=True)
+
+    async def _forget_notes(self, where: Place) -> None:
+        """A file is about to be written to: why its model was not sealed before says nothing any more."""
+        if self.store.catalog.has_failure(where.inode_id):
+            self._touch(where)  # first, or what a look has found would be noted after all
+            await self._ingest(lambda txn: noted.forget(txn, where.inode_id))
 
     async def _drop_set_ids(self, where: Place, inode: Inode, ctx: RequestContext) -> None:
         """What anybody but root writes does not run as the owner of what it replaces. The kernel sees to that for
@@ -283,6 +291,8 @@ class IngestOperations(ServedOperations):
     ) -> EntryAttributes:
         if not where.under_ingest:
             return await super()._setattr(where, attr, fields, ctx)
+        if fields.update_size:
+            await self._forget_notes(where)
         async with self.changes.lock:  # no seal meanwhile
             inode = self._inode(where)
             if fields.update_size and inode.state is State.OPEN:

@@ -67,8 +67,8 @@ class Sealer:
         """When the next of these models may be quiet."""
         self._search_due_s = 0.0
         self._search_pause_s = _SEARCH_SOON_S
-        self._noted: set[InodeId] = set()
-        """Files that were cut off and of which that has been noted."""
+        self._told: set[InodeId] = set()
+        """Files that were cut off and of which the log has told."""
         self.sealed = trio.Event()
         """Set whenever the queue has grown."""
 
@@ -192,12 +192,18 @@ class Sealer:
         return sealed
 
     async def _note_interrupted(self, held: Held) -> None:
-        cut = {item.inode.id for item in held.interrupted}
-        if not cut <= self._noted:
-            for item in held.interrupted:
+        if not held.interrupted:
+            return
+        for item in held.interrupted:
+            if item.inode.id not in self._told:
                 log.warning("%s was being written when the mount ended; it waits below ingest/", shown(item.path))
-            await self._changes.run(lambda store: note_interrupted(store, held))
-            self._noted |= cut
+                self._told.add(item.inode.id)
+        await self._changes.run(partial(self._note_if_still_so, held))
+
+    def _note_if_still_so(self, held: Held, store: Store) -> None:
+        """On the change thread, as `_seal_group`: what has been changed since the look is looked at again."""
+        if not any(item.directory in self._changes.unsettled for item in held.items):
+            note_interrupted(store, held)
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,6 +258,10 @@ class Catalog(TreeCatalog):
             check_integers(*(nbytes for _, nbytes in rows))
             return {PackName(blob_column(name)): nbytes for name, nbytes in rows}
 
+    def has_failure(self, inode_id: InodeId) -> bool:
+        """Whether something is noted of a file in `failures`."""
+        return self.row("SELECT 1 FROM failures WHERE inode_id = ?", (inode_id,)) is not None
+
     def failures(self) -> dict[InodeId, tuple[str, int, int]]:
         """(message, attempts, time in ns) of what could not be sealed or compressed."""
         return {
