@@ -240,7 +240,8 @@ def note_interrupted(store: Store, held: Held) -> None:
     cut = held.interrupted
     if not all(_is_there(store.catalog, item) for item in cut):
         return
-    fresh = [item for item in held.items if not store.catalog.has_failure(item.inode.id)]
+    files = [item for item in held.items if not item.inode.is_directory]
+    fresh = [item for item in files if not store.catalog.has_failure(item.inode.id)]
     if not fresh:
         return
     others = f"waits for {os.fsdecode(cut[0].path)}, which was being written when the mount ended"
