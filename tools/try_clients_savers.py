@@ -37,7 +37,7 @@ def save_again(side: Side) -> None:
 
 def save_fewer_shards(side: Side) -> None:
     """Shards that transformers removes when it saves fewer of them leave the served model too."""
-    one, other = language_model(3), language_model(4)
+    one, other = language_model(3, layers=5), language_model(4, layers=5)
     known = {"the old": fingerprint(one), "the new": fingerprint(other)}
     target, served = side.ingest / "org" / "y", side.served / "org" / "y"
     one.save_pretrained(target, max_shard_size="4MB")
