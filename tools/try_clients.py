@@ -129,16 +129,18 @@ def run_mounted(name: str, folder: Path) -> dict[str, Any]:
 
 
 def rows_of(name: str, plain: dict[str, Any], mount: dict[str, Any]) -> Iterator[Row]:
-    """A row for all that is the same, one for each thing that is promised to differ, and one for each that is wrong."""
+    """A row for each thing that was noted on the mount, or should have been, and for what kept a side from its end."""
     disk = {note["what"]: note["value"] for note in plain["notes"]}
     for note in mount["notes"]:
+        if plain["error"] and note["what"] not in disk and note["promised"] is None:
+            continue
         what, value, promised = note["what"], note["value"], note["promised"]
         beside = disk.get(what)
         expected = beside if promised is None else promised
         right = value == expected
         yield Row(name, what, text(beside), text(value), right, is_promised=promised is not None and right)
     seen = {note["what"] for note in mount["notes"]}
-    for what in disk.keys() - seen:
+    for what in [] if mount["error"] else [what for what in disk if what not in seen]:
         yield Row(name, what, text(disk[what]), "not seen", is_right=False)
     for title, found in (("plain disk", plain), ("ZipFS", mount)):
         if found["error"]:

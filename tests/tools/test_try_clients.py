@@ -32,12 +32,17 @@ def test_a_difference_is_wrong_unless_that_is_promised() -> None:
     assert not row.is_right, "a promise that is not kept"
 
 
-def test_what_one_side_did_not_reach_is_wrong() -> None:
-    rows = list(rows_of("c", _seen(Note("files", 1), Note("weights", 2)), _seen(Note("files", 1), error="it hangs")))
-    assert [(row.what, row.is_right) for row in rows] == [
-        ("files", True), ("weights", False), ("goes on to its end", False)
-    ]  # fmt: skip
-    assert rows[-1].mount == "it hangs"
+def test_what_only_the_disk_saw_is_wrong() -> None:
+    rows = list(rows_of("c", _seen(Note("files", 1), Note("weights", 2)), _seen(Note("files", 1))))
+    assert [(row.what, row.is_right) for row in rows] == [("files", True), ("weights", False)]
+
+
+def test_a_side_that_did_not_come_to_its_end_is_told_once() -> None:
+    whole, half = _seen(Note("files", 1), Note("weights", 2)), _seen(Note("files", 1), error="it hangs")
+    for plain, mount in ((whole, half), (half, whole)):
+        rows = list(rows_of("c", plain, mount))
+        assert [(row.what, row.is_right) for row in rows] == [("files", True), ("goes on to its end", False)]
+        assert "it hangs" in (rows[-1].plain, rows[-1].mount)
 
 
 def test_false_is_no_missing_value() -> None:
