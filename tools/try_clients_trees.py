@@ -228,7 +228,7 @@ def aria2(side: Side) -> None:
 
 
 def rsync(side: Side) -> None:
-    """A second rsync has nothing to copy; --delete and changes arrive with the next files."""
+    """A second rsync of a model has nothing to copy; --delete and changes arrive with the next files."""
     source, target, served = side.scratch / "src", side.ingest / "r", side.served / "r"
     made: list[Path] = []
 
@@ -245,7 +245,7 @@ def rsync(side: Side) -> None:
         said = run("rsync", "-a", "--out-format=%i %n", *options, f"{source}/", to)
         return sorted(line for line in said.splitlines() if not line.endswith("/"))
 
-    for number, name in enumerate(("a.safetensors", "b.safetensors", "deep/c.bin", "deep/er/d.bin")):
+    for number, name in enumerate(("config.json", "a.safetensors", "b.safetensors", "deep/c.bin", "deep/er/d.bin")):
         make(name, 300_000 + number)
     copy()
     side.outlast_linger()

@@ -148,6 +148,26 @@ def test_files_of_a_folder_of_models_stand_for_themselves(store: Store, folder: 
     assert set(contents(store.path)) == {folder + name for name in (b"a.safetensors", b"b.gguf", b"c.safetensors")}
 
 
+@pytest.mark.parametrize(
+    ("description", "removed", "added"),
+    [
+        (b"model_index.json", b"tokenizer/merges.txt", b"tokenizer/tokenizer.json"),
+        (b"model_index.json", b"scheduler/config.json", b"scheduler/scheduler_config.json"),
+        (b"config.json", b"onnx/model.onnx", b"onnx/model_fp16.onnx"),
+        (b"saved_model.pb", b"variables/variables.index", b"variables/variables.data-00000-of-00001"),
+    ],
+)
+def test_files_that_are_removed_from_a_part_of_a_model_leave_too(
+    store: Store, description: bytes, removed: bytes, added: bytes
+) -> None:
+    save(store, {b"m/" + name: b"old" for name in (description, removed)})
+    compress(store)
+    unlink(store, b"m/" + removed)
+    save(store, {b"m/" + added: b"new"})
+    compress(store)
+    assert contents(store.path) == {b"m/" + description: b"old", b"m/" + added: b"new"}
+
+
 def test_a_file_that_is_made_again_stays(store: Store) -> None:
     save(store, OLD)
     compress(store)

@@ -2,8 +2,8 @@
 
 Removing a name below `ingest/` removes nothing that is served. What is written in its place is a new version, though,
 and that must not be mixed with the old one: a directory that is made anew replaces the served one as a whole, and the
-files that were removed from the directory of a model leave the served one when new files of it are sealed. In a folder
-of models, each file stands for itself: there they stay.
+files that were removed from the directory of a model, or of a part of it, leave the served one when new files of it are
+sealed. In a folder of models, each file stands for itself: there they stay.
 
 Marks on the directories below `ingest/` remember it. They are extended attributes that nobody sees.
 """

@@ -217,7 +217,7 @@ def seal(
                 txn.put_failure(item.inode.id, f"cannot be served at {os.fsdecode(item.path)}: {error}", tree.now_ns())
         units = Units(txn.catalog, STANDARD)
         for directory in {item.entry.parent_id for item in sealed}:
-            if units.describes_model(directory):
+            if units.is_of_model(directory):
                 gone += removed.remove_served_files(txn, directory)
         for directory in directories:
             _copy_attributes_up(txn, directory, changed)

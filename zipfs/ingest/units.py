@@ -84,7 +84,7 @@ class Units:
             return None
         if _COMPONENT.fullmatch(entry.name) or (above == b"snapshots" and _REVISION.fullmatch(entry.name)):
             return parent
-        return parent if self.describes_model(parent) and self._weighs(directory) else None
+        return parent if self._describes(parent) and self._weighs(directory) else None
 
     def _entry(self, directory: InodeId) -> Entry:
         entry = self._entries.get(directory)
@@ -92,8 +92,13 @@ class Units:
             entry = self._entries[directory] = tree.parent_entry(self._catalog, directory)
         return entry
 
-    def describes_model(self, directory: InodeId) -> bool:
-        """Whether a directory is that of a model, by a `config.json` or the like, and no folder of models."""
+    def is_of_model(self, directory: InodeId) -> bool:
+        """Whether a directory is that of a model, by a `config.json` or the like, or a part of one: no folder of
+        models.
+        """
+        return self._describes(directory) or self._describes(self.leader(directory))
+
+    def _describes(self, directory: InodeId) -> bool:
         return directory != INGEST_ROOT and self._look(directory)[0]
 
     def _weighs(self, directory: InodeId) -> bool:
