@@ -105,6 +105,20 @@ def test_an_empty_directory_replaces_nothing_yet(store: Store) -> None:
     assert contents(store.path) == NEW
 
 
+def test_empty_directories_of_the_new_version_stay_whenever_they_were_made(store: Store) -> None:
+    save(store, OLD)
+    compress(store)
+    remove_tree(store, b"m")
+    early = [ingest_directory(store, path) for path in (b"m/onnx", b"m/empty/deep")]
+    compress(store)
+    save(store, NEW)
+    compress(store)
+    assert contents(store.path) == NEW
+    for path, directory in zip((b"m/onnx", b"m/empty/deep"), early, strict=True):
+        assert tree.resolve(store.catalog, path, INGEST_ROOT).id == directory
+        assert tree.resolve(store.catalog, path).is_directory
+
+
 def test_a_staged_directory_that_takes_the_place_replaces_it(store: Store) -> None:
     save(store, OLD)
     save(store, {name.replace(b"m/", b"m.new/", 1): content for name, content in NEW.items()})

@@ -15,7 +15,7 @@ from typing import Final
 from zipfs.errors import PathError
 from zipfs.store import tree
 from zipfs.store.catalog import Catalog
-from zipfs.store.rows import INGEST_ROOT, Entry, Inode, InodeId
+from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId
 from zipfs.store.transaction import Transaction
 
 _REMOVED: Final = b"zipfs.removed:"
@@ -59,7 +59,16 @@ def replace_served(txn: Transaction, directory: InodeId) -> list[Inode]:
         if mark is not None:
             gone += _remove_served(txn, entry.parent_id, entry.name, mark)
             txn.drop_xattr(entry.inode_id, _REPLACES)
+            _serve_directories(txn, entry)
     return gone
+
+
+def _serve_directories(txn: Transaction, top: Entry) -> None:
+    """Serve the empty directories at and below a name of `ingest/` that were sealed into what has just been replaced."""
+    path = b"/".join(filter(None, (tree.path_of(txn.catalog, top.parent_id), top.name)))
+    for at, inode in tree.walk(txn.catalog, txn.catalog.inode(top.inode_id), path):
+        if inode.is_directory and tree.parent_entry(txn.catalog, inode.id).area is Area.ECHO:
+            tree.make_directories(txn, at, like=inode)
 
 
 def replace_served_directory(txn: Transaction, parent_id: InodeId, name: bytes) -> list[Inode]:
@@ -104,9 +113,11 @@ def _served_entry(catalog: Catalog, parent_id: InodeId, name: bytes) -> Entry | 
 
 
 def _remove_served(txn: Transaction, parent_id: InodeId, name: bytes, mark: bytes) -> list[Inode]:
-    """Remove a served name, unless another inode is served there by now than when the mark was made."""
+    """Remove a served name, unless another inode is served there by now than when the mark was made.
+
+    What is below `ingest/` at that path by now is the new version, and stays.
+    """
     served = _served_entry(txn.catalog, parent_id, name)
     if served is None or served.inode_id != int(mark):
         return []
-    tree.forget_echoes_of_name(txn, served.parent_id, name)
     return tree.remove_tree(txn, served.parent_id, name)
