@@ -130,6 +130,17 @@ def test_a_staged_directory_that_takes_the_place_replaces_it(store: Store) -> No
     assert contents(store.path) == NEW
 
 
+def test_a_staged_directory_that_is_moved_over_the_new_one_replaces_it(store: Store) -> None:
+    save(store, OLD)
+    compress(store)
+    save(store, {name.replace(b"m/", b"m.new/", 1): content for name, content in NEW.items()})
+    remove_tree(store, b"m")
+    ingest_directory(store, b"m")
+    move(store, b"m.new", b"m")  # rename(2) takes an empty directory away
+    compress(store)
+    assert contents(store.path) == NEW
+
+
 def test_a_staged_directory_that_is_not_sealed_replaces_it_when_it_is(store: Store) -> None:
     save(store, OLD)
     compress(store)

@@ -27,6 +27,15 @@ NAMES = [
     b"sep\xe2\x80\xa8\x0c\x1c",
     b"x" * 200,
 ]
+MOUNTED = [
+    "sü,模".encode(),
+    b"not-utf8-\xff",
+    b"inj,allow_other,suid,dev",
+    b"st,ro",
+    b"back\\,comma new\nline\ttab percent%2C #\xe2\x80\xa8\x0c\x1c",
+    b"x" * 200,
+]
+"""Each takes a mount."""
 ZIPFS = Path(sys.executable).with_name("zipfs")
 
 
@@ -39,7 +48,7 @@ def options_and_source(point: Path) -> tuple[set[bytes], bytes]:
 
 
 @pytest.mark.mount
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("name", MOUNTED, ids=ascii)
 def test_a_store_of_that_name(mounts: Callable[..., Mount], name: bytes) -> None:
     mount = mounts()
     mount.store = mount.store.with_name(os.fsdecode(name))
@@ -75,7 +84,7 @@ for point; do
     rmdir -- "$point"
 done
 """
-    points = [os.fsencode(tmp_path) + b"/" + name for name in NAMES]
+    points = [os.fsencode(tmp_path) + b"/" + name for name in MOUNTED]
     run("unshare", "--mount", "bash", "-c", script, "-", ZIPFS, tmp_path / "store", *points)
 
 

@@ -113,6 +113,10 @@ def rename(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: Ino
         noted.forget(txn, inode_id)
     gone = tree.rename(txn, parent_id, name, new_parent_id, new_name)
     lost = [gone] if gone is not None else []
+    if (
+        replaced is not None and moving.is_directory
+    ):  # an empty directory has gone, and what it was to replace is served
+        removed.note_removed(txn, new_parent_id, new_name)
     removed.note_made(txn, new_parent_id, new_name, moving)
     for relative, entry in _echoes(catalog, moving, new_parent_id, new_name):
         lost += removed.replace_served(txn, entry.parent_id)

@@ -64,7 +64,7 @@ def replace_served(txn: Transaction, directory: InodeId) -> list[Inode]:
 
 
 def _serve_directories(txn: Transaction, top: Entry) -> None:
-    """Serve the empty directories at and below a name of `ingest/` that were sealed into what has just been replaced."""
+    """Serve the directories at and below a name of `ingest/` that were sealed into what has just been replaced."""
     path = b"/".join(filter(None, (tree.path_of(txn.catalog, top.parent_id), top.name)))
     for at, inode in tree.walk(txn.catalog, txn.catalog.inode(top.inode_id), path):
         if inode.is_directory and tree.parent_entry(txn.catalog, inode.id).area is Area.ECHO:
