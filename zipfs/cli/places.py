@@ -47,7 +47,7 @@ def locate(where: Path, path: str = "") -> Location:
 
 
 def locate_one(where: Path, path: str | None) -> Location:
-    """The same for a command that has to be told a path. Raises click.UsageError where none is."""
+    """The store and the path in it, for a command that has to be told a path. Raises click.UsageError where none is."""
     found = locate(where, path or "")
     if path is None and not found.inside:
         raise click.UsageError("Missing argument 'PATH': what in the store is meant. A path inside a mount is enough.")

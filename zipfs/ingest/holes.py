@@ -70,7 +70,7 @@ def largest(holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def cut(spans: Iterable[Span], holes: Sequence[tuple[int, int]]) -> Iterator[Piece]:
-    """The same bytes, with the holes in plain spans apart. Both are in order."""
+    """Split spans so that holes in plain ones stand apart: pieces with the bytes of the spans. Both are in order."""
     waiting = iter(holes)
     hole = next(waiting, None)
     for span in spans:
