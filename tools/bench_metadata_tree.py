@@ -20,7 +20,7 @@ from zipfs.ingest import door
 from zipfs.store import tree
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Extent, Inode, InodeId, Kind, State, layout_sum
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 CONTENT_NBYTES = 1 << 16
 _MODEL_FILES = (

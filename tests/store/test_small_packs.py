@@ -32,7 +32,7 @@ from zipfs.store.packformat import PackedBlob
 from zipfs.store.packs import PackWriter
 from zipfs.store.repair import rebuild
 from zipfs.store.store import Store, open_store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 BASE = weights(3000)
 LINES = {f"log/{number}".encode(): noise(250, number) for number in range(12)}

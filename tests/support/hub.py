@@ -34,8 +34,8 @@ from zipfs.store.rows import (
     layout_sum,
 )
 from zipfs.store.store import Store, open_store
-from zipfs.store.transaction import Transaction
 from zipfs.store.view import View
+from zipfs.store.writes import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def read_header(frame: Buffer) -> FrameHeader:
 
 
 def unpack_header(frame: Buffer) -> tuple[Codec, int, int, int]:
-    """The same as (codec, item size, raw length, checksum), which is made in a third of the time."""
+    """Codec, item size, raw length and checksum of a frame: faster to make than a FrameHeader. Raises FrameDamaged."""
     try:
         codec_id, item, reserved, raw_nbytes, checksum = _HEADER.unpack_from(frame)
     except struct.error as error:

@@ -30,8 +30,8 @@ from zipfs.lineage.opening import KIN, is_poor, worth_opening
 from zipfs.lineage.planner import OUTSIDE
 from zipfs.store.blobs import FrameCache, OpenBlob
 from zipfs.store.rows import BaseRef, Blob, BlobId, frame_count
-from zipfs.store.transaction import Transaction
 from zipfs.store.view import View
+from zipfs.store.writes import Transaction
 
 log = logging.getLogger(__name__)
 

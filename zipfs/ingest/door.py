@@ -19,7 +19,7 @@ from zipfs.store import tree
 from zipfs.store.attributes import attributes_of, put_xattrs, with_attributes
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 
 def check_name(parent_id: InodeId, name: bytes) -> None:

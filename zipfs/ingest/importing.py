@@ -17,7 +17,7 @@ from zipfs.store.attributes import Attributes, put_attributes, read_attributes, 
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import NAME_NBYTES_AT_MOST, ROOT, Area, Inode, Kind, State
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 
 @dataclass(slots=True)

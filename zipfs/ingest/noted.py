@@ -11,7 +11,7 @@ from zipfs.ingest.names import STANDARD
 from zipfs.ingest.units import Units
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import InodeId, State
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 
 def forget(txn: Transaction, inode_id: InodeId) -> None:

@@ -17,7 +17,7 @@ from zipfs.ingest.source import Source, StoredFile
 from zipfs.store import faults, figures, tree
 from zipfs.store.rows import Inode, State, layout_sum
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 log = logging.getLogger(__name__)
 

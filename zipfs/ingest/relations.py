@@ -21,7 +21,7 @@ from zipfs.lineage.relatives import Candidate, Relative, find_relatives, settle
 from zipfs.store.blobs import OpenBlob
 from zipfs.store.rows import BaseRef, Blob, BlobId
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 log = logging.getLogger(__name__)
 

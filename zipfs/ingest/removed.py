@@ -16,7 +16,7 @@ from zipfs.errors import PathError
 from zipfs.store import tree
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 _REMOVED: Final = b"zipfs.removed:"
 """With a name behind it: what was removed from a directory under that name. The value is the inode that is served."""

@@ -29,7 +29,7 @@ from zipfs.store.files import open_file, sync_directory
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, State
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 
 @dataclass(frozen=True, slots=True)

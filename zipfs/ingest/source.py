@@ -19,7 +19,7 @@ from zipfs.errors import PathError, ZipfsError
 from zipfs.ingest.holes import find_holes, largest
 from zipfs.store.files import read_at
 from zipfs.store.rows import Extent
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 _ASK_EVERY_S = 0.5
 

@@ -29,7 +29,7 @@ from zipfs.store.store import Store
 WRITING_MODE: Final = stat.S_ISVTX
 """Set in the mode of a spool file from when it is made or written to until a descriptor of it is closed."""
 _CHECK_SPACE_EVERY_NBYTES = 8 << 20
-"""At most."""
+"""At most so much is written between two looks at the space of the disk."""
 _EXPECTED_S = 30.0
 """So long may a writer take to come back."""
 

@@ -18,7 +18,7 @@ from zipfs.store.blobs import OpenBlob
 from zipfs.store.catalog import SOUND_SIGNATURE
 from zipfs.store.rows import BlobId, frame_count
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 _COMMIT_EVERY = 256
 

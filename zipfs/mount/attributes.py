@@ -16,7 +16,7 @@ from zipfs.store.store import Store
 LONG_S = 3600.0
 """What the kernel may believe without asking: a change is told to it (`feed.py`)."""
 SHORT_S = 1.0
-"""The same for a file that is being written."""
+"""What the kernel may believe so long of a file that is being written."""
 _IO_NBYTES = 1 << 20
 _LISTING_NBYTES = 32 << 10
 """C libraries take it as a hint for the buffer of a listing, and the kernel asks for as much. A MiB of buffer for each

@@ -16,7 +16,7 @@ import trio
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import InodeId
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 T = TypeVar("T")
 

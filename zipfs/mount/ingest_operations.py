@@ -33,7 +33,7 @@ from zipfs.serve.counters import Counters
 from zipfs.store import tree
 from zipfs.store.rows import INGEST_ROOT, Inode, InodeId, Kind, State
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from zipfs.mount.changes import Changes
 from zipfs.store import tree
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import ROOT, InodeId
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 log = logging.getLogger(__name__)
 

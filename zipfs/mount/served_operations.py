@@ -31,7 +31,7 @@ from zipfs.store import tree
 from zipfs.store.removal import free_spool
 from zipfs.store.rows import ROOT, Area, Entry, Inode, Kind, State
 from zipfs.store.store import Store
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 T = TypeVar("T")
 

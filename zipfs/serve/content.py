@@ -35,13 +35,13 @@ class Content(Protocol):
     def read(self, offset: int, nbytes: int) -> Bytes: ...
 
     def read_cached(self, offset: int, nbytes: int) -> Bytes | None:
-        """The same, or None where that would take a disk access or decoding."""
+        """Bytes that are in memory; None where a disk access or decoding would be needed."""
 
     def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
-        """The same, on other threads."""
+        """Read on other threads."""
 
     def again(self) -> Content:
-        """The same content for one user more, whatever has become of its file; closed on its own."""
+        """This content for one user more, whatever has become of its file; closed on its own."""
 
     def close(self) -> None: ...
 

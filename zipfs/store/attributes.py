@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from zipfs.host import bounded_time_ns
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import Inode
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 _KEPT = "user."
 _COMPUTED = "user.zipfs."
@@ -141,7 +141,7 @@ def write_attributes(fd: int, attributes: Attributes, refused: Callable[[bytes],
 
 
 def write_attributes_of_symlink(name: bytes, directory: int, attributes: Attributes) -> None:
-    """The same for a symlink in an open directory, which has an owner and times only. Raises OSError."""
+    """Give attributes to a symlink in an open directory, which has an owner and times only. Raises OSError."""
     if os.geteuid() == 0:
         os.chown(name, attributes.uid, attributes.gid, dir_fd=directory, follow_symlinks=False)
     os.utime(name, ns=(attributes.atime_ns, attributes.mtime_ns), dir_fd=directory, follow_symlinks=False)

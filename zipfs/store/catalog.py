@@ -1,7 +1,7 @@
 """The catalog: what can be asked of it.
 
 The catalog is a view of the manifest log and the packs, kept in SQLite for its queries: it can be lost and made anew.
-A `Catalog` is used by one thread at a time; open one per thread. `Transaction` in `transaction.py` is the only way to
+A `Catalog` is used by one thread at a time; open one per thread. `Transaction` in `writes.py` is the only way to
 change it.
 """
 

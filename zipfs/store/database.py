@@ -62,7 +62,7 @@ def translated(path: Path) -> Iterator[None]:
 
 @contextmanager
 def translated_write(path: Path) -> Iterator[None]:
-    """The same of writing: what contradicts the schema is then what was to be written."""
+    """Errors of SQLite while rows are written: what contradicts the schema is then what was to be written."""
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.DataError) as error:
@@ -205,7 +205,7 @@ class Database:
             return self.db.execute(sql, parameters).fetchall()
 
     def write_all(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        """The same with each row of values."""
+        """Run a statement with each row of values."""
         with translated_write(self.path):
             self.db.executemany(sql, rows)
 

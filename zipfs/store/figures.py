@@ -19,7 +19,7 @@ from zipfs.store.catalog import Catalog
 from zipfs.store.rows import InodeId
 
 if TYPE_CHECKING:
-    from zipfs.store.transaction import Transaction
+    from zipfs.store.writes import Transaction
 
 _ADDED = (
     "SELECT value, sum(stored_nbytes) FROM json_each(?) CROSS JOIN blobs"

@@ -36,7 +36,7 @@ SHED = 0.98
 """The same where what is dead are old forms of blobs that were coded anew: it must not eat up what that has saved."""
 _REWRITTEN_PACK_NBYTES = 1 << 30
 _INDEX_NBYTES = 1 << 16
-"""About."""
+"""About how much of a pack its index takes."""
 
 
 _SMALL_NBYTES = 16 << 20

@@ -21,7 +21,8 @@ from zipfs.store.packs import PackDirectory, PackWriter
 from zipfs.store.record import Record
 from zipfs.store.rows import Blob, BlobId, InodeId, PackName
 from zipfs.store.store import Store, admit, create_catalog, read_marker
-from zipfs.store.transaction import Transaction, compact
+from zipfs.store.transaction import compact
+from zipfs.store.writes import Transaction
 
 
 @dataclass(slots=True)

@@ -38,7 +38,8 @@ from zipfs.store.reserve import Reserve
 from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
 from zipfs.store.schema import KNOWN, MIGRATIONS
 from zipfs.store.stopping import Stop
-from zipfs.store.transaction import Transaction, redo, transaction
+from zipfs.store.transaction import redo, transaction
+from zipfs.store.writes import Transaction
 
 FORMAT: Final = 3
 MARKER: Final = "ZIPFS"

@@ -28,7 +28,7 @@ from zipfs.store import figures
 from zipfs.store.attributes import attributes_of, put_attributes
 from zipfs.store.catalog import Catalog
 from zipfs.store.rows import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Area, Entry, Inode, InodeId, Kind, State
-from zipfs.store.transaction import Transaction
+from zipfs.store.writes import Transaction
 
 RESERVED_AT_ROOT = (b"ingest", b".zipfs")
 """Names at the top of a mount that it uses itself."""
@@ -215,7 +215,7 @@ def forget_echoes(txn: Transaction, start: Inode, path: bytes) -> None:
 
 
 def forget_echo_of_directory(txn: Transaction, path: bytes) -> None:
-    """The same for a directory alone, once nothing is left in its echo."""
+    """Drop the echo of a directory, once nothing is left in it."""
     try:
         echo = resolve(txn.catalog, path, INGEST_ROOT)
     except PathError:
@@ -227,7 +227,7 @@ def forget_echo_of_directory(txn: Transaction, path: bytes) -> None:
 
 
 def forget_echoes_of_name(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
-    """The same for whatever a name of the served tree stands for."""
+    """Drop the echoes of whatever a name of the served tree stands for."""
     entry = require(txn.catalog, parent_id, name)
     forget_echoes(txn, txn.catalog.inode(entry.inode_id), path_of(txn.catalog, parent_id) + b"/" + name)
 

@@ -158,7 +158,7 @@ class TreeCatalog(Database):
         return None if row is None else self._named(row)
 
     def children_named(self, parent_id: InodeId, names: Sequence[bytes]) -> dict[bytes, tuple[Inode, int]]:
-        """The same for at most `NAMES_AT_ONCE` names; one that is not there is left out."""
+        """What each of at most `NAMES_AT_ONCE` names leads to; one that is not there is left out."""
         rows = self.query(_SELECT_SOME_NAMED[len(names)], (parent_id, *names))
         return {row[1]: self._named(row) for row in rows}
 

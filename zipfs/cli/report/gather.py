@@ -115,7 +115,7 @@ class _Anatomy:
 
 
 class _Anatomies:
-    """The same one for files with the same header."""
+    """Anatomies of files, made once for all files with one header."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

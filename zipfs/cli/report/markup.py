@@ -46,7 +46,7 @@ def _cut(name: str, at_most: int) -> str:
 
 
 def brief(name: str, at_most: int = _BRIEF) -> str:
-    """The same where there is little room."""
+    """A name as safe markup for where there is little room, cut in its middle."""
     return html.escape(_cut(shown(name), at_most))
 
 
