@@ -11,11 +11,12 @@ from setuptools import Extension, setup
 
 
 def native(room: str, *more: str) -> Extension:
-    """The extension of a room: all C files of its folder `native`."""
+    """The extension of a room, all C files of its folder `native`."""
+    folder = f"zipfs/{room.replace('.', '/')}/native"
     return Extension(
         f"zipfs.{room}._native",
-        sources=sorted(glob(f"zipfs/{room}/native/*.c")),
-        depends=sorted(glob(f"zipfs/{room}/native/*.h")),
+        sources=sorted(glob(f"{folder}/*.c")),
+        depends=sorted(glob(f"{folder}/*.h")),
         extra_compile_args=[
             "-O3",
             "-std=gnu11",
@@ -32,7 +33,7 @@ setup(
     ext_modules=[
         # Encoders weigh costs in floating point; all instruction sets are to come to the same choice.
         native("codec", "-fno-strict-aliasing", "-ffp-contract=off"),
-        native("store"),
+        native("store.packs"),
         native("mount"),
     ]
 )

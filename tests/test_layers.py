@@ -16,15 +16,34 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "zipfs"
 
+BOTTOM = ("codec", "formats", "metrics")
+"""Rooms that know nothing of a store."""
+
+STORE = (
+    "store.maintenance",
+    "store",
+    "store.namespace",
+    "store.frames",
+    "store.catalog",
+    "store.packs",
+    "store.objects",
+    "store.disk",
+)
+"""The rooms of the store, from the top; each may import those behind it. `store` alone is what lies in none of them."""
+
+BASES = ("bases", "bases.planning", "bases.similarity")
+
 ROOMS: Mapping[str, frozenset[str]] = {
-    "cli": frozenset({"mount", "ingest", "serve", "lineage", "store", "formats", "codec"}),
-    "mount": frozenset({"serve", "ingest", "store"}),
-    "ingest": frozenset({"lineage", "formats", "codec", "store"}),
-    "serve": frozenset({"store", "codec"}),
-    "lineage": frozenset({"codec", "store"}),
-    "store": frozenset({"codec"}),
-    "formats": frozenset(),
-    "codec": frozenset(),
+    "cli": frozenset({"mount", "vfs", "ingest", "library", "reading", "inspect", *BASES, *STORE, *BOTTOM}),
+    "mount": frozenset({"vfs", "ingest", "library", "reading", *STORE, "metrics"}),
+    "vfs": frozenset({"ingest", "reading", *STORE, "metrics"}),
+    "ingest": frozenset({*BASES, *STORE, "codec", "formats"}),
+    "library": frozenset({"reading", "inspect", *STORE, "metrics"}),
+    "reading": frozenset({*STORE, "codec", "metrics"}),
+    "inspect": frozenset({*BASES, *STORE, "codec", "formats"}),
+    **{room: frozenset({*BASES[at + 1 :], *STORE, "codec"}) for at, room in enumerate(BASES)},
+    **{room: frozenset({*STORE[at + 1 :], "codec"}) for at, room in enumerate(STORE)},
+    **{room: frozenset() for room in BOTTOM},
 }
 """Room -> the other rooms that it may import."""
 
@@ -35,10 +54,10 @@ TENANTS: Mapping[str, frozenset[str]] = {
     "click": frozenset({"cli"}),
     "pyfuse3": frozenset({"mount"}),
     "rich": frozenset({"cli"}),
-    "sqlite3": frozenset({"store"}),
-    "sqlite_utils": frozenset({"store"}),
+    "sqlite3": frozenset(STORE),
+    "sqlite_utils": frozenset({"store", "store.catalog"}),
 }
-"""Library -> the rooms that may import it: serve has no word of FUSE, ingest knows no terminal."""
+"""Library -> the rooms that may import it: vfs has no word of FUSE, ingest knows no terminal."""
 
 
 def modules_of(package: Path) -> dict[str, Path]:
@@ -72,8 +91,12 @@ def imported_names(module: str, path: Path, known: Mapping[str, Path]) -> Iterat
 
 
 def room_of(module: str) -> str:
-    """The room that a module of ours lies in; the module itself if it lies in none."""
-    return module if module in OPEN_TO_ALL else module.split(".")[1]
+    """The innermost room that a module of ours lies in; the module itself if it lies in none."""
+    if module in OPEN_TO_ALL:
+        return module
+    parts = module.split(".")[1:]
+    within = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((room for room in within if room in ROOMS), parts[0])
 
 
 def violations(package: Path) -> list[str]:
@@ -123,15 +146,21 @@ HOUSE: Tree = {
     "errors.py": "class ZipfsError(Exception): ...",
     "cli/__init__.py": "from zipfs import __version__\nfrom zipfs.mount import daemon",
     "mount/__init__.py": "",
-    "mount/daemon.py": "import pyfuse3\nfrom zipfs.ingest import seal\nfrom zipfs.serve.tree import Tree",
+    "mount/daemon.py": "import pyfuse3\nfrom zipfs.ingest import seal\nfrom zipfs.vfs.tree import Tree",
+    "vfs/__init__.py": "",
+    "vfs/tree.py": "from zipfs.errors import NotFound\nfrom zipfs.reading import plan",
     "ingest/__init__.py": "",
-    "ingest/seal.py": "import zipfs.lineage\nimport zipfs.store.catalog\nfrom zipfs.formats import parse",
-    "lineage/__init__.py": "from zipfs.store.catalog import Catalog",
-    "serve/__init__.py": "",
-    "serve/tree.py": "from zipfs.errors import NotFound\nfrom zipfs.serve import plan\nfrom zipfs.codec import decode",
-    "serve/plan.py": "import bisect",
-    "store/__init__.py": "from .catalog import Catalog",
-    "store/catalog.py": "import sqlite3\nfrom zipfs.codec import decode",
+    "ingest/seal.py": "import zipfs.bases\nimport zipfs.store.catalog\nfrom zipfs.formats import parse",
+    "bases/__init__.py": "from zipfs.store.catalog import Catalog",
+    "reading/__init__.py": "",
+    "reading/plan.py": "import bisect\nfrom zipfs.codec import decode",
+    "store/__init__.py": "",
+    "store/store.py": "from zipfs.store.catalog.queries import Catalog",
+    "store/maintenance/__init__.py": "",
+    "store/maintenance/collect.py": "from zipfs.store.store import Catalog",
+    "store/catalog/__init__.py": "from .queries import Catalog",
+    "store/catalog/queries.py": "import sqlite3\nfrom zipfs.codec import decode\nfrom zipfs.store.packs import read",
+    "store/packs/__init__.py": "",
     "formats/__init__.py": "def parse(): ...",
     "codec/__init__.py": "def decode(): ...",
 }
@@ -154,14 +183,17 @@ def test_a_tree_that_keeps_to_the_rooms_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "source", "expected"),
     [
-        ("codec/bitx.py", "from zipfs.store import catalog", "codec may not import store"),
+        ("codec/bitx.py", "from zipfs.store import catalog", "codec may not import store.catalog"),
         ("codec/bitx.py", "import zipfs.formats", "codec may not import formats"),
-        ("serve/window.py", "from zipfs.lineage import Catalog", "serve may not import lineage"),
+        ("reading/window.py", "from zipfs.bases import Catalog", "reading may not import bases"),
         ("mount/operations.py", "from zipfs.codec import decode", "mount may not import codec"),
         ("store/gc.py", "def collect():\n    from zipfs.ingest import seal", "store may not import ingest"),
         ("store/gc.py", "def collect():\n    from ..ingest import seal", "store may not import ingest"),
         ("store/gc.py", "from .. import ingest", "store may not import ingest"),
         ("store/gc.py", "import importlib\nimportlib.import_module('zipfs.ingest')", "store may not import ingest"),
+        ("store/packs/local.py", "from zipfs.store.catalog import queries", "store.packs may not import store.catalog"),
+        ("store/catalog/rows.py", "from zipfs.store import store", "store.catalog may not import store"),
+        ("store/publish.py", "from zipfs.store.maintenance import collect", "store may not import store.maintenance"),
         (
             "formats/gguf.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from zipfs.codec import decode",
@@ -170,12 +202,12 @@ def test_a_tree_that_keeps_to_the_rooms_passes(tmp_path: Path) -> None:
         ("errors.py", "from zipfs.codec import decode", "zipfs.errors imports zipfs.codec: it may import nothing"),
         ("helpers.py", "", "zipfs.helpers: lies in no room"),
         ("attic/__init__.py", "", "zipfs.attic: lies in no room"),
-        ("serve/adapter.py", "import pyfuse3.asyncio", "imports pyfuse3.asyncio: only mount may"),
+        ("vfs/adapter.py", "import pyfuse3.asyncio", "imports pyfuse3.asyncio: only mount may"),
         ("ingest/progress.py", "from rich.progress import track", "imports rich.progress: only cli may"),
-        ("lineage/index.py", "import sqlite3", "imports sqlite3: only store may"),
-        ("serve/window.py", "from zipfs.store.cellar import x", "there is no such module"),
-        ("serve/plan.py", "from zipfs.serve.tree import Tree", "imports run in a circle"),
-        ("store/catalog.py", "from zipfs.store import Catalog", "imports run in a circle"),
+        ("bases/index.py", "import sqlite3", "imports sqlite3: only store"),
+        ("reading/window.py", "from zipfs.store.cellar import x", "there is no such module"),
+        ("reading/plan.py", "from zipfs.reading.plan import Plan", "imports run in a circle"),
+        ("store/catalog/queries.py", "from zipfs.store.catalog import Catalog", "imports run in a circle"),
     ],
 )
 def test_an_import_that_leaves_its_room_is_found(tmp_path: Path, name: str, source: str, expected: str) -> None:
@@ -186,7 +218,8 @@ def test_an_import_that_leaves_its_room_is_found(tmp_path: Path, name: str, sour
 
 def test_compressing_loads_nothing_of_the_kernels_interface() -> None:
     """What imports run in functions for: the worker and commands without a mount do without pyfuse3 and trio."""
-    modules = "zipfs.cli.ingesting, zipfs.ingest.worker, zipfs.ingest.importing, zipfs.mount.asking, zipfs.mount.points"
+    rooms = ("cli.commands.ingest", "ingest.worker", "ingest.import_tree", "mount.asking", "mount.points")
+    modules = ", ".join(f"zipfs.{room}" for room in rooms)
     code = f"import sys, {modules}; print(sorted({{'pyfuse3', 'trio'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout == "[]\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zipfs.ingest.importing import find
+from zipfs.ingest.import_tree import find
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.store.store import Store
 

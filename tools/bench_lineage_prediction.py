@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from tools.bench_codec_data import BASE_SIGMA, Bytes, read_tensors
 from tools.simulate_hub_data import bf16
+from zipfs.bases import LEAST_NBYTES, choose_base, predict_against, predict_alone, sketch
 from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes
-from zipfs.lineage import LEAST_NBYTES, choose_base, predict_against, predict_alone, sketch
-from zipfs.store.rows import frame_count
+from zipfs.store.objects.values import frame_count
 
 ITEMS: Final = 1 << 19
 _FOR_EVER: Final = 1e6

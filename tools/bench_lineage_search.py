@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from zipfs.lineage.clusters import clusters
-from zipfs.lineage.index import GroupIndex
-from zipfs.lineage.signature import BITS, WORDS, Bits
+from zipfs.bases.planning.clusters import clusters
+from zipfs.bases.similarity.index import GroupIndex
+from zipfs.bases.similarity.signature import BITS, WORDS, Bits
 
 QUERIES: Final = 50
 TURNED: Final = (2, 10, 25, 40, 54)

@@ -16,11 +16,11 @@ from safetensors import TensorSpec, serialize_file
 from tools.bench_codec_data import BASE_SIGMA
 from tools.bench_ingest import ingest
 from tools.simulate_hub_data import bf16
-from zipfs.ingest.choosing import Chooser
-from zipfs.ingest.optimizing import NO_LIMITS, optimize
-from zipfs.ingest.relations import Relations
-from zipfs.lineage.landmarks import Scan
-from zipfs.store.stopping import Stop
+from zipfs.bases.similarity.minhash import Scan
+from zipfs.ingest.base_selection import Chooser
+from zipfs.ingest.optimize.run import NO_LIMITS, optimize
+from zipfs.ingest.part_search import Relations
+from zipfs.store.disk.stopping import Stop
 from zipfs.store.store import Store, open_store
 
 ORDERS: Final = 12

@@ -16,11 +16,10 @@ from itertools import islice
 from pathlib import Path
 
 from tools.bench_ingest import ingest
-from zipfs.ingest import door
-from zipfs.store import tree
-from zipfs.store.rows import INGEST_ROOT, Area, Entry, Extent, Inode, InodeId, Kind, State, layout_sum
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Extent, Inode, InodeId, Kind, State, layout_sum
 from zipfs.store.store import Store
-from zipfs.store.writes import Transaction
 
 CONTENT_NBYTES = 1 << 16
 _MODEL_FILES = (
@@ -109,7 +108,7 @@ def fill_ingest(store: Store, files: int, advance: Callable[[int], None]) -> Non
     for start in range(0, files, _ROWS_AT_ONCE):
         with store.transaction() as txn:
             if parent_id == INGEST_ROOT:
-                parent_id = door.create(txn, INGEST_ROOT, b"arriving", Kind.DIRECTORY, 0o755, 0, 0).id
+                parent_id = ingest_side.create(txn, INGEST_ROOT, b"arriving", Kind.DIRECTORY, 0o755, 0, 0).id
             numbers = range(start, min(files, start + _ROWS_AT_ONCE))
             for number in numbers:
                 name = b"shard-%06d.safetensors.incomplete" % number

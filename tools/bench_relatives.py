@@ -22,7 +22,7 @@ from tools.bench_codec_data import make_family
 from tools.bench_ingest import ingest
 from zipfs.codec import FRAME_NBYTES, Cast, item_nbytes
 from zipfs.errors import ZipfsError
-from zipfs.store.blobs import FrameCache, Target
+from zipfs.store.frames.cache import FrameCache, Target
 from zipfs.store.store import Store, open_store
 
 TUNED: Final = "sft-lr2e-5-step300"

@@ -30,7 +30,7 @@ from tools.simulate_cache_policies import Policy
 from tools.simulate_cache_traces import TRACES, Family, Trace, families_of, make_trace, nbytes_of, plausible_hub
 from zipfs.codec import FRAME_NBYTES, FrameJob, decode_frames, encode_frame
 from zipfs.errors import ZipfsError
-from zipfs.store.policy import HISTORY_FRAMES, RECENT_NBYTES, FramePolicy, Key
+from zipfs.store.frames.policy import HISTORY_FRAMES, RECENT_NBYTES, FramePolicy, Key
 
 MIB = 1 << 20
 CACHES_MIB = (64, 512, 4096, 32768)

@@ -1,4 +1,4 @@
-"""Cache policies that go by what they remember, to compare `zipfs.store.policy` with; the optimum; and a list of all.
+"""Cache policies that go by what they remember, to compare with `zipfs.store.frames.policy`; the optimum; all by name.
 
 Each is written from the paper that it names, in bytes instead of pages. None of them is part of the product.
 """
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from tools.simulate_cache_policies import Arc, Fifo, Lru, Policy, Queue, RandomChoice, S3Fifo, Sieve, TwoQueues
-from zipfs.store.policy import Key
+from zipfs.store.frames.policy import Key
 
 
 class Lfu:

@@ -1,4 +1,4 @@
-"""Cache policies that go by recency, behind the interface of `zipfs.store.policy`, to compare it with.
+"""Cache policies that go by recency, behind the interface of `zipfs.store.frames.policy`, to compare it with.
 
 Each is written from the paper that it names, in bytes instead of pages. None of them is part of the product.
 """
@@ -9,11 +9,11 @@ import random
 from collections import OrderedDict
 from typing import Protocol
 
-from zipfs.store.policy import Key
+from zipfs.store.frames.policy import Key
 
 
 class Policy(Protocol):
-    """What `zipfs.store.policy.FramePolicy` offers, as far as a simulation needs it."""
+    """What `zipfs.store.frames.policy.FramePolicy` offers, as far as a simulation needs it."""
 
     def used(self, key: Key) -> None: ...
     def admit(self, key: Key, nbytes: int) -> list[Key]: ...

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from zipfs.store import tree
-from zipfs.store.catalog import Catalog
-from zipfs.store.policy import Key
-from zipfs.store.rows import ROOT, Inode
+from zipfs.store.catalog.queries import Catalog
+from zipfs.store.frames.policy import Key
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import ROOT, Inode
 from zipfs.store.store import open_store
 
 

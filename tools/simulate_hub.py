@@ -26,14 +26,14 @@ from rich.table import Table
 
 from tools.bench_codec_data import make_family
 from tools.simulate_hub_data import DTYPE, Hub, Material, Slot, read_material
+from zipfs.bases.planning.costs import make_cluster
+from zipfs.bases.planning.facility_location import Problem, solve
+from zipfs.bases.planning.planner import Cluster, Tensor, plan
+from zipfs.bases.similarity.choose_base import Choice, choose_base
+from zipfs.bases.similarity.open_new_base import KIN, is_poor, worth_opening
+from zipfs.bases.similarity.signature import as_words, signature
+from zipfs.bases.similarity.size_model import predict_alone
 from zipfs.codec import item_nbytes
-from zipfs.lineage.choose import Choice, choose_base
-from zipfs.lineage.costs import make_cluster
-from zipfs.lineage.facility import Problem, solve
-from zipfs.lineage.opening import KIN, is_poor, worth_opening
-from zipfs.lineage.planner import Cluster, Tensor, plan
-from zipfs.lineage.predict import predict_alone
-from zipfs.lineage.signature import as_words, signature
 
 FEW: Final = 10
 """In clusters of so many tensors the planner tries every set of bases itself."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.bench_codec_data import read_tensors
-from zipfs.lineage import SKETCH_MAX_NBYTES, sketch
+from zipfs.bases import SKETCH_MAX_NBYTES, sketch
 
 Floats = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zipfs.cli.report.anatomy import Part, dissect
+from zipfs.cli.report.layer_names import Part, dissect
 
 
 def numbered(pattern: str, count: int) -> list[str]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from zipfs.cli import figures, watching
+from zipfs.cli.commands import top
+from zipfs.cli.render import counters as rendered
 from zipfs.errors import PathError
-from zipfs.serve.counters import Counters
-from zipfs.serve.snapshot import STAGES, TALLIES, Process, Snapshot, Tallied, Timed, bucket_of, to_json
+from zipfs.metrics.counters import Counters
+from zipfs.metrics.snapshot import STAGES, TALLIES, Process, Snapshot, Tallied, Timed, bucket_of, to_json
 
 MUCH = Timed(9_876_543_210, 900 << 40, 1e9, {"EIO": 98_765_432}, ((bucket_of(999.0), 9),))
 
@@ -41,7 +42,7 @@ def test_what_a_mount_answers_is_shown() -> None:
     counters.prefetch_used.add(4 << 20)
     counters.gauge("cache_bytes", lambda: 1 << 20)
     counters.gauge("open_files", lambda: 2)
-    lines = list(figures.lay_out(counters.snapshot(), as_rates=False))
+    lines = list(rendered.lay_out(counters.snapshot(), as_rates=False))
     rows = [line.split() for line in lines]
     assert ["read", "8", "0", "8.0", "MiB", "1.04", "ms", "1.04", "ms", "1.04", "ms"] in rows
     assert ["open", "1", "1", "-", "29.6", "us", "29.6", "us", "29.6", "us"] in rows
@@ -57,7 +58,7 @@ def test_rates_are_of_the_time_that_is_covered() -> None:
         dict.fromkeys(STAGES, Timed(0, 0, 0.0, {}, ())), dict.fromkeys(TALLIES, Tallied(0, 0)), {},
         Process(1, 1.0, 0, 0, 1),
     )  # fmt: skip
-    rows = [line.split() for line in figures.lay_out(found, as_rates=True)]
+    rows = [line.split() for line in rendered.lay_out(found, as_rates=True)]
     assert ["read", "100", "0.2", "2.0", "MiB", "1.04", "ms", "1.04", "ms", "1.04", "ms"] in rows
     assert ["process", "1:", "CPU", "25.0%,", "1", "threads"] in rows
 
@@ -70,15 +71,15 @@ def test_large_figures_fit_a_terminal(as_rates: bool) -> None:
         0.0, 1e8, 1.0, dict.fromkeys(("getxattr", "listxattr"), MUCH), dict.fromkeys(STAGES, MUCH),
         dict.fromkeys(TALLIES, Tallied(9_999_999, 900 << 40)), gauges, process,
     )  # fmt: skip
-    assert max(map(len, figures.lay_out(found, as_rates=as_rates))) <= 80
+    assert max(map(len, rendered.lay_out(found, as_rates=as_rates))) <= 80
 
 
 def test_a_mount_that_does_not_answer_is_not_waited_for_for_ever(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = mount / ".zipfs" / "perf.json"
     os.mkfifo(pipe)
-    monkeypatch.setattr(figures, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(rendered, "_ANSWER_S", 0.05)
     with pytest.raises(PathError, match="has not answered"):
-        figures.figures_of(mount)
+        rendered.figures_of(mount)
     with pytest.raises(OSError) as caught:
         os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     assert caught.value.errno == errno.ENXIO  # nobody is left who waits
@@ -88,14 +89,14 @@ def test_a_mount_that_does_not_answer_is_not_waited_for_for_ever(mount: Path, mo
 def test_answers_of_another_version_are_refused(mount: Path, document: object) -> None:
     answer(mount, document)
     with pytest.raises(PathError, match="another version"):
-        figures.figures_of(mount)
+        rendered.figures_of(mount)
 
 
 def test_an_answer_without_end_is_cut_off(mount: Path) -> None:
     with open(mount / ".zipfs" / "perf.json", "wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(PathError, match="cannot be read"):
-        figures.figures_of(mount)
+        rendered.figures_of(mount)
 
 
 def test_pictures_are_of_one_life_of_a_mount_each(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +121,7 @@ def test_pictures_are_of_one_life_of_a_mount_each(mount: Path, monkeypatch: pyte
         answer(mount, to_json(steps.pop(0)().snapshot()))
 
     sleep(0.0)
-    monkeypatch.setattr(watching, "sleep", sleep)
+    monkeypatch.setattr(top, "sleep", sleep)
     real_since, found = Snapshot.since, []
 
     def since(now: Snapshot, before: Snapshot) -> Snapshot:
@@ -131,6 +132,6 @@ def test_pictures_are_of_one_life_of_a_mount_each(mount: Path, monkeypatch: pyte
     monkeypatch.setattr(Snapshot, "since", since)
     shown: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        watching._watch(mount, 1.0, False, shown.append)
+        top._watch(mount, 1.0, False, shown.append)
     assert found == [5, 7]
     assert len(shown) == 3

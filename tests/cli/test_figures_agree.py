@@ -21,10 +21,10 @@ from tests.support.stores import (
     weights,
     write_tree,
 )
-from zipfs.cli.output import size
+from zipfs.cli.render.output import size
 from zipfs.ingest.queue import seal_everything
-from zipfs.store import tree
-from zipfs.store.rows import ROOT, Area
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import ROOT, Area
 from zipfs.store.store import open_store
 
 BASE = weights(60_000)

@@ -16,7 +16,7 @@ from tests.support.commands import Run, assert_refused
 from tests.support.hub import Hub, Made
 from tests.support.sample import SAMPLES, files
 from tests.support.stores import copy_in, model, put_file, remove, tensor_file, tuned, weights
-from zipfs.cli.table import lay_out_table
+from zipfs.cli.render.table import lay_out_table
 from zipfs.ingest.queue import seal_everything
 from zipfs.store.store import open_store
 
@@ -424,8 +424,8 @@ def test_tables_of_wide_stores_fit(run: Run, tmp_path: Path, monkeypatch: pytest
         hub.finish()
     widths: list[int | None] = [72, 80, 120]
     for width in widths:
-        monkeypatch.setattr("zipfs.cli.kin.terminal_width", lambda width=width: width)
-        monkeypatch.setattr("zipfs.cli.explaining.terminal_width", lambda width=width: width)
+        monkeypatch.setattr("zipfs.cli.commands.families.terminal_width", lambda width=width: width)
+        monkeypatch.setattr("zipfs.cli.commands.explain.terminal_width", lambda width=width: width)
         for arguments in (["families"], ["explain"], ["explain", "b/model.safetensors"]):
             lines = run(arguments[0], tmp_path / "store", *arguments[1:]).out.decode().splitlines()
             table = [line for line in lines if "KiB  " in line or line.startswith(("model ", "tensor ", "file "))]

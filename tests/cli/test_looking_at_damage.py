@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.stores import model, put_file, tuned, weights
-from zipfs.cli.accounts import account_of_file
-from zipfs.cli.naming import Naming
 from zipfs.cli.report.gather import gather
 from zipfs.cli.report.page import page
 from zipfs.errors import ZipfsError
-from zipfs.serve import Library
+from zipfs.inspect.file_report import account_of_file
+from zipfs.inspect.tensor_names import Naming
+from zipfs.library import Library
 from zipfs.store.store import open_store
 
 BASE = weights(3000)

@@ -20,7 +20,7 @@ from tests.support.stores import copy_in, model, put_file, remove, tensor_file, 
 from zipfs.cli.report import page as pages
 from zipfs.cli.report.gather import DETAILED_FAMILIES, Findings, gather
 from zipfs.cli.report.graph import NODES_AT_MOST
-from zipfs.cli.report.heat import LEVELS, level
+from zipfs.cli.report.grid import LEVELS, level
 from zipfs.cli.report.page import MODEL_ROWS, page
 from zipfs.ingest.queue import seal_everything
 from zipfs.store.store import Store, open_store

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.commands import Run
 from tests.support.stores import contents, write_tree
-from zipfs.ingest.names import STANDARD, UnfinishedNames
+from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
 
 
 @pytest.mark.parametrize(

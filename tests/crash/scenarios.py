@@ -28,7 +28,7 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.ingest.queue import seal_everything
-from zipfs.store.gc import merge_small_packs
+from zipfs.store.maintenance.collect import merge_small_packs
 from zipfs.store.store import Store, open_store
 
 Files = dict[bytes, bytes]

@@ -28,13 +28,12 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.errors import NoSpace, NotFound, ZipfsError
-from zipfs.ingest import door
 from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.spool import Spool
-from zipfs.serve import Library
-from zipfs.store import tree
-from zipfs.store.repair import rebuild
-from zipfs.store.rows import INGEST_ROOT, Kind
+from zipfs.library import Library
+from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.objects.values import INGEST_ROOT, Kind
 from zipfs.store.store import Store, open_store
 
 pytestmark = pytest.mark.crash
@@ -118,7 +117,7 @@ def test_a_write_is_refused_before_the_disk_is_full_to_the_last_byte(path: Path)
         reserve = 5 << 20
         spool = Spool(store, reserve)
         with store.transaction() as txn:
-            inode = door.create(txn, INGEST_ROOT, b"big", Kind.FILE, 0o644, 0, 0)
+            inode = ingest_side.create(txn, INGEST_ROOT, b"big", Kind.FILE, 0o644, 0, 0)
         chunk = noise(1 << 20, 6)
         written = 0
         refused = False

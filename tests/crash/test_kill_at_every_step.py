@@ -24,8 +24,8 @@ from tests.support.stores import (
     spooled,
 )
 from zipfs.errors import NotFound
-from zipfs.ingest.optimizing import look
-from zipfs.store.faults import POINTS
+from zipfs.ingest.optimize.run import look
+from zipfs.store.disk.faults import POINTS
 from zipfs.store.store import Store, open_store
 
 pytestmark = pytest.mark.crash

@@ -32,11 +32,12 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.errors import Stopped
-from zipfs.ingest.importing import find
+from zipfs.ingest.import_tree import find
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import seal_everything
-from zipfs.serve import Library, Reader, open_content
-from zipfs.store.check import check
+from zipfs.library import Library
+from zipfs.reading import Reader, open_content
+from zipfs.store.maintenance.check import check
 from zipfs.store.store import open_store
 
 pytestmark = pytest.mark.crash

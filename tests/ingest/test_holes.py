@@ -26,8 +26,8 @@ from tests.support.stores import (
 from zipfs.formats import Span
 from zipfs.ingest import holes
 from zipfs.ingest.source import Source
-from zipfs.serve import Reader, open_content
-from zipfs.store.repair import rebuild
+from zipfs.reading import Reader, open_content
+from zipfs.store.maintenance.repair import rebuild
 from zipfs.store.store import Store, open_store
 
 MIB = 1 << 20

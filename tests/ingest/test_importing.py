@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.stores import Listener, contents, import_path, run, write_tree
 from zipfs.errors import PathError
-from zipfs.ingest.importing import find
+from zipfs.ingest.import_tree import find
 from zipfs.store.store import open_store
 
 FILES = {b"a": b"1", b"deep/b": b"22", b"deep/er/c": b"333", b"z": b"4444"}

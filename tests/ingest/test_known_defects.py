@@ -33,11 +33,11 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.errors import Damaged
-from zipfs.ingest import batch, importing
-from zipfs.ingest.importing import find
-from zipfs.serve import Library
-from zipfs.store import packs as packs_module
-from zipfs.store.gc import collect
+from zipfs.ingest import batch, import_tree
+from zipfs.ingest.import_tree import find
+from zipfs.library import Library
+from zipfs.store.maintenance.collect import collect
+from zipfs.store.packs import local as packs_module
 from zipfs.store.store import Store, open_store
 
 
@@ -328,7 +328,7 @@ def test_a_file_that_changes_while_it_is_stored_is_told_and_the_others_are_store
 def test_what_cannot_be_kept_is_skipped_and_named(store: Store, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "source", {b"a": b"1", b"x.incomplete": b"2", b".git/config": b"3"})
     os.mkfifo(source / "pipe")
-    found = importing.find(store, source, b"m")
+    found = import_tree.find(store, source, b"m")
     assert {path.name for path in found.unfinished} == {"x.incomplete", ".git"}
     assert {path.name for path in found.no_files} == {"pipe"}
     with store.lock("pack").held("", waiting=None):

@@ -23,14 +23,15 @@ from tests.support.stores import (
 )
 from zipfs.errors import CatalogDamaged, Damaged, NotWritable, PathError
 from zipfs.formats import Layout, registry
-from zipfs.ingest import queue, recode, source
+from zipfs.ingest import queue, source
 from zipfs.ingest.batch import Batch
+from zipfs.ingest.optimize import rebase
 from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.seal import Pending, seal
 from zipfs.ingest.source import Source
-from zipfs.store.blobs import OpenBlob
-from zipfs.store.files import read_at
-from zipfs.store.rows import State
+from zipfs.store.disk.files import read_at
+from zipfs.store.frames.cache import OpenBlob
+from zipfs.store.objects.values import State
 from zipfs.store.store import Store, open_store
 
 FILES = {b"m/a": noise(40_000, 1), b"m/bad": noise(50_000, 2), b"m/c": noise(60_000, 3), b"n/d": noise(70_000, 4)}
@@ -136,7 +137,7 @@ def test_a_disk_that_fails_ends_the_run_and_is_told(store: Store, monkeypatch: p
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("zipfs.store.packs.PackWriter.append_frame", failing)
+        patch.setattr("zipfs.store.packs.local.PackWriter.append_frame", failing)
         with pytest.raises(OSError, match="Input/output"):
             compress(store)
     assert store.catalog.failures() == {}
@@ -222,14 +223,14 @@ def test_a_family_that_cannot_be_coded_anew_ends_no_optimizing(
     one = {b"one/" + name[4:]: content for name, content in badly_based_family(60_000).items()}
     other = {b"other/" + name[4:]: content for name, content in badly_based_family(50_000).items()}
     path = make_store(tmp_path, {**one, **other})
-    original = recode._Pack._verify
+    original = rebase._Pack._verify
 
-    def failing(self: recode._Pack, new: OpenBlob, old: OpenBlob) -> None:
+    def failing(self: rebase._Pack, new: OpenBlob, old: OpenBlob) -> None:
         if new.blob.nbytes == 2 * 60_000:
             raise error
         original(self, new, old)
 
-    monkeypatch.setattr(recode._Pack, "_verify", failing)
+    monkeypatch.setattr(rebase._Pack, "_verify", failing)
     with open_store(path) as store:
         done = optimize_all(store)
         assert done.recoded.tensors > 0

@@ -20,10 +20,10 @@ from tests.support.stores import (
     served_inode,
     tensor_file,
 )
+from zipfs.bases.similarity.backfill import make_landmarks, make_sketches
 from zipfs.codec import Cast, item_nbytes
-from zipfs.lineage.resketch import make_landmarks, make_sketches
-from zipfs.serve import Library
-from zipfs.store.repair import rebuild
+from zipfs.library import Library
+from zipfs.store.maintenance.repair import rebuild
 from zipfs.store.store import Store, open_store
 
 Bytes = NDArray[np.uint8]

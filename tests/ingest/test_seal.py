@@ -21,12 +21,12 @@ from tests.support.stores import (
     served_inode,
     spooled,
 )
-from zipfs.ingest import door
-from zipfs.ingest.names import STANDARD
 from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.seal import Held, Pending, plan_everything, plan_seals, quiet_groups, seal
-from zipfs.store import removal, tree
-from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
+from zipfs.store.maintenance import remove
+from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.namespace.unfinished import STANDARD
+from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
 
 
@@ -166,7 +166,7 @@ def test_writing_again_what_is_sealed_makes_a_new_version(store: Store) -> None:
     assert spooled(store) == {b"m/file": b"second"}
     compress(store)
     assert contents(store.path) == {b"m/file": b"second"}
-    assert pending_names(store) == {(b"m/file", Area.ECHO)}
+    assert pending_names(store) == {(b"m/file", Area.LINGERING)}
 
 
 def test_a_file_where_a_directory_is_served_waits_with_a_reason(store: Store, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_names_that_are_not_finished_are_never_served(store: Store) -> None:
     assert contents(store.path) == {b"m/config.json": b"{}"}
     (parent,) = [entry.inode_id for entry, _ in store.catalog.children(INGEST_ROOT)]
     with store.transaction() as txn:
-        door.rename(txn, parent, b"weights.incomplete", parent, b"weights")
+        ingest_side.rename(txn, parent, b"weights.incomplete", parent, b"weights")
     compress(store)
     assert contents(store.path) == {b"m/config.json": b"{}", b"m/weights": b"half"}
 
@@ -224,7 +224,7 @@ def test_what_moved_since_it_was_planned_is_not_sealed(store: Store) -> None:
     groups = plan_everything(store).ready
     (parent,) = [entry.inode_id for entry, _ in store.catalog.children(INGEST_ROOT)]
     with store.transaction() as txn:
-        door.rename(txn, parent, b"file", INGEST_ROOT, b"elsewhere")
+        ingest_side.rename(txn, parent, b"file", INGEST_ROOT, b"elsewhere")
     for group in groups:
         seal(store, group)
     assert contents(store.path) == {}
@@ -236,7 +236,7 @@ def test_a_hard_link_is_one_file_with_two_names(store: Store) -> None:
     inode = copy_in(store, b"m/one", noise(3000))
     parent = ingest_directory(store, b"m")
     with store.transaction() as txn:
-        door.link(txn, txn.catalog.inode(inode.id), parent, b"two")
+        ingest_side.link(txn, txn.catalog.inode(inode.id), parent, b"two")
     compress(store)
     assert contents(store.path) == {b"m/one": noise(3000), b"m/two": noise(3000)}
     assert served_inode(store, b"m/one").id == served_inode(store, b"m/two").id
@@ -245,7 +245,7 @@ def test_a_hard_link_is_one_file_with_two_names(store: Store) -> None:
 def test_what_is_removed_before_it_is_compressed_leaves_nothing(store: Store) -> None:
     copy_in(store, b"m/file", noise(3000))
     seal_everything(store)
-    removal.remove(store, b"m/file")
+    remove.remove(store, b"m/file")
     assert list((store.path / "spool").iterdir()) == []
     compress(store)
     assert contents(store.path) == {}

@@ -11,11 +11,12 @@ import pytest
 
 from tests.support.stores import badly_based_family, base_of, contents, copy_in, noise, problems, remove
 from zipfs.errors import CatalogDamaged, NoSpace, Stopped, StoreBusy
-from zipfs.ingest import settling, worker
+from zipfs.ingest import worker
+from zipfs.ingest.optimize import after_ingest
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import drain, seal_everything
 from zipfs.ingest.worker import Reporter, _Rounds
-from zipfs.store.stopping import Stop
+from zipfs.store.disk.stopping import Stop
 from zipfs.store.store import Store, open_store
 
 
@@ -83,7 +84,7 @@ def test_a_round_that_fails_is_told_and_the_next_one_compresses(
 def test_copying_in_through_a_mount_ends_with_better_bases_as_an_ingest_does(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "_LEAST_NBYTES", 0)
+    monkeypatch.setattr(after_ingest, "_LEAST_NBYTES", 0)
     kin = badly_based_family(60_000)
     running, pipeline = rounds(store, Told(), Stop())
     for name, content in kin.items():

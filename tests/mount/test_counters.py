@@ -21,10 +21,10 @@ import trio
 from tests.support import prometheus
 from tests.support.mounts import REPOSITORY, Mount, noise, poll, run, zipfs
 from zipfs.errors import Damaged
+from zipfs.metrics.counters import Counters
 from zipfs.mount.errors import guarded
 from zipfs.mount.ingest_operations import IngestOperations
 from zipfs.mount.reading_operations import ReadingOperations
-from zipfs.serve.counters import Counters
 
 pytestmark = pytest.mark.mount
 

@@ -9,11 +9,11 @@ import pyfuse3
 import pytest
 import trio
 
-from zipfs.mount import feed
+from zipfs.mount import invalidator
 from zipfs.mount.changes import Changes as Making
-from zipfs.mount.feed import Feed, _Told, _told
-from zipfs.store.record import Changes, Record
-from zipfs.store.rows import ROOT, Area, Entry, Inode, InodeId, Kind, PackName, State
+from zipfs.mount.invalidator import Feed, _Told, _told
+from zipfs.store.catalog.log_record import Changes, Record
+from zipfs.store.objects.values import ROOT, Area, Entry, Inode, InodeId, Kind, PackName, State
 from zipfs.store.store import open_store
 
 _PATIENCE_S = 60.0
@@ -66,7 +66,7 @@ def test_nothing_more_is_told_once_the_mount_ends(tmp_path: Path, monkeypatch: p
         assert closed.wait(_PATIENCE_S)
 
     monkeypatch.setattr(pyfuse3, "invalidate_entry", tell)
-    monkeypatch.setattr(feed, "_JOIN_S", 0.0)
+    monkeypatch.setattr(invalidator, "_JOIN_S", 0.0)
 
     async def end_while_telling(followed: Feed) -> None:
         async with trio.open_nursery() as nursery:

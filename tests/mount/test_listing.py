@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounts import REPOSITORY, Mount, poll, poll_equal, python, run, zipfs
-from zipfs.store import tree
-from zipfs.store.rows import Area, Entry, Kind, State
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import Area, Entry, Kind, State
 from zipfs.store.store import open_store
 
 pytestmark = pytest.mark.mount
@@ -86,7 +86,7 @@ import os, random, sys
 from pathlib import Path
 from tests.mount.test_listing import put_links
 from zipfs.store import tree
-from zipfs.store.rows import ROOT
+from zipfs.store.objects.values import ROOT
 from zipfs.store.store import open_store
 
 store, stop = Path(sys.argv[1]), sys.argv[2]

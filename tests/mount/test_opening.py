@@ -13,6 +13,7 @@ import trio
 from tests.support.stores import copy_in, noise, put_file, remove, served_inode
 from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.spool import Spool
+from zipfs.metrics.counters import Counters
 from zipfs.mount import reading_operations
 from zipfs.mount.changes import Changes
 from zipfs.mount.ingest_operations import IngestOperations
@@ -20,11 +21,10 @@ from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
-from zipfs.mount.visibility import Requester
-from zipfs.serve import Content, Reader, open_content
-from zipfs.serve.counters import Counters
-from zipfs.store.rows import INGEST_ROOT, Inode
+from zipfs.reading import Content, Reader, open_content
+from zipfs.store.objects.values import INGEST_ROOT, Inode
 from zipfs.store.store import Store, open_store
+from zipfs.vfs.visibility import Requester
 
 
 def virtual(store: Store) -> Virtual:

@@ -153,7 +153,7 @@ def test_a_file_of_somebody_else_that_cannot_be_stored_holds_nobody_up(shared: M
     """A spool file that went missing is a failure of its owner's alone."""
     code = (
         "import sys; from pathlib import Path; from zipfs.store import tree; from zipfs.store.store import open_store\n"
-        "from zipfs.store.rows import INGEST_ROOT\n"
+        "from zipfs.store.objects.values import INGEST_ROOT\n"
         "with open_store(Path(sys.argv[1])) as store:\n"
         "    inode = tree.resolve(store.catalog, b'alice/secret.incomplete', INGEST_ROOT)\n"
         "    with store.transaction() as txn: txn.put_failure(inode.id, 'it went missing', 1)\n"

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from zipfs.mount.visibility import Requester, status_for_others
-from zipfs.store.rows import Inode, InodeId, Kind, State
+from zipfs.store.objects.values import Inode, InodeId, Kind, State
+from zipfs.vfs.visibility import Requester, status_for_others
 
 INODE = Inode(InodeId(7), Kind.FILE, State.OPEN, 0o640, 1000, 100, 0, 0, 0)
 READ = 4

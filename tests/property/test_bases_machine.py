@@ -26,11 +26,11 @@ from tests.support.stores import (
     tensor_file,
     weights,
 )
-from zipfs.ingest.optimizing import Limits, optimize
-from zipfs.lineage.planner import DEFAULT_PRICES
-from zipfs.lineage.resketch import make_sketches
-from zipfs.store.repair import rebuild
-from zipfs.store.stopping import Stop
+from zipfs.bases.planning.planner import DEFAULT_PRICES
+from zipfs.bases.similarity.backfill import make_sketches
+from zipfs.ingest.optimize.run import Limits, optimize
+from zipfs.store.disk.stopping import Stop
+from zipfs.store.maintenance.repair import rebuild
 from zipfs.store.store import Store, open_store
 
 ITEMS = 1200

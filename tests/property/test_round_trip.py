@@ -25,10 +25,10 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.codec import FRAME_NBYTES
-from zipfs.serve import Content, Reader, open_content
-from zipfs.serve.plan import Cells
-from zipfs.store import tree
-from zipfs.store.rows import BlobId, Extent
+from zipfs.reading import Content, Reader, open_content
+from zipfs.reading.file_slices import Cells
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import BlobId, Extent
 from zipfs.store.store import Store, open_store
 
 

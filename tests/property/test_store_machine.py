@@ -26,14 +26,14 @@ from tests.support.stores import (
     weights,
     widened,
 )
+from zipfs.bases.similarity.backfill import make_landmarks, make_sketches
 from zipfs.errors import AlreadyExists, PathError
 from zipfs.ingest.queue import seal_everything
-from zipfs.lineage.resketch import make_landmarks, make_sketches
-from zipfs.serve import Content, Reader, open_content
-from zipfs.store import tree
-from zipfs.store.repair import rebuild
+from zipfs.reading import Content, Reader, open_content
+from zipfs.store.catalog.transaction import compact
+from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.namespace import tree
 from zipfs.store.store import Store, open_store
-from zipfs.store.transaction import compact
 
 BASE = weights(2000)
 LARGE = weights(20_000, 3)

@@ -22,12 +22,13 @@ from tests.support.stores import make_store, put_file, run
 from zipfs.cli.extracting import Extraction
 from zipfs.cli.main import cli
 from zipfs.errors import ManifestDamaged, ZipfsError
-from zipfs.ingest.importing import find
-from zipfs.serve import Library, Node
-from zipfs.store import record, tree
-from zipfs.store.record import Changes
-from zipfs.store.repair import rebuild
-from zipfs.store.rows import ROOT, Area, Entry, Inode, InodeId, Kind, State, entry_sum, inode_sum
+from zipfs.ingest.import_tree import find
+from zipfs.library import Library, Node
+from zipfs.store.catalog import log_record
+from zipfs.store.catalog.log_record import Changes
+from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import ROOT, Area, Entry, Inode, InodeId, Kind, State, entry_sum, inode_sum
 from zipfs.store.store import open_store
 
 TIMEOUT_S = 60.0
@@ -156,9 +157,9 @@ def test_directories_that_hold_each_other(store: Path) -> None:
 @pytest.mark.parametrize("name", [b"..", b"a/b", b""])
 def test_a_manifest_log_with_such_names(name: bytes) -> None:
     entry = Entry(ROOT, name, InodeId(5), Area.SERVED)
-    data = record.encode(Changes(entries={(ROOT, name): entry}), 1)
+    data = log_record.encode(Changes(entries={(ROOT, name): entry}), 1)
     with pytest.raises(ManifestDamaged):
-        list(record.decode(data, "segment", 0))
+        list(log_record.decode(data, "segment", 0))
 
 
 # Extracting

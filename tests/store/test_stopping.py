@@ -13,11 +13,11 @@ import pytest
 
 from tests.support.mounts import REPOSITORY
 from zipfs.errors import Stopped
-from zipfs.store.stopping import Stop, stopping_on_signals
+from zipfs.store.disk.stopping import Stop, stopping_on_signals
 
 STORM = """
 import random, signal
-from zipfs.store.stopping import Stop
+from zipfs.store.disk.stopping import Stop
 for _ in range(3000):
     stop = Stop()
     signal.signal(signal.SIGALRM, lambda *_: stop.set())

@@ -13,9 +13,9 @@ import pytest
 from tests.support.sample import ATIME_NS, MTIME_NS, SAMPLES, files
 from tests.support.stores import collect_garbage, model, put_file, tuned, weights
 from zipfs.errors import UnknownVersion
-from zipfs.serve import Library
-from zipfs.store.check import check
-from zipfs.store.repair import rebuild
+from zipfs.library import Library
+from zipfs.store.maintenance.check import check
+from zipfs.store.maintenance.repair import rebuild
 from zipfs.store.store import FORMAT, open_store
 
 

@@ -19,23 +19,12 @@ import numpy as np
 import xxhash
 
 from zipfs.codec import FRAME_NBYTES, Cast, encode_frame, item_nbytes
-from zipfs.store import tree
-from zipfs.store.packs import PackWriter
-from zipfs.store.rows import (
-    ROOT,
-    Area,
-    BaseRef,
-    Blob,
-    BlobId,
-    Extent,
-    Kind,
-    State,
-    frame_count,
-    layout_sum,
-)
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.namespace import tree
+from zipfs.store.objects.base_view import View
+from zipfs.store.objects.values import ROOT, Area, BaseRef, Blob, BlobId, Extent, Kind, State, frame_count, layout_sum
+from zipfs.store.packs.local import PackWriter
 from zipfs.store.store import Store, open_store
-from zipfs.store.view import View
-from zipfs.store.writes import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.support.stores import Listener, model, noise, tensor_file, tuned, weights
 from zipfs.codec import Cast
-from zipfs.ingest.importing import find, put_directories
+from zipfs.ingest.import_tree import find, put_directories
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.store.store import FORMAT, open_store
 

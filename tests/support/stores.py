@@ -14,20 +14,21 @@ from pathlib import Path
 import numpy as np
 
 from tests.formats.hostile import container, entry
+from zipfs.bases.planning.planner import Prices
 from zipfs.errors import ZipfsError
-from zipfs.ingest import door
-from zipfs.ingest.importing import Import, find, put_directories
-from zipfs.ingest.optimizing import NO_LIMITS, Limits, Optimized, optimize
+from zipfs.ingest.import_tree import Import, find, put_directories
+from zipfs.ingest.optimize.run import NO_LIMITS, Limits, Optimized, optimize
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import drain, seal_everything
 from zipfs.ingest.spool import Spool
-from zipfs.lineage.planner import Prices
-from zipfs.serve import Library, Reader, open_content
-from zipfs.store import removal, tree
-from zipfs.store.check import Problem, check
-from zipfs.store.gc import Collected, collect
-from zipfs.store.rows import INGEST_ROOT, ROOT, Area, Inode, InodeId, Kind, State
-from zipfs.store.stopping import Stop
+from zipfs.library import Library
+from zipfs.reading import Reader, open_content
+from zipfs.store.disk.stopping import Stop
+from zipfs.store.maintenance import remove as removal
+from zipfs.store.maintenance.check import Problem, check
+from zipfs.store.maintenance.collect import Collected, collect
+from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
 
 Tensor = tuple[str, Sequence[int], bytes]
@@ -177,7 +178,7 @@ def ingest_directory(store: Store, path: bytes) -> InodeId:
         with store.transaction() as txn:
             found = txn.catalog.entry(parent, name)
             if found is None:
-                inode = door.create(txn, parent, name, Kind.DIRECTORY, 0o755, 0, 0)
+                inode = ingest_side.create(txn, parent, name, Kind.DIRECTORY, 0o755, 0, 0)
                 parent = inode.id
             else:
                 parent = found.inode_id
@@ -195,12 +196,12 @@ def copy_in(store: Store, served: bytes, content: bytes, *, durable: bool = Fals
         if inode.state is not State.OPEN:
             fresh = store.reserve_inode_id()
             with store.transaction() as txn:
-                superseding = door.supersede(txn, inode, fresh)
+                superseding = ingest_side.supersede(txn, inode, fresh)
             assert superseding is not None
             inode = superseding
     else:
         with store.transaction() as txn:
-            inode = door.create(txn, parent, name, Kind.FILE, 0o644, 0, 0)
+            inode = ingest_side.create(txn, parent, name, Kind.FILE, 0o644, 0, 0)
     spool.truncate(inode.id, 0)
     if content:
         spool.write(inode.id, 0, content)

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
 
-from zipfs.cli.output import say
+from zipfs.cli.render.output import say
 from zipfs.host import shown
 
 if TYPE_CHECKING:
-    from zipfs.serve import Library, Node
+    from zipfs.library import Library, Node
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -72,7 +72,7 @@ class Extraction:
             os.mkdir(name, 0o700, dir_fd=parent)
             self._open.append(_Directory(node, os.open(name, _DIRECTORY, dir_fd=parent)))
         elif node.inode.target is not None:
-            from zipfs.store.attributes import write_attributes_of_symlink
+            from zipfs.store.namespace.attributes import write_attributes_of_symlink
 
             os.symlink(node.inode.target, name, dir_fd=parent)
             write_attributes_of_symlink(name, parent, self._library.attributes(node))
@@ -99,7 +99,7 @@ class Extraction:
                 os.close(fd)
 
     def _set_attributes(self, node: Node, fd: int) -> None:
-        from zipfs.store.attributes import write_attributes
+        from zipfs.store.namespace.attributes import write_attributes
 
         def refused(name: bytes) -> None:
             say(f"{shown(self._shown(node))}: attribute {shown(name)} cannot be set there")

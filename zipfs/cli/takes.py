@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from zipfs.cli.output import size
+from zipfs.cli.render.output import size
 
 if TYPE_CHECKING:
-    from zipfs.store.figures import Figures
+    from zipfs.store.catalog.sizes import Figures
 
 
 def parts_of(figures: Figures) -> dict[str, int]:

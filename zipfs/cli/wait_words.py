@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from zipfs.cli.output import counted, ratio, say, size
+from zipfs.cli.render.output import counted, ratio, say, size
 
 _FIRST_S: Final = 2.0
 _EVERY_S: Final = 60.0

@@ -3,13 +3,7 @@
 from zipfs.codec.cast import FLOATS, Cast
 from zipfs.codec.decode import FrameJob, decode_frames
 from zipfs.codec.dtypes import item_nbytes
-from zipfs.codec.frame import (
-    FRAME_NBYTES,
-    HEADER_NBYTES,
-    FrameHeader,
-    encode_frame,
-    read_header,
-)
+from zipfs.codec.frame import FRAME_NBYTES, HEADER_NBYTES, FrameHeader, encode_frame, read_header
 
 __all__ = [
     "FLOATS",

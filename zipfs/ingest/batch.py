@@ -16,23 +16,23 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
+from zipfs.bases import Search
+from zipfs.bases.similarity.alignment import Relative
+from zipfs.bases.similarity.choose_base import MARGIN
+from zipfs.bases.similarity.minhash import Landmarks, Scan
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
 from zipfs.ingest import holes
-from zipfs.ingest.choosing import Chooser, Mine
-from zipfs.ingest.ordered import in_order
-from zipfs.ingest.parts import Part, parts_of, parts_of_repetition
+from zipfs.ingest.base_selection import Chooser, Mine
+from zipfs.ingest.part_search import Relations
 from zipfs.ingest.progress import Progress
-from zipfs.ingest.relations import Relations
 from zipfs.ingest.source import Source, SourceError, StoredFile, Zeros
-from zipfs.lineage import Search
-from zipfs.lineage.choose import MARGIN
-from zipfs.lineage.landmarks import Landmarks, Scan
-from zipfs.lineage.relatives import Relative
-from zipfs.store.blobs import OpenBlob, opened
-from zipfs.store.packs import PackWriter
-from zipfs.store.rows import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
+from zipfs.ingest.split_tensor import Part, parts_of, parts_of_repetition
+from zipfs.store.frames.cache import OpenBlob, opened
+from zipfs.store.frames.ordered import in_order
+from zipfs.store.objects.values import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
+from zipfs.store.packs.local import PackWriter
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -16,17 +16,17 @@ import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from zipfs.bases import Search
 from zipfs.errors import CatalogUnreadable, NoSpace, NotWritable, Stopped, StoreBusy, ZipfsError
 from zipfs.ingest.batch import Batch
+from zipfs.ingest.optimize.after_ingest import settle
+from zipfs.ingest.optimize.rebase import Recoded
 from zipfs.ingest.progress import Progress
-from zipfs.ingest.recode import Recoded
-from zipfs.ingest.settling import settle
 from zipfs.ingest.source import NotWanted, Source, SourceError
 from zipfs.ingest.spool import free_nbytes
-from zipfs.lineage import Search
-from zipfs.store import faults
-from zipfs.store.files import full_disk_told
-from zipfs.store.rows import BlobId
+from zipfs.store.disk import faults
+from zipfs.store.disk.files import full_disk_told
+from zipfs.store.objects.values import BlobId
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)

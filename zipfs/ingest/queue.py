@@ -10,14 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from zipfs.errors import NoSpace, NotFound, NotWritable, Stopped, StoreBusy, ZipfsError
-from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.seal import SealPlan, note_interrupted, plan_everything, seal
 from zipfs.ingest.source import Source, StoredFile
-from zipfs.store import faults, figures, tree
-from zipfs.store.rows import Inode, State, layout_sum
+from zipfs.store.catalog import sizes
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.disk import faults
+from zipfs.store.namespace import tree
+from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
+from zipfs.store.objects.values import Inode, State, layout_sum
 from zipfs.store.store import Store
-from zipfs.store.writes import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -134,5 +136,5 @@ def put_stored(txn: Transaction, inode: Inode, stored: StoredFile) -> None:
     )
     txn.put_extents(inode.id, stored.extents)
     # A file that waited for longer than others of the same content counts for it from now on.
-    figures.attribute(txn, [inode.id, *figures.heirs(txn.catalog, inode.id)])
+    sizes.attribute(txn, [inode.id, *sizes.heirs(txn.catalog, inode.id)])
     txn.clear_failure(inode.id)

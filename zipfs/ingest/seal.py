@@ -18,18 +18,18 @@ from pathlib import Path
 
 from zipfs.errors import IsADirectory, PathError
 from zipfs.host import bounded_time_ns
-from zipfs.ingest import removed
-from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.spool import WRITING_MODE
-from zipfs.ingest.units import Units
-from zipfs.store import faults, tree
-from zipfs.store.attributes import attributes_of, put_attributes
-from zipfs.store.catalog import Catalog
-from zipfs.store.files import open_file, sync_directory
-from zipfs.store.removal import free_spool
-from zipfs.store.rows import INGEST_ROOT, Area, Entry, Inode, InodeId, State
+from zipfs.store.catalog.queries import Catalog
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.disk import faults
+from zipfs.store.disk.files import open_file, sync_directory
+from zipfs.store.maintenance.remove import free_spool
+from zipfs.store.namespace import removed, tree
+from zipfs.store.namespace.attributes import attributes_of, put_attributes
+from zipfs.store.namespace.models import Units
+from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
+from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Inode, InodeId, State
 from zipfs.store.store import Store
-from zipfs.store.writes import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +300,7 @@ def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:
         txn.put_inode(inode)
     if replaced is None:
         tree.link(txn, served_parent, name, inode, Area.SERVED)
-    txn.put_entry(replace(item.entry, area=Area.ECHO))
+    txn.put_entry(replace(item.entry, area=Area.LINGERING))
     return gone
 
 
@@ -310,7 +310,7 @@ def _seal_directory(txn: Transaction, item: Pending) -> None:
         tree.make_directories(txn, item.path, like=item.inode)
     elif _served_directory(txn.catalog, item.path) is None:
         return  # it holds only what is not finished
-    txn.put_entry(replace(item.entry, area=Area.ECHO))
+    txn.put_entry(replace(item.entry, area=Area.LINGERING))
 
 
 def _served_directory(catalog: Catalog, path: bytes) -> Inode | None:
@@ -349,7 +349,7 @@ def _copy_attributes_up(txn: Transaction, directory: InodeId, changed: Collectio
         served = _served_directory(txn.catalog, tree.path_of(txn.catalog, directory))
         if served is not None:
             if entry.area is Area.PENDING or directory in changed:
-                txn.put_entry(replace(entry, area=Area.ECHO))
+                txn.put_entry(replace(entry, area=Area.LINGERING))
                 put_attributes(txn, served, attributes_of(txn.catalog, like))
             elif served.mtime_ns != like.mtime_ns:
                 txn.put_inode(replace(served, mtime_ns=like.mtime_ns))

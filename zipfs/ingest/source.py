@@ -17,9 +17,9 @@ import xxhash
 
 from zipfs.errors import PathError, ZipfsError
 from zipfs.ingest.holes import find_holes, largest
-from zipfs.store.files import read_at
-from zipfs.store.rows import Extent
-from zipfs.store.writes import Transaction
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.disk.files import read_at
+from zipfs.store.objects.values import Extent
 
 _ASK_EVERY_S = 0.5
 

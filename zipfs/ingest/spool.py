@@ -22,8 +22,8 @@ from typing import Final
 
 from zipfs.errors import NoSpace
 from zipfs.host import bounded_time_ns
-from zipfs.store.files import open_or_create_file
-from zipfs.store.rows import InodeId
+from zipfs.store.disk.files import open_or_create_file
+from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store
 
 WRITING_MODE: Final = stat.S_ISVTX

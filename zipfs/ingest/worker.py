@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from zipfs.errors import NoSpace, Stopped, StoreBusy, ZipfsError
-from zipfs.ingest.idle import Idler
+from zipfs.ingest.optimize.when_idle import Idler
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import drain
 from zipfs.ingest.rank import lower_rank
-from zipfs.store.stopping import Stop, stopping_on_signals
+from zipfs.store.disk.stopping import Stop, stopping_on_signals
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)

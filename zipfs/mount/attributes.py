@@ -8,9 +8,9 @@ import time
 import pyfuse3
 
 from zipfs.host import bounded_time_ns
+from zipfs.library.library import BLOCK_NBYTES, file_type
 from zipfs.mount.numbers import Place
-from zipfs.serve.library import BLOCK_NBYTES, file_type
-from zipfs.store.rows import Inode, InodeId, Kind, State
+from zipfs.store.objects.values import Inode, InodeId, Kind, State
 from zipfs.store.store import Store
 
 LONG_S = 3600.0

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import trio
 
-from zipfs.store.catalog import Catalog
-from zipfs.store.rows import InodeId
+from zipfs.store.catalog.queries import Catalog
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store
-from zipfs.store.writes import Transaction
 
 T = TypeVar("T")
 

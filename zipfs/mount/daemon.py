@@ -23,12 +23,12 @@ import trio
 
 from zipfs.errors import StoreBusy, ZipfsError
 from zipfs.host import mount_option
-from zipfs.ingest.names import STANDARD, UnfinishedNames
 from zipfs.ingest.spool import Spool, default_reserve_nbytes
+from zipfs.metrics.counters import Counters
 from zipfs.mount import points, process
 from zipfs.mount.changes import Changes
-from zipfs.mount.feed import Feed
 from zipfs.mount.ingest_operations import IngestOperations
+from zipfs.mount.invalidator import Feed
 from zipfs.mount.logs import Log, UnwrittenLog
 from zipfs.mount.points import MountFailed
 from zipfs.mount.reading_operations import ReadingOperations
@@ -37,12 +37,12 @@ from zipfs.mount.served_operations import ServedOperations
 from zipfs.mount.status import MountStatus
 from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
-from zipfs.mount.visibility import Requester, Sight, status_for_others
-from zipfs.serve.counters import Counters
-from zipfs.serve.warmup import warm_up
-from zipfs.store.locks import FileLock
-from zipfs.store.rows import InodeId
+from zipfs.reading.warm_up import warm_up
+from zipfs.store.disk.locks import FileLock
+from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
+from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store, open_store, read_marker
+from zipfs.vfs.visibility import Requester, Sight, status_for_others
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 import pyfuse3
 
 from zipfs.errors import Damaged, NotWritable, ZipfsError
-from zipfs.serve.counters import Counters
+from zipfs.metrics.counters import Counters
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pyfuse3 import FileHandleT, InodeT
 
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import Place
-from zipfs.serve.content import Content
-from zipfs.store.rows import Inode, InodeId
+from zipfs.reading.content import Content
+from zipfs.store.objects.values import Inode, InodeId
 
 
 @dataclass(slots=True)

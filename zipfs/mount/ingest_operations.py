@@ -15,9 +15,8 @@ import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, RequestContext
 
 from zipfs.host import bounded_time_ns
-from zipfs.ingest import door, noted
-from zipfs.ingest.recent import recent_names
 from zipfs.ingest.spool import Spool
+from zipfs.metrics.counters import Counters
 from zipfs.mount.attributes import describe
 from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
@@ -27,13 +26,13 @@ from zipfs.mount.numbers import Place
 from zipfs.mount.reading_operations import Stale
 from zipfs.mount.served_operations import ServedOperations
 from zipfs.mount.virtual import Virtual
-from zipfs.serve import Content, open_content
-from zipfs.serve.content import SpooledContent
-from zipfs.serve.counters import Counters
-from zipfs.store import tree
-from zipfs.store.rows import INGEST_ROOT, Inode, InodeId, Kind, State
+from zipfs.reading import Content, open_content
+from zipfs.reading.content import SpooledContent
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.namespace import ingest_side, interrupted, tree
+from zipfs.store.namespace.recent import recent_names
+from zipfs.store.objects.values import INGEST_ROOT, Inode, InodeId, Kind, State
 from zipfs.store.store import Store
-from zipfs.store.writes import Transaction
 
 T = TypeVar("T")
 
@@ -111,7 +110,7 @@ class IngestOperations(ServedOperations):
         """A file is about to be written to: why its model was not sealed before says nothing any more."""
         if self.store.catalog.has_failure(where.inode_id):
             self._touch(where)  # first, or what a look has found would be noted after all
-            await self._ingest(lambda txn: noted.forget(txn, where.inode_id))
+            await self._ingest(lambda txn: interrupted.forget(txn, where.inode_id))
 
     async def _drop_set_ids(self, where: Place, inode: Inode, ctx: RequestContext) -> None:
         """What anybody but root writes does not run as the owner of what it replaces. The kernel sees to that for
@@ -146,7 +145,7 @@ class IngestOperations(ServedOperations):
             content = open_content(self.store, self.reader, inode)
             await trio.to_thread.run_sync(self._copy, content, fresh_id, inode.mtime_ns)
         self.spool.expect(fresh_id)  # or it could be sealed, empty, before it is opened
-        fresh = await self._ingest(lambda txn: door.supersede(txn, inode, fresh_id), kernel_knows=False)
+        fresh = await self._ingest(lambda txn: ingest_side.supersede(txn, inode, fresh_id), kernel_knows=False)
         if fresh is None:
             # Another open of the same file came first: what the name leads to now is found by the next look.
             self.store.spool_path(fresh_id).unlink(missing_ok=True)
@@ -204,7 +203,7 @@ class IngestOperations(ServedOperations):
         acquired: list[tuple[InodeId, int]] = []
 
         def make(txn: Transaction) -> Inode:
-            inode = door.create(txn, parent.inode_id, name, Kind.FILE, mode & ~ctx.umask, ctx.uid, ctx.gid)
+            inode = ingest_side.create(txn, parent.inode_id, name, Kind.FILE, mode & ~ctx.umask, ctx.uid, ctx.gid)
             # Before the commit: a file that cannot be opened is not to be left behind.
             acquired.append((inode.id, self.spool.acquire(inode.id, writing=True, fresh=True)))
             return inode
@@ -235,7 +234,8 @@ class IngestOperations(ServedOperations):
         self, parent: Place, name: bytes, kind: Kind, mode: int, ctx: RequestContext, target: bytes | None = None
     ) -> Inode:
         return await self._ingest(
-            lambda txn: door.create(txn, parent.inode_id, name, kind, mode, ctx.uid, ctx.gid, target), parent.inode_id
+            lambda txn: ingest_side.create(txn, parent.inode_id, name, kind, mode, ctx.uid, ctx.gid, target),
+            parent.inode_id,
         )
 
     async def _link(self, where: Place, parent: Place, name: bytes) -> EntryAttributes:
@@ -243,7 +243,7 @@ class IngestOperations(ServedOperations):
             return await super()._link(where, parent, name)
         beside = self.store.catalog.has_name_in(where.inode_id, under_ingest=False)
         await self._ingest(
-            lambda txn: door.link(txn, txn.catalog.inode(where.inode_id), parent.inode_id, name),
+            lambda txn: ingest_side.link(txn, txn.catalog.inode(where.inode_id), parent.inode_id, name),
             parent.inode_id,
             kernel_knows=not beside,
         )
@@ -255,11 +255,15 @@ class IngestOperations(ServedOperations):
             self.changes.touch(parent.inode_id)
 
     def _drop_name(self, txn: Transaction, parent: Place, name: bytes) -> Inode | None:
-        return door.unlink(txn, parent.inode_id, name) if parent.under_ingest else super()._drop_name(txn, parent, name)
+        return (
+            ingest_side.unlink(txn, parent.inode_id, name)
+            if parent.under_ingest
+            else super()._drop_name(txn, parent, name)
+        )
 
     def _drop_directory(self, txn: Transaction, parent: Place, name: bytes) -> None:
         if parent.under_ingest:
-            door.rmdir(txn, parent.inode_id, name)
+            ingest_side.rmdir(txn, parent.inode_id, name)
         else:
             super()._drop_directory(txn, parent, name)
 
@@ -269,10 +273,10 @@ class IngestOperations(ServedOperations):
 
         def move(txn: Transaction) -> list[Inode]:
             if flags & pyfuse3.RENAME_EXCHANGE:
-                return door.exchange(txn, old.inode_id, name, new.inode_id, new_name)
+                return ingest_side.exchange(txn, old.inode_id, name, new.inode_id, new_name)
             if flags & pyfuse3.RENAME_NOREPLACE and txn.catalog.entry(new.inode_id, new_name) is not None:
                 raise FUSEError(errno.EEXIST)
-            return door.rename(txn, old.inode_id, name, new.inode_id, new_name)
+            return ingest_side.rename(txn, old.inode_id, name, new.inode_id, new_name)
 
         # A move of something sealed moves it in the served tree too, which the kernel cannot know.
         gone = await self._ingest(move, old.inode_id, new.inode_id, kernel_knows=False)
@@ -308,4 +312,4 @@ class IngestOperations(ServedOperations):
 
     def _altered(self, txn: Transaction, where: Place, inode: Inode) -> None:
         if where.under_ingest:
-            door.mark_changed(txn, inode)
+            ingest_side.mark_changed(txn, inode)

@@ -17,7 +17,7 @@ from typing import Final
 
 from zipfs.errors import Damaged
 from zipfs.host import shown
-from zipfs.store.files import make_directory, open_file, opener
+from zipfs.store.disk.files import make_directory, open_file, opener
 
 _NBYTES: Final = 4 << 20
 _OLD_FILES: Final = 3

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pyfuse3 import InodeT
 
-from zipfs.store.rows import INGEST_ROOT, InodeId
+from zipfs.store.objects.values import INGEST_ROOT, InodeId
 
 INGEST = b"ingest"
 """What `INGEST_ROOT` is called in the root."""

@@ -17,22 +17,22 @@ import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, InodeT, ModeT, RequestContext
 
 from zipfs.errors import NotADirectory, NotFound, ReadOnly
-from zipfs.mount import xattrs
+from zipfs.metrics.counters import Counters
 from zipfs.mount.attributes import describe
-from zipfs.mount.directory_sums import sum_directory
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Handles, Listing
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import INGEST, VIRTUAL_DIRECTORY, Place, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
-from zipfs.mount.visibility import Requester, requester
-from zipfs.serve import Reader, open_content
-from zipfs.serve.content import SpooledContent
-from zipfs.serve.counters import Counters
-from zipfs.store import tree
-from zipfs.store.rows import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Inode, InodeId
+from zipfs.reading import Reader, open_content
+from zipfs.reading.content import SpooledContent
+from zipfs.store.catalog.tree_queries import NAMES_AT_ONCE
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Inode, InodeId
 from zipfs.store.store import Store
-from zipfs.store.tree_catalog import NAMES_AT_ONCE
+from zipfs.vfs import xattrs
+from zipfs.vfs.directory_sums import sum_directory
+from zipfs.vfs.visibility import Requester, requester
 
 _LISTED_AT_ONCE = 256
 """Entries that a request for more is answered with: some milliseconds, in which nothing else is answered."""
@@ -255,7 +255,10 @@ class ReadingOperations(pyfuse3.Operations):
         if self.virtual.owns(inode):
             if flags & _WRITE_FLAGS:
                 raise FUSEError(errno.EROFS)
-            return FileInfo(fh=self.handles.add(await self.virtual.open(inode, requester(ctx))), direct_io=True)
+            return FileInfo(
+                fh=self.handles.add(await self.virtual.open(inode, requester(ctx.uid, ctx.gid, ctx.pid))),
+                direct_io=True,
+            )
         return await self._open(place(inode), flags, ctx)
 
     async def _open(self, where: Place, flags: int, ctx: RequestContext) -> FileInfo:
@@ -323,7 +326,7 @@ class ReadingOperations(pyfuse3.Operations):
             raise FUSEError(pyfuse3.ENOATTR)
         where = place(inode)
         if name.startswith(xattrs.PREFIX):
-            who = requester(ctx)
+            who = requester(ctx.uid, ctx.gid, ctx.pid)
             if name == xattrs.PERF and where.inode_id == ROOT and who.sees_everything:
                 return self.virtual.perf()
             found = await self._computed(where, who)

@@ -22,10 +22,10 @@ import trio
 from zipfs.errors import NotFound
 from zipfs.mount import points
 from zipfs.mount.changes import Changes
-from zipfs.store import tree
-from zipfs.store.catalog import Catalog
-from zipfs.store.rows import ROOT, InodeId
-from zipfs.store.writes import Transaction
+from zipfs.store.catalog.queries import Catalog
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import ROOT, InodeId
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ import trio
 
 from zipfs.errors import NotFound, ZipfsError
 from zipfs.host import shown
-from zipfs.ingest.names import UnfinishedNames
 from zipfs.ingest.seal import (
     Held,
     Pending,
@@ -30,10 +29,11 @@ from zipfs.ingest.seal import (
     seal,
 )
 from zipfs.ingest.spool import Spool
-from zipfs.ingest.units import Units
 from zipfs.mount.changes import Changes
-from zipfs.store.catalog import Catalog
-from zipfs.store.rows import InodeId
+from zipfs.store.catalog.queries import Catalog
+from zipfs.store.namespace.models import Units
+from zipfs.store.namespace.unfinished import UnfinishedNames
+from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, In
 
 from zipfs.errors import NoAttribute, NotFound, ReadOnly
 from zipfs.host import bounded_time_ns
-from zipfs.mount import xattrs
+from zipfs.metrics.counters import Counters
 from zipfs.mount.changes import Changes
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import FileHandle, Unlinked
@@ -26,12 +26,12 @@ from zipfs.mount.numbers import Place, place
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.refusals import Refusals
 from zipfs.mount.virtual import Virtual
-from zipfs.serve.counters import Counters
-from zipfs.store import tree
-from zipfs.store.removal import free_spool
-from zipfs.store.rows import ROOT, Area, Entry, Inode, Kind, State
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.maintenance.remove import free_spool
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import ROOT, Area, Entry, Inode, Kind, State
 from zipfs.store.store import Store
-from zipfs.store.writes import Transaction
+from zipfs.vfs import xattrs
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import zipfs
-from zipfs.ingest.names import UnfinishedNames
 from zipfs.ingest.seal import Pending, find_pending
-from zipfs.store import tree
-from zipfs.store.figures import count_content
-from zipfs.store.rows import InodeId, State
+from zipfs.store.catalog.sizes import count_content
+from zipfs.store.namespace import tree
+from zipfs.store.namespace.unfinished import UnfinishedNames
+from zipfs.store.objects.values import InodeId, State
 from zipfs.store.store import Store
 
 if TYPE_CHECKING:

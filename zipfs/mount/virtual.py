@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 
 from pyfuse3 import EntryAttributes, InodeT
 
+from zipfs.metrics.counters import Counters
+from zipfs.metrics.prometheus import render_prometheus
+from zipfs.metrics.snapshot import to_json
 from zipfs.mount.attributes import describe_virtual
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import VIRTUAL_DIRECTORY
-from zipfs.mount.visibility import Requester
-from zipfs.serve.counters import Counters
-from zipfs.serve.prometheus import render_prometheus
-from zipfs.serve.snapshot import to_json
-from zipfs.store.tree import now_ns
+from zipfs.store.namespace.tree import now_ns
+from zipfs.vfs.visibility import Requester
 
 NAME = b".zipfs"
 _STATUS = InodeT(VIRTUAL_DIRECTORY + 1)

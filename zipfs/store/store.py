@@ -24,22 +24,23 @@ from typing import Final, Self
 import sqlite_utils
 
 from zipfs.errors import CatalogDamaged, Damaged, NotAllowed, NotAStore, StoreBusy, UnknownVersion, ZipfsError
-from zipfs.store import record, tree
-from zipfs.store.access import close_to_others, require_ours, who_owns
-from zipfs.store.blobs import FrameCache, OpenBlob, open_blob
-from zipfs.store.catalog import Catalog, retrying
-from zipfs.store.database import check_files, distrust, translated
-from zipfs.store.files import check_directory, create_file, make_directory, open_file, replace_file, sync_directory
-from zipfs.store.locks import FileLock
-from zipfs.store.manifests import ManifestLog
-from zipfs.store.packs import PackDirectory, PackWriter
-from zipfs.store.record import Changes
-from zipfs.store.reserve import Reserve
-from zipfs.store.rows import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
-from zipfs.store.schema import KNOWN, MIGRATIONS
-from zipfs.store.stopping import Stop
-from zipfs.store.transaction import redo, transaction
-from zipfs.store.writes import Transaction
+from zipfs.store.catalog import log_record
+from zipfs.store.catalog.database import check_files, distrust, translated
+from zipfs.store.catalog.log_record import Changes
+from zipfs.store.catalog.log_segments import ManifestLog
+from zipfs.store.catalog.queries import Catalog, retrying
+from zipfs.store.catalog.schema import KNOWN, MIGRATIONS
+from zipfs.store.catalog.transaction import redo, transaction
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.disk.access import close_to_others, require_ours, who_owns
+from zipfs.store.disk.files import check_directory, create_file, make_directory, open_file, replace_file, sync_directory
+from zipfs.store.disk.locks import FileLock
+from zipfs.store.disk.reserve import Reserve
+from zipfs.store.disk.stopping import Stop
+from zipfs.store.frames.cache import FrameCache, OpenBlob, open_blob
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
+from zipfs.store.packs.local import PackDirectory, PackWriter
 
 FORMAT: Final = 3
 MARKER: Final = "ZIPFS"
@@ -237,7 +238,7 @@ def _roots() -> bytes:
         changes.inodes[inode_id] = Inode(
             inode_id, Kind.DIRECTORY, State.NONE, 0o755, os.getuid(), os.getgid(), 0, now, now
         )
-    return record.encode(changes, 1, record.SNAPSHOT | record.SNAPSHOT_END)
+    return log_record.encode(changes, 1, log_record.SNAPSHOT | log_record.SNAPSHOT_END)
 
 
 def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
@@ -250,7 +251,7 @@ def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
         db.enable_wal()
         MIGRATIONS.apply(db)
         db.table("counters").insert_all([{"name": "inode", "next": 1}, {"name": "blob", "next": 1}])
-        start = {"segment": segment, "offset": record.SEGMENT_HEADER.size, "seq": 0}
+        start = {"segment": segment, "offset": log_record.SEGMENT_HEADER.size, "seq": 0}
         db.table("position").insert({"one": 1, "store_id": store_id, **start})
         db.close()
 

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from zipfs.cli.kin import model_name, tree_bars
-from zipfs.cli.output import counted, size
+from zipfs.cli.commands.families import model_name, tree_bars
+from zipfs.cli.render.output import counted, size
 from zipfs.cli.report.gather import OUTSIDE, Detail, Layer
-from zipfs.cli.report.heat import LEVELS, Cell, Grid, binned, largest, level
+from zipfs.cli.report.grid import LEVELS, Cell, Grid, binned, largest, level
 from zipfs.cli.report.markup import Title, attribute, brief, cell, in_of, name_cell, size_cells, table, text, way_bar
-from zipfs.lineage.families import Family
+from zipfs.inspect.families import Family
 
 MODELS: Final = 30
 LAYERS: Final = 40

@@ -7,27 +7,26 @@ whose store it is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.cli.naming import Naming
-from zipfs.cli.report.anatomy import dissect
-from zipfs.cli.report.heat import Cell, Grid
+from zipfs.cli.report.grid import Cell, Grid
+from zipfs.cli.report.layer_names import dissect
 from zipfs.errors import NotFound
 from zipfs.formats import Layout
 from zipfs.formats.safetensors import BITS_OF_DTYPE
-from zipfs.lineage.census import Census, File, take_census
-from zipfs.lineage.families import Family, Kinship, find_families
-from zipfs.store.figures import Figures, take_figures
-from zipfs.store.gc import freeable_nbytes
-from zipfs.store.kinship import Integers
+from zipfs.inspect.families import Family, Kinship, find_families
+from zipfs.inspect.inventory import Census, File, take_census
+from zipfs.inspect.tensor_names import Naming
+from zipfs.store.catalog.sizes import Figures, take_figures
+from zipfs.store.catalog.statistics import Integers
+from zipfs.store.disk.progress import Report
+from zipfs.store.maintenance.collect import freeable_nbytes
 from zipfs.store.store import Store
-
-Report = Callable[[str, int, int], None]
 
 DETAILED_FAMILIES: Final = 10
 """Families that are shown by layer: those that saved most."""

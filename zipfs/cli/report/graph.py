@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from zipfs.cli.kin import last_part, model_name
-from zipfs.cli.output import ratio, size
+from zipfs.cli.commands.families import last_part, model_name
+from zipfs.cli.render.output import ratio, size
 from zipfs.cli.report.markup import attribute, brief
-from zipfs.lineage.families import Family, Member
+from zipfs.inspect.families import Family, Member
 
 NODES_AT_MOST: Final = 150
 """Models of one family that are drawn."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from zipfs.cli.output import percent, ratio, size
+from zipfs.cli.render.output import percent, ratio, size
 from zipfs.host import shown
-from zipfs.lineage.census import Way
-from zipfs.lineage.families import Share
+from zipfs.inspect.families import Share
+from zipfs.inspect.inventory import Way
 
 _LONGEST_TEXT: Final = 90
 _LONGEST_ATTRIBUTE: Final = 400

@@ -1,0 +1,99 @@
+"""What the catalog tells of many blobs at once; rows that cannot be are refused by name."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.hub import Hub, Made
+from tests.support.sample import SAMPLES
+from zipfs.errors import CatalogDamaged
+from zipfs.store.catalog.statistics import blob_table, first_uses, member_counts, signatures_of, sketches_of
+from zipfs.store.objects.values import BlobId
+from zipfs.store.store import Store, open_store
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[BlobId]]:
+    path = tmp_path_factory.mktemp("kinship") / "store"
+    with open_store(path, create=True) as store:
+        hub = Hub(store)
+        base, other = hub.add_model("base", [Made("a", (64, 64)), Made("b", (8, 8))])
+        whole, half = hub.add_model(
+            "tuned",
+            [Made("a", (64, 64), base=base), Made("h", (32, 64), base=base, base_items=(2048, 4096))],
+        )
+        hub.add_model("same", [Made("a", (64, 64), same=whole)])
+        hub.finish()
+        store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path, [base, other, whole, half]
+
+
+@pytest.fixture
+def store(made: tuple[Path, list[BlobId]], tmp_path: Path) -> Iterator[Store]:
+    with open_store(Path(shutil.copytree(made[0], tmp_path / "store"))) as opened:
+        yield opened
+
+
+def test_views_are_told_apart(store: Store, made: tuple[Path, list[BlobId]]) -> None:
+    base, _, whole, half = made[1]
+    table = blob_table(store.catalog)
+    rows = {int(blob_id): row for row, blob_id in enumerate(table.ids)}
+    assert list(table.bases[[rows[base], rows[whole], rows[half]]]) == [-1, rows[base], rows[base]]
+    assert list(table.whole[[rows[base], rows[whole], rows[half]]]) == [False, True, False]
+    assert not table.cast.any()
+    assert table.dtype_names[table.dtypes[rows[half]]] == "BF16"
+
+
+def test_a_blob_counts_for_the_first_file_that_uses_it(store: Store, made: tuple[Path, list[BlobId]]) -> None:
+    _, _, whole, _ = made[1]
+    (use,) = first_uses(store.catalog, [whole, BlobId(999_999)]).values()
+    assert use[0] == min(
+        row[0] for row in store.catalog.query("SELECT inode_id FROM extents WHERE blob_id = ?", (whole,))
+    )
+    assert member_counts(store.catalog, made[1]) == {made[1][0]: 2}
+    assert sketches_of(store.catalog, made[1]) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE blobs SET base_id = 999999 WHERE id = {whole}", "blob 999999 is missing"),
+        ("UPDATE blobs SET base_offset = 5000 WHERE id = {half}", "blob {half} is coded against bytes"),
+        ("UPDATE blobs SET frames = x'' WHERE id = {whole}", "row of blob {whole} contradicts itself"),
+        ("UPDATE blobs SET nbytes = 'many' WHERE id = {whole}", "what is no number"),
+        ("UPDATE blobs SET dtype = x'00' WHERE id = {whole}", "what is no text"),
+        ("UPDATE blobs SET base_cast = x'01' WHERE id = {whole}", "what is no text"),
+        ("DELETE FROM blobs WHERE id = {base}", "blob {base} is missing"),
+    ],
+)
+def test_rows_that_cannot_be_are_refused(
+    change: str, words: str, store: Store, made: tuple[Path, list[BlobId]]
+) -> None:
+    names = dict(zip(("base", "other", "whole", "half"), made[1], strict=True))
+    db = sqlite3.connect(store.catalog.path, isolation_level=None)
+    db.execute("PRAGMA ignore_check_constraints = ON")
+    db.execute(change.format(**names))
+    db.close()
+    with pytest.raises(CatalogDamaged, match=words.format(**names)):
+        blob_table(store.catalog)
+
+
+@pytest.mark.parametrize("sample", sorted(SAMPLES.glob("format-*.zip")), ids=lambda path: path.name)
+def test_catalogs_of_older_versions_are_understood_as_they_are(sample: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(sample) as archive:
+        archive.extractall(tmp_path)
+    with open_store(tmp_path / "store", read_only=True) as store:
+        table = blob_table(store.catalog)
+        assert table.ids.size > 10
+        assert (table.bases >= 0).any()
+        assert table.whole.any()
+        ids = [BlobId(int(blob_id)) for blob_id in table.ids]
+        assert set(sketches_of(store.catalog, ids)) <= set(ids)
+        has_signatures = store.catalog.query("SELECT 1 FROM sqlite_master WHERE name = 'signatures'") != []
+        assert has_signatures or signatures_of(store.catalog, ids) == {}

@@ -1,0 +1,217 @@
+"""Owns the plan: which tensors of a cluster are to be bases, and what each of the others is to be coded against.
+
+A cluster holds tensors of one dtype and length that may be related.  Choosing is a facility location problem: a base is
+coded alone, which is its price; whoever hangs on it pays the predicted size.  Three more things count: reading a member
+means reading its base as well, a base that is used wants to stay in a cache, and re-encoding moves bytes.  Pure; any
+thread may call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipfs.bases.planning.facility_location import ALONE, Problem, solve
+
+Costs = NDArray[np.float64]
+
+_PREDICTION_BENT_AT_MOST: Final = 1.5
+"""What a tensor really takes, over its prediction, scales its other predictions; no further than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What counts beside stored bytes, in stored bytes."""
+
+    member: float = 0.05
+    """Of what a member takes alone, for reading two blobs where one would do."""
+    base: float = 0.02
+    """Of the raw bytes of a base with members, for keeping it cached."""
+    moved: float = 0.005
+    """Of the raw bytes of a tensor that is coded anew: a byte saved is worth coding 200."""
+    run: float = 0.001
+    """Of what all tensors take: less than that is not worth the holes that the old forms leave in their packs."""
+
+
+DEFAULT_PRICES: Final = Prices()
+
+
+OUTSIDE: Final = 0
+"""Stands for a base that is not in the cluster, or of which only a part is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A stored tensor and what it is coded against now; any blob that is not in the cluster counts as OUTSIDE.
+
+    `needed` unless no file holds it any more: then it is there for those coded against it alone. `pinned` if something
+    outside of the cluster is coded against it, so that it has to stay coded alone.
+    """
+
+    blob_id: int
+    stored_nbytes: int
+    base_id: int | None
+    needed: bool = True
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Tensors of `nbytes` raw bytes each, and predicted stored sizes in bytes.
+
+    `alone` is float64 of (tensors,); `against` of (tensors, candidates), infinite where it cannot be; `candidates` are
+    the indices of the tensors that may be bases, among them each that is one now.
+    """
+
+    nbytes: int
+    tensors: tuple[Tensor, ...]
+    candidates: tuple[int, ...]
+    alone: Costs
+    against: Costs
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A blob to be coded anew: against `base_id`, or alone."""
+
+    blob_id: int
+    base_id: int | None
+    nbytes: int
+    stored_nbytes: int
+    predicted_nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Moves in an order that keeps every base coded alone, whatever the step after which they stop.
+
+    `before_nbytes` is what the cluster takes now, `after_nbytes` what it is predicted to take, once what is no longer
+    needed is collected.
+    """
+
+    moves: tuple[Move, ...]
+    before_nbytes: int
+    after_nbytes: int
+
+    @property
+    def gain_nbytes(self) -> int:
+        return self.before_nbytes - self.after_nbytes
+
+    @property
+    def moved_nbytes(self) -> int:
+        """Raw bytes to read and to code."""
+        return sum(move.nbytes for move in self.moves)
+
+    @property
+    def gain_per_byte(self) -> float:
+        return self.gain_nbytes / self.moved_nbytes if self.moves else 0.0
+
+
+def plan(cluster: Cluster, prices: Prices = DEFAULT_PRICES) -> Plan:
+    """The assignment that makes the cluster cheapest, as moves away from the present one."""
+    view = _View(cluster)
+    solution = _solve(view, prices)
+    return _as_plan(view, solution)
+
+
+class _View:
+    """A cluster with its present assignment as indices, and predictions bent to what is known of the present sizes."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        tensors = cluster.tensors
+        column = {tensors[index].blob_id: at for at, index in enumerate(cluster.candidates)}
+        self.own = np.array(cluster.candidates, np.intp)
+        self.base = np.array([ALONE if t.base_id is None else column.get(t.base_id, ALONE) for t in tensors], np.intp)
+        self.stored = np.array([t.stored_nbytes for t in tensors], np.float64)
+        self.needed = np.array([t.needed for t in tensors], bool)
+        self.pinned = np.array([t.pinned for t in tensors], bool)
+        self.stays = self.base == ALONE
+        """Whether ALONE means what it is now: coded alone, or against something outside of the cluster."""
+        self.is_alone = np.array([t.base_id is None for t in tensors], bool)
+        self.used = np.unique(self.base[~self.stays & self.needed])
+        """Candidates that are bases of something needed now."""
+        rows = np.arange(len(tensors))
+        members = rows[~self.stays]
+        self.alone = np.where(self.stays, self.stored, cluster.alone)
+        """What ALONE takes."""
+        self.as_base = np.where(self.is_alone, self.stored, cluster.alone)
+        predicted = cluster.against[members, self.base[members]]
+        bend = np.clip(self.stored[members] / predicted, 1 / _PREDICTION_BENT_AT_MOST, _PREDICTION_BENT_AT_MOST)
+        self.against = cluster.against.copy()
+        self.against[members] *= bend[:, None]
+        self.against[members, self.base[members]] = self.stored[members]
+
+    def costs(self, served_by: NDArray[np.intp]) -> Costs:
+        """Stored bytes of each tensor; 0 for one that is not needed and serves nobody."""
+        rows = np.arange(len(served_by))
+        serving = self.serving(served_by)
+        apart = np.where(serving, self.as_base, self.alone)
+        stored = np.where(served_by == ALONE, apart, self.against[rows, np.maximum(served_by, 0)])
+        return np.where(self.needed | serving | self.pinned, stored, 0.0)
+
+    def serving(self, served_by: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which tensors are bases of something needed."""
+        serving = np.zeros(len(served_by), bool)
+        serving[self.own[np.unique(served_by[(served_by != ALONE) & self.needed])]] = True
+        return serving
+
+
+def _solve(view: _View, prices: Prices) -> NDArray[np.intp]:
+    """For each tensor the column of its base, or ALONE."""
+    nbytes = view.cluster.nbytes
+    move = prices.moved * nbytes
+    own = view.own
+    alone = np.where(view.needed, view.alone + np.where(view.stays, 0.0, move), 0.0)
+    opening = view.as_base[own] + np.where(view.is_alone[own], 0.0, move) + prices.base * nbytes
+    opening[view.pinned[own]] = 0.0
+    serve = view.against + prices.member * view.as_base[:, None] + move
+    members = np.flatnonzero(~view.stays)
+    serve[members, view.base[members]] -= move
+    serve[~view.needed] = 0.0
+    serve[view.pinned] = np.inf
+    serve[own, np.arange(len(own))] = 0.0
+    served_by = solve(Problem(alone, serve, opening), view.used).served_by.copy()
+    served_by[own[served_by[own] == np.arange(len(own))]] = ALONE  # an open facility serves itself: it is coded alone
+    idle = ~view.needed & ~view.serving(served_by)
+    served_by[idle] = view.base[idle]
+    return served_by
+
+
+def _as_plan(view: _View, served_by: NDArray[np.intp]) -> Plan:
+    cluster = view.cluster
+    before, after = view.costs(view.base), view.costs(served_by)
+    total_nbytes = round(float(before.sum()))
+    ids = [tensor.blob_id for tensor in cluster.tensors]
+    serving = view.serving(served_by)
+    opened = serving & ~view.is_alone
+    changed = np.flatnonzero((served_by != view.base) & (view.needed | opened) | opened)
+    if not len(changed):
+        return Plan((), total_nbytes, total_nbytes)
+    was_base = view.serving(view.base)
+
+    def rank(index: int) -> tuple[int, int]:
+        """New bases are coded alone first, and old ones become members when nothing hangs on them any more."""
+        return (0 if served_by[index] == ALONE else 2 if was_base[index] else 1), ids[index]
+
+    moves = tuple(
+        Move(
+            ids[index],
+            None if served_by[index] == ALONE else ids[view.own[served_by[index]]],
+            cluster.nbytes,
+            cluster.tensors[index].stored_nbytes,
+            round(float(after[index])),
+        )
+        for index in sorted(changed.tolist(), key=rank)
+    )
+    return Plan(moves, total_nbytes, round(float(after.sum())))
+
+
+def in_order_of_gain(plans: Sequence[Plan], least_gain_per_byte: float = 0.0) -> list[Plan]:
+    """Plans that move something and gain by it, those first that gain most for each byte moved."""
+    worth = [one for one in plans if one.gain_nbytes > 0 and one.gain_per_byte >= least_gain_per_byte]
+    return sorted(worth, key=lambda one: -one.gain_per_byte)

@@ -1,0 +1,186 @@
+"""`zipfs ingest`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from zipfs.cli.render.output import MEMORY, AnyPath, counted, progress_bar, ratio, say, size, unfinished_option
+from zipfs.host import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.progress import Progress
+
+    from zipfs.ingest.import_tree import Import
+    from zipfs.ingest.pipeline import Pipeline
+    from zipfs.store.namespace.unfinished import UnfinishedNames
+    from zipfs.store.store import Store
+
+
+class _Shower:
+    """Progress of the pipeline on a terminal; what failed is told in any case."""
+
+    def __init__(self, bar: Progress | None, total_nbytes: int | None) -> None:
+        self._bar = bar
+        self._task = None if bar is None else bar.add_task("", total=None if total_nbytes is None else 2 * total_nbytes)
+        self.files = 0
+        self.nbytes = 0
+        self.stored_nbytes = 0
+        self.failures = 0
+
+    def waiting(self, why: str) -> None:
+        self._describe("waiting: " + why)
+
+    def began(self, shown_path: str, nbytes: int) -> None:
+        self._describe(shown(shown_path))
+
+    def settling(self) -> None:
+        self._describe("looking for better bases")
+
+    def _describe(self, text: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=text)
+
+    def advanced(self, nbytes: int) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=nbytes)
+
+    def stored(self, shown_path: str, nbytes: int, stored_nbytes: int) -> None:
+        self.files += 1
+        self.nbytes += nbytes
+        self.stored_nbytes += stored_nbytes
+
+    def failed(self, shown_path: str, message: str) -> None:
+        self.failures += 1
+        click.echo(f"zipfs: {shown(message)}", err=True)
+
+
+@click.command("ingest")
+@click.argument("store", type=AnyPath())
+@click.argument("paths", nargs=-1, type=AnyPath())
+@click.option("--as", "name", default=None, help="Path in the store for the one PATH given.")
+@click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
+@click.option("--memory", type=MEMORY, default="256M", show_default=True, help="Memory for compressing.")
+@unfinished_option
+@click.option("--worker", is_flag=True, hidden=True)
+@click.option("--optimize-after", "optimize_after_s", type=float, default=None, hidden=True)
+def ingest_command(
+    store: Path,
+    paths: tuple[Path, ...],
+    name: str | None,
+    threads: int,
+    memory: int,
+    unfinished: tuple[str, ...],
+    worker: bool,
+    optimize_after_s: float | None,
+) -> None:
+    """Store PATHs (files or directories) in STORE, each under its own name, without a mount.
+
+    The store is created if it is missing, and may be mounted meanwhile: the files appear there. A path that is stored
+    already is replaced. Without PATHs, what waits in the spool is compressed. Ends with exit code 1 if anything was
+    left out, and names it.
+
+    \b
+    Example:
+      zipfs ingest /store ~/models/llama-ft --as meta/llama-ft
+    """
+    from zipfs.cli.places import store_at
+    from zipfs.ingest.import_tree import put_directories
+    from zipfs.ingest.pipeline import Pipeline
+    from zipfs.store.disk.stopping import Stop, stopping_on_signals
+    from zipfs.store.namespace.unfinished import UnfinishedNames
+    from zipfs.store.store import open_store
+
+    if name is not None and len(paths) != 1:
+        raise click.UsageError("--as needs exactly one PATH")
+    if worker:
+        _work(store, threads, memory, optimize_after_s)
+        return
+    names = UnfinishedNames.from_options(unfinished)
+    store = store_at(store)
+    stop = Stop()
+    with (
+        stopping_on_signals(stop),
+        open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory), stop=stop) as opened,
+        progress_bar() as bar,
+    ):
+        found = [_find(opened, path, name, names) for path in paths]
+        total = sum(item.nbytes for item in found) if paths else None
+        shower = _Shower(bar, total)
+        pipeline = Pipeline(opened, shower, threads=threads)
+        try:
+            if paths:
+                pipeline.run([source for item in found for source in item.sources])
+                for item in found:
+                    put_directories(opened, item)
+                    for message in item.failures:
+                        shower.failed("", message)
+            else:
+                _drain(opened, pipeline, names, shower)
+            shower.settling()
+            shower.stored_nbytes -= pipeline.settle().saved_nbytes
+        finally:
+            pipeline.close()
+    left_out = _tell_left_out(found)
+    stored, raw = shower.stored_nbytes, shower.nbytes
+    say(f"stored {counted(shower.files, 'file')}: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
+    if shower.failures or left_out:
+        sys.exit(1)
+
+
+def _tell_left_out(found: Sequence[Import]) -> bool:
+    """Name what was not stored because of what it is; whether there was any."""
+    unfinished = [path for item in found for path in item.unfinished]
+    no_files = [path for item in found for path in item.no_files]
+    for path in (path for item in found for path in item.stores):
+        click.echo(f"zipfs: left out {shown(str(path))}: it is the store itself", err=True)
+    for path in unfinished:
+        click.echo(f"zipfs: left out {shown(str(path))}: its name says that it is not finished", err=True)
+    for path in no_files:
+        click.echo(f"zipfs: left out {shown(str(path))}: neither a file, a directory nor a symlink", err=True)
+    if unfinished:
+        click.echo("zipfs: with `--unfinished none` such names are stored as well", err=True)
+    return bool(unfinished or no_files)
+
+
+_CODING_NBYTES = 64 << 20
+"""What the frames in work take, whatever the size of the model; the rest of --memory keeps decoded frames of bases."""
+
+
+def _cache_nbytes(memory_nbytes: int) -> int:
+    return max(8 << 20, memory_nbytes - _CODING_NBYTES)
+
+
+def _find(store: Store, path: Path, name: str | None, names: UnfinishedNames) -> Import:
+    from zipfs.ingest.import_tree import find, served_name
+
+    return find(store, path, served_name(path, name), names)
+
+
+def _drain(store: Store, pipeline: Pipeline, names: UnfinishedNames, shower: _Shower) -> None:
+    from zipfs.ingest.queue import drain, seal_everything
+
+    lock = store.lock("mount")
+    if lock.try_acquire():
+        try:
+            seal_everything(store, names, shower.failed)
+        finally:
+            lock.release()
+    drain(store, pipeline)
+
+
+def _work(store: Path, threads: int, memory: int, optimize_after_s: float | None) -> None:
+    """The process that a mount starts."""
+    from zipfs.ingest import worker
+    from zipfs.store.store import open_store
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.log_to_daemon()
+    with open_store(store, cache_nbytes=_cache_nbytes(memory)) as opened:
+        worker.run(opened, threads, optimize_after_s)

@@ -1,0 +1,1 @@
+"""Values as the text that commands print: units, tables, progress, JSON."""

@@ -1,0 +1,239 @@
+"""Coding stored blobs anew, against another base or alone: the moves of a plan, one pack at a time.
+
+    pack written, fsync -> read back, decoded, compared with the blob as it was stored -> renamed, directory fsync ->
+    manifest log fsync -> catalog commit
+
+The blobs keep their ids and their content; the catalog says from then on that they are in the new pack. Their old forms
+stay where they are, for readers that have them open, until a collection finds that their packs have become sparse. So a
+kill at any instant costs space at most. One thread drives it and holds the pack lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from zipfs.bases.planning.planner import OUTSIDE, Move
+from zipfs.bases.similarity.backfill import set_anchors
+from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
+from zipfs.errors import Damaged
+from zipfs.ingest.batch import same_bytes
+from zipfs.store.catalog import sizes
+from zipfs.store.catalog.statistics import first_uses
+from zipfs.store.disk import faults
+from zipfs.store.disk.stopping import Stop
+from zipfs.store.frames.cache import OpenBlob, opened
+from zipfs.store.frames.ordered import in_order
+from zipfs.store.objects.base_view import View
+from zipfs.store.objects.values import BaseRef, Blob, BlobId, PackName, frame_count
+from zipfs.store.packs.local import PackWriter
+from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Moves of one plan, in its order, all of which go into one pack.
+
+    The part is given up if the blobs turn out so much larger than predicted that the plan's `gain_nbytes` is eaten up.
+    """
+
+    moves: tuple[Move, ...]
+    gain_nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes to code."""
+        return sum(move.nbytes for move in self.moves)
+
+
+@dataclass(slots=True)
+class Recoded:
+    """What became of some parts: blobs coded anew, their raw bytes, the stored bytes that they take less."""
+
+    tensors: int = 0
+    moved_nbytes: int = 0
+    saved_nbytes: int = 0
+    given_up: int = 0
+    packs: set[PackName] = field(default_factory=set)
+    """Those that the old forms are in."""
+
+    def add(self, other: Recoded) -> None:
+        self.tensors += other.tensors
+        self.moved_nbytes += other.moved_nbytes
+        self.saved_nbytes += other.saved_nbytes
+        self.given_up += other.given_up
+        self.packs |= other.packs
+
+
+class Pace:
+    """Holds its caller up so that no more than `rate` bytes pass in a second; raises Stopped once `stop` is set."""
+
+    def __init__(self, rate: int | None, stop: Stop) -> None:
+        self._rate = rate
+        self._next_s = time.monotonic()
+        self._stop = stop
+
+    def passed(self, nbytes: int) -> None:
+        if self._rate is not None:
+            self._next_s = max(self._next_s, time.monotonic()) + nbytes / self._rate
+            self._stop.wait(max(0.0, self._next_s - time.monotonic()))
+        self._stop.check()
+
+
+class _GivenUp(Exception):
+    """A part is not carried out; the message says why."""
+
+
+def recode(store: Store, executor: Executor, parts: Sequence[Part], pace: Pace) -> Recoded:
+    """Carry out some parts in one transaction. Raises Stopped, Damaged, OSError, and leaves nothing then."""
+    faults.point("optimize.begin")
+    with store.transaction():
+        pass  # applies what a killed process has logged
+    pack = _Pack(store, executor, pace)
+    try:
+        for part in parts:
+            pack.add(part)
+        pack.finish()
+    except BaseException:
+        store.give_up(pack.writer)
+        raise
+    return pack.done
+
+
+class _Pack:
+    """A pack of blobs that are coded anew."""
+
+    def __init__(self, store: Store, executor: Executor, pace: Pace) -> None:
+        self._store = store
+        self._executor = executor
+        self._pace = pace
+        self.writer = PackWriter(store.packs)
+        self._new: dict[BlobId, tuple[OpenBlob, OpenBlob]] = {}
+        """Each blob as it will be and as it was."""
+        self.done = Recoded()
+
+    def add(self, part: Part) -> None:
+        """Code all blobs of a part, or none of it."""
+        count = len(self._new)
+        try:
+            self._add(part)
+        except (_GivenUp, Damaged) as error:
+            log.info("left as they are, blob %d and its kin: %s", part.moves[0].blob_id, error)
+            self.done.given_up += 1
+            for move in part.moves:
+                self._new.pop(BlobId(move.blob_id), None)
+            self.writer.rewind(count)
+            return
+        self.done.tensors += len(part.moves)
+        for move in part.moves:
+            new, old = self._new[BlobId(move.blob_id)]
+            self.done.moved_nbytes += old.blob.nbytes
+            self.done.saved_nbytes += old.blob.stored_nbytes - new.blob.stored_nbytes
+            self.done.packs.add(old.blob.pack)
+
+    def _add(self, part: Part) -> None:
+        excess_nbytes = 0
+        for move in part.moves:
+            old = self._store.open_blob(BlobId(move.blob_id))
+            base = None if move.base_id is None else self._base(BlobId(move.base_id))
+            self._check_current(move, old)
+            new = self._encode(old, base)
+            self._new[old.blob.id] = new, old
+            excess_nbytes += new.blob.stored_nbytes - move.predicted_nbytes
+            if excess_nbytes >= part.gain_nbytes:
+                raise _GivenUp("coded anew they take more than was predicted")
+
+    def _base(self, blob_id: BlobId) -> OpenBlob:
+        """A base as it will be."""
+        if blob_id in self._new:
+            return self._new[blob_id][0]
+        return self._store.open_blob(blob_id)
+
+    def _check_current(self, move: Move, old: OpenBlob) -> None:
+        """A plan may have been overtaken by what others did since."""
+        base = old.blob.base
+        # A move against what is its base already, but by another view, goes from a part of it to the whole.
+        now = None if base is None else base.blob_id if base.view == _whole(old.blob) else OUTSIDE
+        if old.blob.nbytes != move.nbytes or now == move.base_id or move.blob_id in self._new:
+            raise _GivenUp("they are not what was planned for any more")
+        if move.base_id is None:
+            return
+        if self._base(BlobId(move.base_id)).base is not None:
+            raise _GivenUp("what was to be their base has a base itself by now")
+        hanging = self._store.catalog.query(
+            "SELECT id FROM blobs WHERE base_id = ? AND id IN (SELECT blob_id FROM extents)", (move.blob_id,)
+        )
+        if any(blob_id not in self._new for (blob_id,) in hanging):
+            raise _GivenUp("other tensors are coded against one of them by now")
+
+    def _encode(self, old: OpenBlob, base: OpenBlob | None) -> OpenBlob:
+        frames, blob = self._store.frames, old.blob
+
+        def encode(index: int) -> bytes:
+            raw = frames.frame(old, index)
+            against = None if base is None else frames.range(base, index * FRAME_NBYTES, len(raw))
+            return encode_frame(raw, blob.dtype, against, blob.frame_seed(index))
+
+        self.writer.begin_blob()
+        base_helped = False
+        with in_order(self._executor, encode, frame_count(blob.nbytes), blob.nbytes) as encoded:
+            for index, frame in enumerate(encoded):
+                self.writer.append_frame(frame)
+                base_helped = base_helped or read_header(frame).needs_base
+                self._pace.passed(blob.frame_nbytes(index))
+        used = base if base_helped else None
+        written = self.writer.end_blob(
+            blob.id,
+            blob.nbytes,
+            blob.fingerprint,
+            blob.dtype,
+            blob.shape,
+            None if used is None else BaseRef(used.blob.id, _whole(blob)),
+        )
+        return opened(written, self.writer.file, used)
+
+    def finish(self) -> None:
+        """Put the pack on the disk, compare what it holds with what was stored before, and commit it."""
+        writer = self.writer
+        if not writer.blobs:
+            writer.abandon()
+            return
+        faults.point("optimize.pack-written")
+        writer.sync()
+        faults.point("optimize.pack-synced")
+        writer.file.forget_cached()
+        for new, old in self._new.values():
+            self._verify(new, old)
+        faults.point("optimize.pack-verified")
+        writer.publish("optimize.pack-renamed")
+        with self._store.transaction(durable=True, fault="optimize") as txn:
+            txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
+            for new, old in self._new.values():
+                if (new.blob.base is None) != (old.blob.base is None):
+                    set_anchors(txn, new.blob.id, is_member=new.blob.base is not None)
+            sizes.attribute(txn, sorted({file for file, _ in first_uses(txn.catalog, sorted(self._new)).values()}))
+
+    def _verify(self, new: OpenBlob, old: OpenBlob) -> None:
+        frames, blob = self._store.frames, new.blob
+
+        def same(index: int) -> bool:
+            decoded = frames.decode(new, index)
+            frames.buffers.keep(decoded)
+            return same_bytes(decoded, frames.frame(old, index))
+
+        with in_order(self._executor, same, frame_count(blob.nbytes), blob.nbytes) as compared:
+            for index, good in enumerate(compared):
+                if not good:
+                    at = index * FRAME_NBYTES
+                    raise Damaged(f"blob {blob.id}", f"coded anew it decodes to other bytes, at offset {at}")
+                self._pace.passed(0)
+
+
+def _whole(blob: Blob) -> View:
+    """The view of a base in which each byte lies where it does in the base."""
+    return View(0, blob.nbytes)

@@ -1,0 +1,248 @@
+"""Optimizing a store: survey, plan, code anew what gains most for each byte moved, collect what that has left behind.
+
+Each pack is a step of its own, after which the store is whole and smaller or hardly larger; the pack lock is let go
+between two steps, so that an ingest waits for one step at most. What was interrupted is planned anew from where it got
+to. Run by one thread; `stop` may be set from any.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Final
+
+from zipfs.bases.planning.plan_store import survey
+from zipfs.bases.planning.planner import DEFAULT_PRICES, Move, Plan, Prices
+from zipfs.bases.similarity.backfill import make_sketches
+from zipfs.errors import NoSpace, NotWritable, Stopped, StoreBusy
+from zipfs.ingest.optimize.rebase import Pace, Part, Recoded, recode
+from zipfs.ingest.spool import free_nbytes
+from zipfs.store.disk.files import full_disk_told
+from zipfs.store.disk.progress import Report
+from zipfs.store.disk.stopping import Stop
+from zipfs.store.maintenance.collect import SHED, Collected, collect
+from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+PACK_NBYTES = 256 << 20
+"""Raw bytes of a step: a few seconds of work, and of waiting for others."""
+_PACK_TENSORS = 4096
+_LEAST_FREE_NBYTES = 64 << 20
+_MOST_MOVES = 200_000
+"""Moves held in memory, the best; what is left is found by the next survey."""
+_LET_OTHERS_IN_S = 0.25
+"""Whoever waits for the pack lock looks every tenth of a second."""
+BUSY = "another process is compressing or collecting in this store"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one run: raw bytes coded anew, and raw bytes a second. None: no limit."""
+
+    nbytes: int | None = None
+    rate: int | None = None
+
+
+NO_LIMITS: Final = Limits()
+
+
+@dataclass(slots=True)
+class Optimized:
+    """What a run did. `stopped` if it was interrupted, `left_nbytes` raw bytes that the limit left to the next run."""
+
+    recoded: Recoded = field(default_factory=Recoded)
+    collected: Collected = field(default_factory=Collected)
+    left_nbytes: int = 0
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The plans that gain most, and what all tensors of the clusters looked at take."""
+
+    clusters: int
+    before_nbytes: int
+    plans: tuple[Plan, ...]
+    complete: bool
+    """Whether all plans are there that gain."""
+
+
+def look(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Survey:
+    """Plan for the whole store; changes nothing but sketches that are missing."""
+    make_sketches(store, report)
+    clusters = before_nbytes = moves = 0
+    heap: list[tuple[float, int, Plan]] = []
+    complete = True
+    for plan in survey(store, report, prices):
+        clusters += 1
+        before_nbytes += plan.before_nbytes
+        if plan.gain_nbytes <= 0 or not plan.moves:
+            continue
+        heapq.heappush(heap, (plan.gain_per_byte, clusters, plan))
+        moves += len(plan.moves)
+        while moves > _MOST_MOVES and len(heap) > 1:
+            moves -= len(heapq.heappop(heap)[2].moves)
+            complete = False
+    best = tuple(plan for _, _, plan in sorted(heap, key=lambda entry: -entry[0]))
+    return Survey(clusters, before_nbytes, best, complete)
+
+
+def optimize(
+    store: Store,
+    report: Report,
+    *,
+    limits: Limits,
+    stop: Stop,
+    wait: bool = True,
+    threads: int = 2,
+    prices: Prices = DEFAULT_PRICES,
+) -> Optimized:
+    """Make the store smaller. With `wait`, other processes that write packs are waited for; without, they end the run.
+
+    Raises NoSpace, Damaged; what was done until then stays.
+    """
+    done = Optimized()
+
+    def watched(what: str, so_far: int, total: int) -> None:
+        stop.check()
+        report(what, so_far, total)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="recode") as executor:
+        try:
+            with full_disk_told(store.path):
+                _Run(store, executor, watched, limits, prices, stop, wait, done).run()
+        except Stopped:
+            done.stopped = True
+        except StoreBusy:
+            if wait and not stop.is_set():
+                raise
+            done.stopped = True
+    return done
+
+
+class _Run:
+    """One run; see `optimize`."""
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        report: Report,
+        limits: Limits,
+        prices: Prices,
+        stop: Stop,
+        wait: bool,
+        done: Optimized,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._report = report
+        self._limit_nbytes = limits.nbytes
+        self._prices = prices
+        self._pace = Pace(limits.rate, stop)
+        self._stop = stop
+        self._wait = wait
+        self._done = done
+        self._tried: set[int] = set()
+        """First blobs of the plans that were begun: what was given up would be planned again."""
+
+    def run(self) -> None:
+        while True:
+            seen = look(self._store, self._report, self._prices)
+            plans = [plan for plan in seen.plans if plan.moves[0].blob_id not in self._tried]
+            if sum(plan.gain_nbytes for plan in plans) < self._prices.run * seen.before_nbytes:
+                break
+            chosen = list(self._within_limit(plans))
+            total = sum(part.nbytes for part in chosen)
+            begun = 0
+            for parts in in_packs(chosen):
+                self._report("coding anew", begun, total)
+                self._step(parts)
+                begun += sum(part.nbytes for part in parts)
+            self._report("coding anew", total, total)
+            if seen.complete or not chosen or self._done.left_nbytes:
+                break
+        if not self._done.recoded.tensors and not self._wait:
+            return
+        with self._lock():
+            self._done.collected = collect(self._store, self._report, sparse=SHED)
+
+    def _within_limit(self, plans: Iterable[Plan]) -> Iterator[Part]:
+        """Plans as parts of at most a pack each; the last of them may be cut short by the limit."""
+        for plan in plans:
+            self._tried.add(plan.moves[0].blob_id)
+            left = plan.moved_nbytes
+            for part in in_parts(plan):
+                if self._limit_nbytes is not None:
+                    if part.nbytes > self._limit_nbytes:
+                        break
+                    self._limit_nbytes -= part.nbytes
+                left -= part.nbytes
+                yield part
+            self._done.left_nbytes += left
+
+    def _step(self, parts: list[Part]) -> None:
+        predicted_nbytes = sum(move.predicted_nbytes for part in parts for move in part.moves)
+        with self._lock():
+            if free_nbytes(self._store) < 2 * predicted_nbytes + _LEAST_FREE_NBYTES:
+                collect(self._store, self._report)
+            step = recode_each(self._store, self._executor, parts, self._pace)
+        self._done.recoded.add(step)
+        self._stop.wait(_LET_OTHERS_IN_S)
+
+    def _lock(self) -> AbstractContextManager[None]:
+        waiting = (lambda: self._report("waiting: " + BUSY, 0, 1)) if self._wait else None
+        return self._store.lock("pack").held(BUSY, waiting=waiting, stop=self._stop)
+
+
+def recode_each(store: Store, executor: Executor, parts: list[Part], pace: Pace) -> Recoded:
+    """Carry out some parts in one pack, or each in one of its own where that fails: one family holds up no other.
+
+    Raises NoSpace, NotWritable, StoreBusy, Stopped, OSError.
+    """
+    try:
+        return recode(store, executor, parts, pace)
+    except (NoSpace, NotWritable, StoreBusy, Stopped, OSError):
+        raise
+    except Exception:
+        if len(parts) == 1:
+            log.exception("left as they are, blob %d and its kin", parts[0].moves[0].blob_id)
+            return Recoded(given_up=1)
+    done = Recoded()
+    for part in parts:
+        done.add(recode_each(store, executor, [part], pace))
+    return done
+
+
+def in_parts(plan: Plan) -> Iterator[Part]:
+    """The moves of a plan in its order, at most a pack of them in each part."""
+    moves: list[Move] = []
+    nbytes = 0
+    for move in plan.moves:
+        if moves and (nbytes + move.nbytes > PACK_NBYTES or len(moves) >= _PACK_TENSORS):
+            yield Part(tuple(moves), plan.gain_nbytes)
+            moves, nbytes = [], 0
+        moves.append(move)
+        nbytes += move.nbytes
+    if moves:
+        yield Part(tuple(moves), plan.gain_nbytes)
+
+
+def in_packs(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Parts that go into one pack."""
+    pack: list[Part] = []
+    nbytes = tensors = 0
+    for part in parts:
+        if pack and (nbytes + part.nbytes > PACK_NBYTES or tensors + len(part.moves) > _PACK_TENSORS):
+            yield pack
+            pack, nbytes, tensors = [], 0, 0
+        pack.append(part)
+        nbytes += part.nbytes
+        tensors += len(part.moves)
+    if pack:
+        yield pack

@@ -1,0 +1,76 @@
+"""What a worker does when nothing waits: merge small packs, optimize the store, slowly, and stop when something comes.
+
+Run by the thread that runs the worker. One run codes so many bytes anew, at such a pace that a disk and a core are left
+to whoever reads; a survey is made again only when tensors have come since the last one that found nothing left to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from zipfs.errors import Damaged, NoSpace, StoreBusy
+from zipfs.ingest.optimize.run import BUSY, Limits, optimize
+from zipfs.store.disk.progress import Report
+from zipfs.store.disk.stopping import Stop
+from zipfs.store.maintenance.collect import merge_small_packs
+from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+LIMITS: Final = Limits(nbytes=16 << 30, rate=64 << 20)
+
+
+class Idler:
+    """`busy` is set when there is something to compress, or when the worker has to end."""
+
+    def __init__(self, store: Store, busy: Stop, report: Report) -> None:
+        self._store = store
+        self._busy = busy
+        self._report = report
+        self._seen = 0
+        """The id that the next tensor was to get, when nothing was left to do."""
+
+    def tidy(self) -> None:
+        """Merge small packs, if there are enough of them: whoever adds a little every few seconds makes one each time.
+
+        Takes seconds at most, and is done whether or not the store is optimized. Raises Stopped.
+        """
+        try:
+            with self._store.lock("pack").held(BUSY, waiting=None):
+                done = merge_small_packs(self._store)
+        except StoreBusy:
+            return
+        except (NoSpace, Damaged) as error:
+            log.error("could not merge small packs: %s", error)
+            return
+        if done.packs_merged:
+            log.info("merged %d small packs", done.packs_merged)
+        for message in done.damaged:
+            log.error("left as it is: %s", message)
+
+    def work(self) -> None:
+        """Optimize, if there is anything new; returns soon after `busy` is set."""
+        begun_at = self._next_blob()
+        if begun_at == self._seen:
+            return
+        try:
+            done = optimize(self._store, self._report, limits=LIMITS, stop=self._busy, wait=False, threads=1)
+        except (NoSpace, Damaged) as error:
+            log.error("could not optimize: %s", error)
+            self._seen = begun_at
+            return
+        if done.recoded.tensors:
+            log.info(
+                "optimized: %d tensors (%d bytes raw) coded anew take %d bytes less; %d bytes freed",
+                done.recoded.tensors,
+                done.recoded.moved_nbytes,
+                done.recoded.saved_nbytes,
+                done.collected.freed_nbytes,
+            )
+        if not done.stopped and not done.left_nbytes:
+            self._seen = begun_at
+
+    def _next_blob(self) -> int:
+        row = self._store.catalog.row("SELECT next FROM counters WHERE name = 'blob'")
+        return 0 if row is None else int(row[0])

@@ -1,0 +1,101 @@
+"""What is kept of the files that somebody reads: the files, and slabs of their bytes.
+
+Plain records: `reader.Reader` changes them under its lock. Only `Countdown` takes care of itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Final
+
+from zipfs.reading.file_slices import Cells
+from zipfs.reading.readahead import Order, Streams
+from zipfs.store.frames.cache import OpenBlob
+from zipfs.store.objects.values import BlobId, Extent, InodeId
+
+_AGAIN_NBYTES: Final = 4 << 20
+"""The page cache lets single pages go at any time; a reader that has lost so much begins anew."""
+
+
+class OpenFile:
+    """A file that somebody reads, its packs open."""
+
+    def __init__(
+        self, inode_id: InodeId, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob], order: Order
+    ) -> None:
+        self.inode_id = inode_id
+        self.cells = Cells(extents)
+        self.blobs = blobs
+        self.streams = Streams(self.cells, order)
+        self.slabs: dict[int, Slab] = {}
+        """By the number of each cell that they hold."""
+        self.apart: set[int] = set()
+        """Numbers of cells that failed, alone or with neighbours: each gets a slab of its own when it is wanted."""
+        self._answered: dict[int, int] = {}
+        """By number, how many bytes of a cell were asked for."""
+        self._asked_again_nbytes = 0
+        self.users = 0
+
+    def note_answer(self, offset: int, nbytes: int) -> None:
+        """A range was asked for. Who asks for much again has not kept it, so that nothing is expected to be kept."""
+        end = min(offset + nbytes, self.cells.nbytes)
+        number = self.cells.at(offset)
+        if self.is_kept(number) and self.is_kept(self.cells.at(end - 1)):
+            self._asked_again_nbytes += end - offset
+            if self._asked_again_nbytes >= _AGAIN_NBYTES:
+                self._answered.clear()
+                self._asked_again_nbytes = 0
+        while offset < end:
+            cell = self.cells[number]
+            stop = min(cell.offset + cell.nbytes, end)
+            self._answered[number] = self._answered.get(number, 0) + stop - offset
+            offset, number = stop, number + 1
+
+    def is_kept(self, number: int) -> bool:
+        """Whether all of a cell was asked for, so that the page cache has it and it will not be asked for again."""
+        return self._answered.get(number, 0) >= self.cells[number].nbytes
+
+
+@dataclass(eq=False, slots=True)
+class Slab:
+    """Cells [first, stop) of a file, which are its bytes [offset, offset + nbytes)."""
+
+    file: OpenFile
+    first: int
+    stop: int
+    offset: int
+    nbytes: int
+    ahead: bool
+    """Decoded before anybody asked, and not asked for yet."""
+    claimed: bool = False
+    read_nbytes: int = 0
+    content: memoryview | None = None
+    error: BaseException | None = None
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    """Called when either is there."""
+
+    def view(self) -> memoryview:
+        """The bytes, which are there; or raises what kept them from being decoded."""
+        if self.error is not None:
+            raise copy(self.error)  # each raising notes where it was, and would refer to this slab in its own error
+        assert self.content is not None
+        return self.content
+
+    @property
+    def finished(self) -> bool:
+        return self.content is not None or self.error is not None
+
+
+class Countdown:
+    """Calls something at the last of so many steps, which may come from any threads."""
+
+    def __init__(self, steps: int, call: Callable[[], None]) -> None:
+        self._left = itertools.count(steps - 1, -1)
+        self._call = call
+
+    def step(self) -> None:
+        if next(self._left) == 0:
+            self._call()

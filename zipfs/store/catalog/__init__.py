@@ -1,0 +1,1 @@
+"""The catalog and its manifest log: the schema, typed queries and writes, transactions."""

@@ -1,0 +1,139 @@
+"""What the catalog tells of how blobs hang together, many rows at a time: for looking at a store, not for serving it.
+
+Rows of blobs are checked for what contradicts itself or names what is not there; their frames are not read.  Used by
+the thread whose catalog it is, in a snapshot where several answers have to be of one moment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipfs.codec import FRAME_NBYTES
+from zipfs.errors import CatalogDamaged
+from zipfs.store.catalog.queries import SOUND_SIGNATURE, Catalog
+from zipfs.store.objects.values import BlobId, InodeId
+
+Integers = NDArray[np.int64]
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class BlobTable:
+    """Every blob, in ascending order of id; all columns have one value a blob, sizes in bytes.
+
+    `bases` holds the row of a blob's base, -1 if it has none; `dtypes` is an index into `dtype_names`, in which ""
+    stands for plain bytes.  `whole` says that the view is the whole base as it is and covers the blob, `cast` that it
+    is cast.
+    """
+
+    ids: Integers
+    nbytes: Integers
+    stored_nbytes: Integers
+    dtypes: NDArray[np.intp]
+    dtype_names: tuple[str, ...]
+    bases: NDArray[np.intp]
+    whole: NDArray[np.bool_]
+    cast: NDArray[np.bool_]
+
+    def rows(self, ids: Integers) -> NDArray[np.intp]:
+        """The rows of some blobs. Raises CatalogDamaged where one is missing."""
+        return _rows(self.ids, ids)
+
+
+def blob_table(catalog: Catalog) -> BlobTable:
+    """All blobs. Raises CatalogDamaged."""
+    rows = catalog.query(
+        "SELECT id, nbytes, stored_nbytes, length(frames), coalesce(base_id, 0), base_offset, dtype,"
+        f" {catalog.view_columns()} FROM blobs ORDER BY id"
+    )
+    columns = list(zip(*rows, strict=True)) or [()] * 9
+    ids, nbytes, stored, frames, base_ids, offsets = (_integers(column) for column in columns[:6])
+    names = [_text(name) for name in columns[6]]
+    view_nbytes = _integers([value or 0 for value in columns[7]])
+    cast = np.array([_text(value) != "" for value in columns[8]], np.bool_)
+    wrong = (nbytes <= 0) | (stored <= 0) | (frames != 4 * -(-nbytes // FRAME_NBYTES)) | (offsets < 0) | (base_ids < 0)
+    if wrong.any():
+        raise CatalogDamaged(f"row of blob {int(ids[wrong][0])} contradicts itself")
+    has_base = base_ids != 0
+    bases = np.full(ids.size, _NONE, np.intp)
+    bases[has_base] = _rows(ids, base_ids[has_base])
+    base_nbytes = np.zeros(ids.size, np.int64)
+    base_nbytes[has_base] = nbytes[bases[has_base]]
+    outside = has_base & (offsets + view_nbytes > base_nbytes)
+    if outside.any():
+        raise CatalogDamaged(f"blob {int(ids[outside][0])} is coded against bytes that its base does not have")
+    whole = has_base & (offsets == 0) & (view_nbytes == base_nbytes) & (view_nbytes == nbytes) & ~cast
+    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    dtypes = np.array([codes[name] for name in names], np.intp)
+    return BlobTable(ids, nbytes, stored, dtypes, tuple(codes), bases, whole, cast)
+
+
+def _rows(ids: Integers, wanted: Integers) -> NDArray[np.intp]:
+    found = np.searchsorted(ids, wanted)
+    known = found < ids.size
+    known[known] = ids[found[known]] == wanted[known]
+    if not known.all():
+        raise CatalogDamaged(f"blob {int(wanted[~known][0])} is missing")
+    return found
+
+
+def first_uses(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, tuple[InodeId, int]]:
+    """Where each of some blobs is used first: the file with the lowest id, the offset in it. Unused ones are left out.
+
+    Its bytes count for that file (`gc` attributes them so as well).
+    """
+    first = "(SELECT {} FROM extents WHERE blob_id = value ORDER BY inode_id, offset LIMIT 1)"
+    rows = catalog.query(
+        f"SELECT value, {first.format('inode_id')}, {first.format('offset')} FROM json_each(?)", (json.dumps(blob_ids),)
+    )
+    return {BlobId(blob_id): (InodeId(inode), offset) for blob_id, inode, offset in rows if inode is not None}
+
+
+def member_counts(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, int]:
+    """How many blobs are coded against each of some; those that serve none are left out."""
+    rows = catalog.query(
+        "SELECT base_id, count(*) FROM json_each(?) CROSS JOIN blobs ON base_id = value WHERE base_id IS NOT NULL"
+        " GROUP BY base_id",
+        (json.dumps(blob_ids),),
+    )
+    return {BlobId(blob_id): count for blob_id, count in rows}
+
+
+def sketches_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, bytes]:
+    """The sketches of those of some blobs that have one."""
+    rows = catalog.query(
+        "SELECT blob_id, sketch FROM json_each(?) CROSS JOIN sketches ON blob_id = value WHERE typeof(sketch) = 'blob'",
+        (json.dumps(blob_ids),),
+    )
+    return {BlobId(blob_id): sketch for blob_id, sketch in rows}
+
+
+def signatures_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, bytes]:
+    """The signatures of those of some blobs that have one; none in a catalog that an older ZipFS has left."""
+    if not catalog.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'signatures'"):
+        return {}
+    rows = catalog.query(
+        f"SELECT blob_id, signature FROM json_each(?) CROSS JOIN signatures ON blob_id = value WHERE {SOUND_SIGNATURE}",
+        (json.dumps(blob_ids),),
+    )
+    return {BlobId(blob_id): signature for blob_id, signature in rows}
+
+
+def _integers(column: Sequence[object]) -> Integers:
+    if not all(type(value) is int for value in column):
+        raise CatalogDamaged("a row of a blob holds what is no number where sizes and ids belong")
+    try:
+        return np.array(column, np.int64)
+    except OverflowError as error:
+        raise CatalogDamaged("a row of a blob holds a number that is too large") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise CatalogDamaged("a row of a blob holds what is no text where its type belongs")
+    return value

@@ -1,0 +1,260 @@
+"""What can be asked of the tree in a catalog: inodes, their names, attributes and extents.
+
+Every row that leads from a path to bytes is checked against its checksum here. Used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from zipfs.errors import CatalogDamaged, NotFound
+from zipfs.store.catalog.database import Database, rows_made_values
+from zipfs.store.objects.values import (
+    Area,
+    Entry,
+    Extent,
+    Inode,
+    InodeId,
+    Kind,
+    State,
+    is_name,
+    is_possible,
+    is_size,
+    layout_sum,
+    row_sum,
+)
+
+_KINDS = {kind.value: kind for kind in Kind}
+_STATES = {state.value: state for state in State}
+INODE_COLUMNS = (
+    "id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes, sha256, layout_sum, atime_ns,"
+    " sum"
+)
+_SUM_COLUMN = 14
+_ENTRY_COLUMNS = "parent_id, name, inode_id, area, sum"
+_JOINED_COLUMNS = ", ".join(
+    [f"entries.{column}" for column in _ENTRY_COLUMNS.split(", ")]
+    + [f"inodes.{column}" for column in INODE_COLUMNS.split(", ")]
+)
+# An index alone answers how many names an inode has in both trees; which of them are in one, the rows must tell.
+_NAMES = "(SELECT count(*) FROM entries AS names WHERE names.inode_id = inodes.id)"
+NAMES_AT_ONCE = 32
+_MARKS = "name BETWEEN x'7a697066732e' AND x'7a697066732f'"
+"""Names of marks begin with `zipfs.`."""
+# SQLite takes a partial index only for a query that repeats its condition; without, it reads the whole table.
+_IN_AREA = "area <> 0 AND area = ?1"
+_IN_SPOOL = "state IN ('open', 'sealed') AND state = ?1"
+_SELECT_INODE = f"SELECT {INODE_COLUMNS} FROM inodes WHERE id = ?"
+_SELECT_INODE_AND_NAMES = f"SELECT {INODE_COLUMNS}, {_NAMES} FROM inodes WHERE id = ?"
+_SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE parent_id = ? AND name = ?"
+_SELECT_ENTRIES_OF = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE inode_id = ?"
+_ON_SIDE = {False: "area = 0", True: "area > 0"}
+_SELECT_NEXT_PARENT = (
+    "SELECT min(parent_id) FROM entries WHERE inode_id = ?1 AND area = ?2 AND parent_id > ?3"  # one step in the index
+)
+_SELECT_CHILDREN = (
+    f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE parent_id = ? ORDER BY name"
+)
+_SELECT_NAMED = (
+    f"SELECT {_JOINED_COLUMNS}, {_NAMES} FROM entries JOIN inodes ON inodes.id = inode_id WHERE parent_id = ?"
+)
+_SELECT_ONE_NAMED = f"{_SELECT_NAMED} AND name = ?"
+# SQLite keeps the plan of each: one with room for more names than are asked for takes as long as if they were.
+_SELECT_SOME_NAMED = [f"{_SELECT_NAMED} AND name IN ({', '.join('?' * n)})" for n in range(NAMES_AT_ONCE + 1)]
+
+
+def blob_column(value: object) -> bytes:
+    """SQLite keeps the type of a value beside it; after a flipped bit it may be another one."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{type(value).__name__} where bytes belong")
+    return value
+
+
+def check_integers(*values: object) -> None:
+    if not is_size(*values):
+        raise TypeError(f"{values} where sizes and offsets belong")
+
+
+class TreeCatalog(Database):
+    """The part of a `Catalog` that knows of files and directories."""
+
+    def inode(self, inode_id: InodeId) -> Inode:
+        """Raises NotFound, or CatalogDamaged where the row's checksum does not match."""
+        row = self.row(_SELECT_INODE, (inode_id,))
+        if row is None:
+            raise NotFound(f"inode {inode_id}")
+        return self._inode(row)
+
+    def inode_and_names(self, inode_id: InodeId) -> tuple[Inode, int]:
+        """An inode and how many names it has in both trees. Raises as `inode` does."""
+        row = self.row(_SELECT_INODE_AND_NAMES, (inode_id,))
+        if row is None:
+            raise NotFound(f"inode {inode_id}")
+        return self._inode(row), row[_SUM_COLUMN + 1]
+
+    def inodes_in(self, state: State) -> list[Inode]:
+        """Files whose content is OPEN or SEALED, oldest first."""
+        rows = self.query(f"SELECT {INODE_COLUMNS} FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
+        return [self._inode(row) for row in rows]
+
+    def spooled(self) -> set[InodeId]:
+        """Inodes whose content is in the spool."""
+        return {InodeId(row[0]) for row in self.query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
+
+    def _inode(self, row: Sequence[Any]) -> Inode:
+        """Of a row that begins with `INODE_COLUMNS`."""
+        columns = row[:_SUM_COLUMN]
+        without_atime = columns[-1] is None
+        if row_sum(columns[:-1] if without_atime else columns) != row[_SUM_COLUMN]:
+            raise CatalogDamaged(f"row of inode {row[0]} does not match its checksum")
+        try:
+            inode = Inode(columns[0], _KINDS[columns[1]], _STATES[columns[2]], *columns[3:])
+            if is_possible(inode):
+                return inode
+        except (KeyError, TypeError) as error:
+            raise CatalogDamaged(f"{self.path}: inode {row[0]} is of an unknown kind, {error}") from error
+        raise CatalogDamaged(f"{self.path}: inode {row[0]} has attributes that no file can have")
+
+    def entry(self, parent_id: InodeId, name: bytes) -> Entry | None:
+        row = self.row(_SELECT_ENTRY, (parent_id, name))
+        return None if row is None else self._entry(row)
+
+    def entries_of(self, inode_id: InodeId) -> list[Entry]:
+        """The names of an inode."""
+        return [self._entry(row) for row in self.query(_SELECT_ENTRIES_OF, (inode_id,))]
+
+    def echoes_of(self, inode_id: InodeId) -> list[Entry]:
+        """Those of them that `ingest/` shows of what is sealed."""
+        rows = self.query(f"{_SELECT_ENTRIES_OF} AND area = ?", (inode_id, int(Area.LINGERING)))
+        return [self._entry(row) for row in rows]
+
+    def has_name(self, inode_id: InodeId) -> bool:
+        return self.row("SELECT 1 FROM entries WHERE inode_id = ? LIMIT 1", (inode_id,)) is not None
+
+    def has_name_in(self, inode_id: InodeId, *, under_ingest: bool) -> bool:
+        """Whether an inode has a name on one side."""
+        among = _ON_SIDE[under_ingest]
+        return self.row(f"SELECT 1 FROM entries WHERE inode_id = ? AND {among} LIMIT 1", (inode_id,)) is not None
+
+    def ingest_parents(self, inode_id: InodeId) -> set[InodeId]:
+        """The directories below `ingest/` in which an inode has a name; asked at each write, however many those are."""
+        found: set[InodeId] = set()
+        for area in (Area.PENDING, Area.LINGERING):
+            parent = InodeId(0)
+            while (row := self.row(_SELECT_NEXT_PARENT, (inode_id, int(area), parent))) not in (None, (None,)):
+                parent = InodeId(row[0])
+                found.add(parent)
+        return found
+
+    def children(self, parent_id: InodeId) -> list[tuple[Entry, Inode]]:
+        """What a directory holds, in order of name."""
+        return [(self._entry(row), self._inode(row[5:])) for row in self.query(_SELECT_CHILDREN, (parent_id,))]
+
+    def child(self, parent_id: InodeId, name: bytes) -> tuple[Inode, int] | None:
+        """What a name of a directory leads to, and how many names that has in both trees."""
+        row = self.row(_SELECT_ONE_NAMED, (parent_id, name))
+        return None if row is None else self._named(row)
+
+    def children_named(self, parent_id: InodeId, names: Sequence[bytes]) -> dict[bytes, tuple[Inode, int]]:
+        """What each of at most `NAMES_AT_ONCE` names leads to; one that is not there is left out."""
+        rows = self.query(_SELECT_SOME_NAMED[len(names)], (parent_id, *names))
+        return {row[1]: self._named(row) for row in rows}
+
+    def _named(self, row: Sequence[Any]) -> tuple[Inode, int]:
+        self._check_entry(row)
+        return self._inode(row[5:]), row[-1]
+
+    def names_after(self, parent_id: InodeId, name: bytes | None, at_most: int) -> list[bytes]:
+        """The first names of a directory after `name`, or of all, in order. Raises CatalogDamaged where one is no name;
+        else they are unchecked.
+        """
+        # What is not bytes any more comes before all that is.
+        after, parameters = (
+            ("", (parent_id, at_most)) if name is None else (" AND name > ?3", (parent_id, at_most, name))
+        )
+        rows = self.query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
+        with rows_made_values(self.path):
+            return [blob_column(row[0]) for row in rows]
+
+    def is_empty(self, parent_id: InodeId) -> bool:
+        return self.row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
+
+    def _entry(self, row: Sequence[Any]) -> Entry:
+        """Of a row that begins with `_ENTRY_COLUMNS`."""
+        self._check_entry(row)
+        try:
+            return Entry(row[0], row[1], row[2], Area(row[3]))
+        except ValueError as error:
+            raise CatalogDamaged(f"{self.path}: {error}") from error
+
+    def _check_entry(self, row: Sequence[Any]) -> None:
+        if row_sum(row[:4]) != row[4] or not isinstance(row[1], bytes):
+            raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} does not match its checksum")
+        if not is_name(row[1]) or type(row[0]) is not int or type(row[2]) is not int:
+            raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} has a name that no file can have")
+
+    def pending(self, directory: InodeId | None = None) -> list[tuple[Entry, Inode]]:
+        """What is PENDING, anywhere or in one directory."""
+        rows = self.query(
+            f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE {_IN_AREA}"
+            + ("" if directory is None else " AND parent_id = ?2"),
+            (int(Area.PENDING),) if directory is None else (int(Area.PENDING), directory),
+        )
+        return [(self._entry(row), self._inode(row[5:])) for row in rows]
+
+    def pending_directories(self) -> set[InodeId]:
+        """Directories that are PENDING or hold what is."""
+        rows = self.query(
+            f"SELECT parent_id FROM entries WHERE {_IN_AREA}"
+            f" UNION SELECT id FROM entries JOIN inodes ON id = inode_id WHERE {_IN_AREA} AND kind = 'dir'",
+            (int(Area.PENDING),),
+        )
+        return {InodeId(row[0]) for row in rows}
+
+    def link_count(self, inode_id: InodeId, *, under_ingest: bool) -> int:
+        """How many names an inode has on one side."""
+        rows = self.query(f"SELECT count(*) FROM entries WHERE inode_id = ? AND {_ON_SIDE[under_ingest]}", (inode_id,))
+        return int(rows[0][0])
+
+    def xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
+        """What a user has set, in order of name."""
+        return self._xattrs(inode_id, f" AND NOT {_MARKS}")
+
+    def all_xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
+        """With the marks that ZipFS has set itself, which no user sees."""
+        return self._xattrs(inode_id)
+
+    def marks(self, inode_id: InodeId, prefix: bytes) -> dict[bytes, bytes]:
+        """The marks of an inode whose names begin with `prefix`, which begins with `zipfs.` itself."""
+        found = self._xattrs(inode_id, f" AND {_MARKS}")
+        return {name: value for name, value in found.items() if name.startswith(prefix)}
+
+    def mark(self, inode_id: InodeId, name: bytes) -> bytes | None:
+        """The value of a mark that ZipFS has set on an inode."""
+        row = self.row("SELECT value FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
+        with rows_made_values(self.path):
+            return None if row is None else blob_column(row[0])
+
+    def _xattrs(self, inode_id: InodeId, which: str = "") -> dict[bytes, bytes]:
+        rows = self.query(f"SELECT name, value FROM xattrs WHERE inode_id = ?{which} ORDER BY name", (inode_id,))
+        with rows_made_values(self.path):
+            return {blob_column(name): blob_column(value) for name, value in rows}
+
+    def extents(self, inode: Inode) -> tuple[Extent, ...]:
+        """The extents of a STORED file, none of any other. Raises CatalogDamaged unless they are those that were
+        written.
+        """
+        if inode.state is not State.STORED:
+            return ()
+        rows = self.query(
+            "SELECT offset, nbytes, blob_id, blob_offset FROM extents WHERE inode_id = ? ORDER BY offset", (inode.id,)
+        )
+        with rows_made_values(self.path):
+            check_integers(*chain.from_iterable(rows))
+            extents = tuple(Extent(*row) for row in rows)
+            found = layout_sum(extents)
+        if found != inode.layout_sum:
+            raise CatalogDamaged(f"extents of inode {inode.id} do not match their checksum")
+        return extents

@@ -1,0 +1,290 @@
+"""What one transaction writes to the catalog: its rows, and the same as a record for the manifest log.
+
+`transaction.py` begins and commits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from zipfs.errors import CatalogDamaged, Gone
+from zipfs.store.catalog.log_record import Changes
+from zipfs.store.catalog.queries import Catalog, Position
+from zipfs.store.objects.values import (
+    Blob,
+    BlobId,
+    Entry,
+    Extent,
+    Inode,
+    InodeId,
+    PackName,
+    entry_sum,
+    inode_sum,
+    shape_text,
+)
+from zipfs.store.packs.local import PackDirectory
+
+_ANCHOR_BLOBS = 16
+_IDS = 10_000
+"""Ids in one statement: SQLite takes 32,766 parameters."""
+
+
+class Transaction:
+    """Rows to write and drop. Valid inside the block of `transaction` only."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.changes = Changes()
+        self.seq = 0
+        """Sequence number of the record, once committed; 0 if nothing was changed."""
+        self._placed: set[BlobId] = set()
+        """Blobs that were put into a pack."""
+
+    def _execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        self.catalog.write(sql, parameters)
+
+    # Tree
+
+    def new_inode_id(self) -> InodeId:
+        return InodeId(self.catalog.next_id("inode"))
+
+    def put_inode(self, inode: Inode) -> None:
+        """Insert or replace, leaving extents and xattrs as they are."""
+        self._execute(
+            "INSERT INTO inodes (id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes,"
+            " sha256, layout_sum, atime_ns, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET"
+            " kind = excluded.kind, state = excluded.state, mode = excluded.mode, uid = excluded.uid,"
+            " gid = excluded.gid, nbytes = excluded.nbytes, mtime_ns = excluded.mtime_ns,"
+            " ctime_ns = excluded.ctime_ns, target = excluded.target, stored_nbytes = excluded.stored_nbytes,"
+            " sha256 = excluded.sha256, layout_sum = excluded.layout_sum, atime_ns = excluded.atime_ns,"
+            " sum = excluded.sum",
+            (
+                inode.id,
+                inode.kind.value,
+                inode.state.value,
+                inode.mode,
+                inode.uid,
+                inode.gid,
+                inode.nbytes,
+                inode.mtime_ns,
+                inode.ctime_ns,
+                inode.target,
+                inode.stored_nbytes,
+                inode.sha256,
+                inode.layout_sum,
+                inode.atime_ns,
+                inode_sum(inode),
+            ),
+        )
+        self.changes.inodes[inode.id] = inode
+
+    def set_stored_nbytes(self, inode_id: InodeId, nbytes: int) -> None:
+        self.put_inode(replace(self.catalog.inode(inode_id), stored_nbytes=nbytes))
+
+    def drop_inode(self, inode_id: InodeId) -> None:
+        self._execute("DELETE FROM inodes WHERE id = ?", (inode_id,))
+        self.changes.inodes[inode_id] = None
+        self.changes.extents.pop(inode_id, None)
+        for key in [key for key in self.changes.xattrs if key[0] == inode_id]:
+            del self.changes.xattrs[key]
+
+    def put_entry(self, entry: Entry) -> None:
+        self._execute(
+            "INSERT OR REPLACE INTO entries (parent_id, name, inode_id, area, sum) VALUES (?, ?, ?, ?, ?)",
+            (entry.parent_id, entry.name, entry.inode_id, int(entry.area), entry_sum(entry)),
+        )
+        self.changes.entries[entry.parent_id, entry.name] = entry
+
+    def drop_entry(self, parent_id: InodeId, name: bytes) -> None:
+        self._execute("DELETE FROM entries WHERE parent_id = ? AND name = ?", (parent_id, name))
+        self.changes.entries[parent_id, name] = None
+
+    def put_xattr(self, inode_id: InodeId, name: bytes, value: bytes) -> None:
+        """Raises Gone where the inode has no row any more."""
+        if self.catalog.row("SELECT 1 FROM inodes WHERE id = ?", (inode_id,)) is None:
+            raise Gone(f"inode {inode_id}")
+        self._execute("INSERT OR REPLACE INTO xattrs (inode_id, name, value) VALUES (?, ?, ?)", (inode_id, name, value))
+        self.changes.xattrs[inode_id, name] = value
+
+    def drop_xattr(self, inode_id: InodeId, name: bytes) -> None:
+        self._execute("DELETE FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
+        self.changes.xattrs[inode_id, name] = None
+
+    def put_extents(self, inode_id: InodeId, extents: Sequence[Extent]) -> None:
+        """Replace the extents of a file; the caller puts an inode with the fitting `layout_sum`."""
+        self._execute("DELETE FROM extents WHERE inode_id = ?", (inode_id,))
+        self.catalog.write_all(
+            "INSERT INTO extents (inode_id, offset, nbytes, blob_id, blob_offset) VALUES (?, ?, ?, ?, ?)",
+            [(inode_id, e.offset, e.nbytes, e.blob_id, e.blob_offset) for e in extents],
+        )
+        self.changes.extents[inode_id] = tuple(extents)
+
+    def put_failure(self, inode_id: InodeId, message: str, at_ns: int) -> None:
+        """Failures are news, not state: they are not logged. A message may name files in whatever bytes these have."""
+        self._execute(
+            "INSERT INTO failures (inode_id, message, attempts, at_ns) VALUES (?, ?, 1, ?) ON CONFLICT (inode_id)"
+            " DO UPDATE SET message = excluded.message, attempts = attempts + 1, at_ns = excluded.at_ns",
+            (inode_id, message.encode("utf-8", "backslashreplace").decode(), at_ns),
+        )
+
+    def clear_failure(self, inode_id: InodeId) -> None:
+        self._execute("DELETE FROM failures WHERE inode_id = ?", (inode_id,))
+
+    # Packs
+
+    def add_pack(self, name: PackName, nbytes: int, blobs: Iterable[Blob]) -> None:
+        """Register a pack that is durably on disk. A blob that is known already moves to it, and takes the form that it
+        has there. Raises CatalogDamaged if one of its ids is that of another blob.
+        """
+        self._execute("INSERT OR IGNORE INTO packs (name, nbytes) VALUES (?, ?)", (name, nbytes))
+        row = self.catalog.row("SELECT id FROM packs WHERE name = ?", (name,))
+        assert row is not None
+        last = 0
+        for blob in blobs:
+            last = max(last, blob.id)
+            self._placed.add(blob.id)
+            view = None if blob.base is None else blob.base.view
+            written = self.catalog.write(
+                "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, base_nbytes,"
+                " base_cast, pack_id, pack_offset, stored_nbytes, frames)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " base_id = excluded.base_id, base_offset = excluded.base_offset, base_nbytes = excluded.base_nbytes,"
+                " base_cast = excluded.base_cast, pack_id = excluded.pack_id, pack_offset = excluded.pack_offset,"
+                " stored_nbytes = excluded.stored_nbytes, frames = excluded.frames"
+                " WHERE nbytes = excluded.nbytes AND fingerprint = excluded.fingerprint RETURNING id",
+                (
+                    blob.id,
+                    blob.nbytes,
+                    blob.fingerprint,
+                    blob.dtype,
+                    shape_text(blob.shape),
+                    None if blob.base is None else blob.base.blob_id,
+                    0 if view is None else view.offset,
+                    None if view is None else view.nbytes,
+                    "" if view is None or view.cast is None else str(view.cast),
+                    row[0],
+                    blob.pack_offset,
+                    blob.stored_nbytes,
+                    blob.frames.astype("<u4").tobytes(),
+                ),
+            )
+            if not written:
+                raise CatalogDamaged(f"blob {blob.id} of pack {name.hex()} is another one than that of the catalog")
+        self._execute("UPDATE counters SET next = max(next, ?) WHERE name = 'blob'", (last + 1,))
+        self.changes.packs[name] = True
+
+    def drop_pack(self, name: PackName) -> None:
+        """Forget a pack and whatever blobs are still listed in it, with those coded against them that no file needs."""
+        self._execute(
+            "DELETE FROM blobs WHERE base_id IN (SELECT id FROM blobs WHERE pack_id ="
+            " (SELECT id FROM packs WHERE name = ?)) AND id NOT IN (SELECT blob_id FROM extents)",
+            (name,),
+        )
+        self._execute("DELETE FROM blobs WHERE pack_id = (SELECT id FROM packs WHERE name = ?)", (name,))
+        self._execute("DELETE FROM packs WHERE name = ?", (name,))
+        self.changes.packs[name] = False
+
+    def settle_bases(self) -> None:
+        """See to it that the bases of what was put into packs, and of what hangs on it, are coded alone.
+
+        A blob that no file needs is forgotten if its base has become a member: it cannot be decoded in one step any
+        more. Raises CatalogDamaged if a file needs such a blob.
+        """
+        placed = sorted(self._placed)
+        for start in range(0, len(placed), _IDS):
+            some = placed[start : start + _IDS]
+            marks = ", ".join("?" * len(some))
+            chains = (
+                "SELECT member.id, EXISTS (SELECT 1 FROM extents WHERE blob_id = member.id), base.id FROM blobs AS"
+                " member JOIN blobs AS base ON base.id = member.base_id WHERE base.base_id IS NOT NULL AND"
+            )
+            deep = self.catalog.query(
+                f"{chains} member.id IN ({marks}) UNION {chains} base.id IN ({marks})", some + some
+            )
+            for blob_id, needed, base_id in deep:
+                if needed:
+                    raise CatalogDamaged(f"blob {blob_id} has base {base_id}, which has a base itself")
+                self._execute("DELETE FROM blobs WHERE id = ?", (blob_id,))
+        self._placed.clear()
+
+    def drop_undecodable(self) -> None:
+        """Forget blobs whose base is gone and that no file needs: an index may list some that were collected."""
+        self._execute(
+            "DELETE FROM blobs WHERE base_id IS NOT NULL AND base_id NOT IN (SELECT id FROM blobs)"
+            " AND id NOT IN (SELECT blob_id FROM extents)"
+        )
+
+    def put_sketch(self, blob_id: BlobId, sketch: bytes, signature: bytes) -> None:
+        self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
+        self._execute("INSERT OR REPLACE INTO signatures (blob_id, signature) VALUES (?, ?)", (blob_id, signature))
+
+    def put_landmarks(self, blob_id: BlobId, landmarks: bytes) -> None:
+        """Keep what ranges of a blob are recognised by."""
+        self._execute("INSERT OR REPLACE INTO landmarks (blob_id, landmarks) VALUES (?, ?)", (blob_id, landmarks))
+
+    def put_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
+        """Have a blob that is coded alone be found. A hash that _ANCHOR_BLOBS blobs have already tells nothing more."""
+        self.catalog.write_all(
+            "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
+            " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
+            [(anchor, blob_id, _ANCHOR_BLOBS) for anchor in anchors],
+        )
+
+    def drop_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
+        """A blob has a base now: only what is coded alone is found by its anchors."""
+        self.catalog.write_all(
+            "DELETE FROM anchors WHERE hash = ? AND blob_id = ?", [(anchor, blob_id) for anchor in anchors]
+        )
+
+    def _forget_signatures(self, blobs: Sequence[Blob]) -> None:
+        """Of those that become bases or members by being moved: whoever makes the signature anew sets the anchors."""
+        for blob in blobs:
+            self._execute(
+                "DELETE FROM signatures WHERE blob_id = ?1 AND EXISTS (SELECT 1 FROM blobs WHERE id = ?1 AND"
+                " (base_id IS NULL) <> ?2)",
+                (blob.id, blob.base is None),
+            )
+
+    def drop_stale_anchors(self) -> None:
+        """Forget hashes of blobs that are gone."""
+        self._execute("DELETE FROM anchors WHERE blob_id NOT IN (SELECT blob_id FROM landmarks)")
+
+    # The log
+
+    def set_position(self, position: Position) -> None:
+        self._execute("UPDATE position SET segment = ?, offset = ?, seq = ?", position)
+
+    def apply(self, changes: Changes, packs: PackDirectory) -> None:
+        """Write the rows of a logged record. What it says of packs that are gone by now is passed over."""
+        for inode_id, inode in changes.inodes.items():
+            if inode is not None:
+                self.put_inode(inode)
+            self._execute("UPDATE counters SET next = max(next, ?) WHERE name = 'inode'", (inode_id + 1,))
+        for name, added in changes.packs.items():
+            if added and packs.path_of(name).exists():
+                file = packs.open(name)
+                blobs = [packed.blob for packed in file.index()]
+                self._forget_signatures(blobs)
+                self.add_pack(name, file.nbytes, blobs)
+        for (parent_id, entry_name), entry in changes.entries.items():
+            if entry is None:
+                self.drop_entry(parent_id, entry_name)
+            else:
+                self.put_entry(entry)
+        for (inode_id, xattr), value in changes.xattrs.items():
+            if value is None:
+                self.drop_xattr(inode_id, xattr)
+            else:
+                self.put_xattr(inode_id, xattr, value)
+        for inode_id, extents in changes.extents.items():
+            self.put_extents(inode_id, extents)
+        for inode_id, inode in changes.inodes.items():
+            if inode is None:
+                self.drop_inode(inode_id)
+        for name, added in changes.packs.items():
+            if not added:
+                self.drop_pack(name)
+        for counter, taken in (("inode", changes.next_inode), ("blob", changes.next_blob)):
+            self._execute("UPDATE counters SET next = max(next, ?) WHERE name = ?", (taken, counter))

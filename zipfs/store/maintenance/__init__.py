@@ -1,0 +1,1 @@
+"""Collect, check, repair and remove: what a store needs beside ingest and reading."""

@@ -1,0 +1,356 @@
+"""Collection: packs that nothing needs are deleted, sparse ones rewritten, small ones merged, the manifest log made
+short.
+
+A blob is needed by the extents of a file, and as the base of a blob that is needed. Everything is done under the pack
+lock. New packs are on disk and in the catalog before old ones are deleted, so a kill at any instant costs space at
+most, which the next collection frees. Readers hold the packs that they read from open and notice nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from zipfs.errors import CatalogDamaged, NoSpace, PackDamaged
+from zipfs.store.catalog.transaction import compact
+from zipfs.store.disk import faults
+from zipfs.store.disk.files import full_disk_told
+from zipfs.store.disk.progress import Report, report_nothing
+from zipfs.store.disk.stopping import Stop
+from zipfs.store.objects.values import BlobId, InodeId, PackName
+from zipfs.store.packs.local import PackFile, PackWriter
+from zipfs.store.packs.pack_format import PackedBlob
+from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+SPARSE = 0.7
+"""Packs with a smaller live part are rewritten: copying 0.7 to free 0.3 is about where it stops to pay."""
+SHED = 0.98
+"""The same where what is dead are old forms of blobs that were coded anew: it must not eat up what that has saved."""
+_REWRITTEN_PACK_NBYTES = 1 << 30
+_INDEX_NBYTES = 1 << 16
+"""About how much of a pack its index takes."""
+
+
+_SMALL_NBYTES = 16 << 20
+"""Larger packs are never merged."""
+_SMALLEST_NBYTES = 1 << 15
+_TIER = 8
+"""So many packs of about one size are merged, into one that is about so many times as large: a byte is copied a few
+times until its pack is too large for that."""
+_MERGED_AT_ONCE = 64
+_MERGED_NBYTES = 128 << 20
+"""In one pack: some seconds of work, and of waiting for others."""
+_MERGED_BLOBS = 1 << 15
+"""Blobs of one merged pack, at most: whoever opens a pack reads the list of them all."""
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a collection did. `damaged` names packs that could not be rewritten because of what they hold."""
+
+    packs_deleted: int = 0
+    packs_rewritten: int = 0
+    packs_merged: int = 0
+    blobs_dropped: int = 0
+    freed_nbytes: int = 0
+    damaged: tuple[str, ...] = ()
+
+
+def collect(store: Store, report: Report = report_nothing, *, sparse: float = SPARSE) -> Collected:
+    """Free what nothing needs, and merge small packs; the caller holds the pack lock.
+
+    Packs with a live part below `sparse` are rewritten. Raises CatalogDamaged before anything is deleted, and Stopped
+    between two steps, each of which leaves the store whole.
+    """
+    faults.point("gc.begin")
+    collected = Collected()
+    before = _packs_nbytes(store)
+    _begin(store)
+    _check_catalog(store, report)
+    live = _live_blobs(store)
+    dead = [row[0] for row in store.catalog.query("SELECT id FROM blobs") if row[0] not in live]
+    collected.blobs_dropped = len(dead)
+    _drop_dead_packs(store, live, collected)
+    with full_disk_told(store.path):
+        _rewrite_sparse(store, live, sparse, collected, report)
+    _merge_small(store, live, collected, report)
+    _delete_unlisted(store, collected)
+    _attribute(store)
+    compact(store.catalog, store.manifests, store.packs)
+    collected.freed_nbytes = before - _packs_nbytes(store)
+    return collected
+
+
+def merge_small_packs(store: Store, report: Report = report_nothing) -> Collected:
+    """Merge small packs where there are enough of a size, as a collection does; the caller holds the pack lock.
+
+    All that the catalog knows to be in them is kept, needed or not. Costs next to nothing where there are not enough.
+    Raises Stopped, NoSpace, OSError.
+    """
+    collected = Collected()
+    if next(_to_merge(store), None) is not None:
+        _begin(store)
+        _merge_small(store, None, collected, report)
+    return collected
+
+
+def _begin(store: Store) -> None:
+    for part in store.packs.parts():
+        part.unlink(missing_ok=True)
+    with store.transaction():
+        pass  # applies what a killed process has logged
+
+
+def _packs_nbytes(store: Store) -> int:
+    return sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
+
+
+def _check_catalog(store: Store, report: Report) -> None:
+    """Nothing is deleted on the word of a catalog whose rows do not match their checksums."""
+    with store.catalog.snapshot():
+        rows = store.catalog.query("SELECT id FROM inodes")
+        for done, row in enumerate(rows):
+            store.stop.check()
+            store.catalog.extents(store.catalog.inode(InodeId(row[0])))
+            report("checking files", done + 1, len(rows))
+
+
+def _live_blobs(store: Store) -> set[BlobId]:
+    return {
+        BlobId(row[0])
+        for row in store.catalog.query(
+            "SELECT blob_id FROM extents UNION SELECT base_id FROM blobs WHERE base_id IS NOT NULL"
+            " AND id IN (SELECT blob_id FROM extents)"
+        )
+    }
+
+
+def _blobs_by_pack(store: Store) -> dict[PackName, list[tuple[BlobId, int]]]:
+    """(blob, stored bytes) of every pack in the catalog. Raises CatalogDamaged."""
+    found: dict[PackName, list[tuple[BlobId, int]]] = {name: [] for name in store.catalog.packs()}
+    rows = store.catalog.query("SELECT packs.name, blobs.id, stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id")
+    for name, blob_id, nbytes in rows:
+        if not isinstance(nbytes, int):
+            raise CatalogDamaged(f"row of blob {blob_id} contradicts itself")
+        found[PackName(name)].append((BlobId(blob_id), nbytes))
+    return found
+
+
+def _drop_dead_packs(store: Store, live: set[BlobId], collected: Collected) -> None:
+    dead = [name for name, blobs in _blobs_by_pack(store).items() if not any(blob in live for blob, _ in blobs)]
+    if dead:
+        _replace(store, None, [], dead, collected)
+
+
+def freeable_nbytes(store: Store) -> int:
+    """About what a collection would free now, by the rules that it goes by. Raises CatalogDamaged."""
+    live, sizes = _live_blobs(store), store.catalog.packs()
+    return sum(sizes[name] - live_nbytes for name, live_nbytes in _sparse_packs(store, live, SPARSE))
+
+
+def _sparse_packs(store: Store, live: set[BlobId], least_live: float) -> Iterator[tuple[PackName, int]]:
+    """Packs of which less than `least_live` is needed, and how many bytes of each are."""
+    sizes = store.catalog.packs()
+    for name, blobs in _blobs_by_pack(store).items():
+        live_nbytes = sum(nbytes for blob, nbytes in blobs if blob in live)
+        all_nbytes = sum(nbytes for _, nbytes in blobs)
+        if live_nbytes < least_live * max(all_nbytes, sizes[name] - _INDEX_NBYTES) or not live_nbytes:
+            yield name, live_nbytes
+
+
+def _rewrite_sparse(store: Store, live: set[BlobId], least_live: float, collected: Collected, report: Report) -> None:
+    sparse = list(_sparse_packs(store, live, least_live))
+    passed = _Passed(store, report, "rewriting packs", sum(nbytes for _, nbytes in sparse))
+    group: list[PackName] = []
+    group_nbytes = 0
+    for name, nbytes in sparse:
+        if group and group_nbytes + nbytes > _REWRITTEN_PACK_NBYTES:
+            collected.packs_rewritten += _rewrite(store, group, live, collected, passed)
+            group, group_nbytes = [], 0
+        group.append(name)
+        group_nbytes += nbytes
+    if group:
+        collected.packs_rewritten += _rewrite(store, group, live, collected, passed)
+
+
+class _Passed:
+    """Told of the bytes that were copied, it reports them; raises Stopped when that is asked for."""
+
+    def __init__(self, store: Store, report: Report, what: str, total: int) -> None:
+        self._store, self._report, self._what, self._total = store, report, what, total
+        self._done = 0
+
+    def __call__(self, nbytes: int) -> None:
+        self._store.stop.check()
+        self._done += nbytes
+        self._report(self._what, min(self._done, self._total), self._total)
+
+
+def _to_merge(store: Store) -> Iterator[list[PackName]]:
+    """Groups of small packs of about one size, smallest sizes first."""
+    sizes = store.catalog.packs()
+    blobs: dict[bytes, int] = dict(
+        store.catalog.query("SELECT packs.name, count(*) FROM blobs JOIN packs ON packs.id = pack_id GROUP BY pack_id")
+    )
+    tiers: dict[int, list[PackName]] = defaultdict(list)
+    for name, nbytes in sizes.items():
+        if nbytes < _SMALL_NBYTES and 0 < blobs.get(name, 0) <= _MERGED_BLOBS // _TIER:
+            tiers[_tier(nbytes)].append(name)
+    for _, names in sorted(tiers.items()):
+        group: list[PackName] = []
+        for name in names:
+            group.append(name)
+            full = sum(sizes[one] for one in group) >= _MERGED_NBYTES or len(group) == _MERGED_AT_ONCE
+            if full or sum(blobs[one] for one in group) >= _MERGED_BLOBS:
+                yield group
+                group = []
+        if len(group) >= _TIER:
+            yield group
+
+
+def _tier(nbytes: int) -> int:
+    tier, below = 0, _SMALLEST_NBYTES
+    while nbytes >= below:
+        tier, below = tier + 1, below * _TIER
+    return tier
+
+
+def _merge_small(store: Store, live: set[BlobId] | None, collected: Collected, report: Report) -> None:
+    """Merge until there are not enough packs of any size. Without `live` every blob counts."""
+    while names := next(_to_merge(store), None):
+        sizes, by_pack = store.catalog.packs(), _blobs_by_pack(store)
+        here = {blob for name in names for blob, _ in by_pack[name]}
+        passed = _Passed(store, report, "merging small packs", sum(sizes[name] for name in names))
+        try:
+            with full_disk_told(store.path):
+                merged = _rewrite(store, names, here if live is None else here & live, collected, passed)
+        except NoSpace as error:
+            log.info("small packs are merged when there is space: %s", error)
+            return
+        collected.packs_merged += merged
+        if merged < len(names):
+            return  # one of them is damaged and would be tried again and again
+
+
+def _rewrite(
+    store: Store, names: Sequence[PackName], live: set[BlobId], collected: Collected, passed: Callable[[int], None]
+) -> int:
+    """Copy what is live of some packs into a new one, then delete them; returns how many those were."""
+    writer = PackWriter(store.packs)
+    rewritten: list[PackName] = []
+    try:
+        for name in names:
+            try:
+                _copy(store, writer, name, live, passed)
+            except PackDamaged as error:
+                collected.damaged += (str(error),)
+            else:
+                rewritten.append(name)
+        if rewritten:
+            writer.sync()
+            faults.point("gc.pack-synced")
+            verify_stored(writer.file, writer.blobs, store.stop)
+            writer.publish("gc.pack-renamed")
+            _replace(store, writer, writer.blobs, rewritten, collected)
+        else:
+            writer.abandon()
+    except BaseException:
+        store.give_up(writer)
+        raise
+    return len(rewritten)
+
+
+def shed(store: Store, names: Iterable[PackName]) -> None:
+    """Rewrite packs of which a good part are forms that blobs have no longer; the caller holds the pack lock.
+
+    Whatever the catalog says to be in them is kept, needed or not.
+    """
+    sizes, by_pack = store.catalog.packs(), _blobs_by_pack(store)
+    for name in names:
+        if name in sizes:
+            here = by_pack[name]
+            if sum(nbytes for _, nbytes in here) < SHED * (sizes[name] - _INDEX_NBYTES):
+                _rewrite(store, [name], {blob for blob, _ in here}, Collected(), lambda nbytes: store.stop.check())
+
+
+def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId], passed: Callable[[int], None]) -> None:
+    """Append the live blobs of a pack; all of them or none."""
+    source = store.packs.open(name)
+    start = len(writer.blobs)
+    # A blob may be listed by several packs after a kill: only the copy that the catalog names counts.
+    here = {blob for blob, _ in _blobs_by_pack(store)[name]}
+    try:
+        for packed in source.index():
+            if packed.blob.id in live and packed.blob.id in here:
+                writer.copy_blob(packed, source, passed)
+        if {packed.blob.id for packed in writer.blobs[start:]} != here & live:
+            raise PackDamaged(source.where, 0, "its index does not list what the catalog knows to be in it")
+    except PackDamaged:
+        writer.rewind(start)
+        raise
+
+
+def verify_stored(file: PackFile, blobs: Sequence[PackedBlob], stop: Stop) -> None:
+    """Read stored frames back from the disk and compare their checksums; raises PackDamaged, Stopped."""
+    file.forget_cached()
+    for packed in blobs:
+        checksum = xxhash.xxh3_64()
+        at = packed.blob.pack_offset
+        for nbytes in packed.blob.frames.tolist():
+            stop.check()
+            checksum.update(file.read(at, nbytes))
+            at += nbytes
+        if checksum.intdigest() != packed.stored_sum:
+            raise PackDamaged(
+                file.where,
+                packed.blob.pack_offset,
+                f"stored bytes of blob {packed.blob.id} do not match their checksum",
+            )
+
+
+def _replace(
+    store: Store, writer: PackWriter | None, blobs: Sequence[PackedBlob], old: Sequence[PackName], collected: Collected
+) -> None:
+    """Commit a new pack in place of old ones, then delete their files."""
+    with store.transaction(durable=True, fault="gc") as txn:
+        if writer is not None:
+            txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in blobs])
+        for name in old:
+            txn.drop_pack(name)
+    faults.point("gc.pack-dropped")
+    for name in old:
+        store.packs.unlink(name)
+        faults.point("gc.pack-unlinked")
+    collected.packs_deleted += len(old)
+
+
+def _delete_unlisted(store: Store, collected: Collected) -> None:
+    """Packs that no catalog row names: of an ingest or a collection that was killed before or after its commit."""
+    listed = store.catalog.packs()
+    for name in list(store.packs.names()):
+        if name not in listed:
+            store.packs.unlink(name)
+            collected.packs_deleted += 1
+
+
+def _attribute(store: Store) -> None:
+    """Count the bytes of each blob for one of the files that still hold it, so that `du` adds up."""
+    with store.transaction() as txn:
+        txn.drop_stale_anchors()
+        owned: dict[int, int] = dict(
+            txn.catalog.query(
+                "SELECT owner, sum(stored_nbytes) FROM"
+                " (SELECT blob_id, min(inode_id) AS owner FROM extents GROUP BY blob_id)"
+                " JOIN blobs ON blobs.id = blob_id GROUP BY owner"
+            )
+        )
+        for inode_id, nbytes in txn.catalog.query("SELECT id, stored_nbytes FROM inodes WHERE state = 'stored'"):
+            if owned.get(inode_id, 0) != nbytes:
+                txn.set_stored_nbytes(InodeId(inode_id), owned.get(inode_id, 0))

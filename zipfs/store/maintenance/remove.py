@@ -1,0 +1,47 @@
+"""Removing names from the tree, and the raw content that goes with the last of them.
+
+What was stored stays in its packs until a collection finds that nothing needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from zipfs.errors import PathError
+from zipfs.store.disk import faults
+from zipfs.store.disk.reserve import Reserve
+from zipfs.store.disk.stopping import Stop
+from zipfs.store.namespace import tree
+from zipfs.store.objects.values import Inode, State
+from zipfs.store.store import RESERVE, Store, open_store
+
+
+def free_spool(store: Store, gone: Iterable[Inode]) -> None:
+    """Delete the spool files of inodes that are gone. Whoever has one open keeps it."""
+    for inode in gone:
+        if inode.state in (State.OPEN, State.SEALED):
+            store.spool_path(inode.id).unlink(missing_ok=True)
+
+
+def open_to_remove(path: Path, stop: Stop | None = None) -> Store:
+    """As `open_store`, for which a full disk may have no room either. The next mount holds some back again."""
+    return Reserve(path / RESERVE).removing(lambda: open_store(path, stop=stop))
+
+
+def remove(store: Store, path: bytes) -> list[Inode]:
+    """Remove a path of the served tree and all below it; returns the inodes that are gone. Raises PathError."""
+    *parents, name = tree.components(path) or [b""]
+    if not name:
+        raise PathError("/", "the top of a store cannot be removed")
+    parent = tree.resolve(store.catalog, b"/".join(parents))
+
+    def work() -> list[Inode]:
+        with store.transaction(durable=True, fault="delete") as txn:
+            tree.forget_echoes_of_name(txn, parent.id, name)
+            return tree.remove_tree(txn, parent.id, name)
+
+    gone = store.reserve.removing(work)
+    free_spool(store, gone)
+    faults.point("delete.spool-freed")
+    return gone

@@ -1,0 +1,250 @@
+"""The rows of the catalog as values, and the checksums that guard them.
+
+SQLite does not notice a flipped bit in a page. A wrong blob id or size would then serve wrong bytes whose frames are
+all intact, so every row that leads from a path to bytes carries a checksum of its own columns and is checked whenever
+it is read. Rows of blobs need none: the checksum of a frame is seeded with the blob's id and the frame's number.
+
+Everything here is pure and immutable.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NewType
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from zipfs.codec import FRAME_NBYTES
+from zipfs.store.objects.base_view import View
+
+InodeId = NewType("InodeId", int)
+BlobId = NewType("BlobId", int)
+PackName = NewType("PackName", bytes)
+"""16 random bytes; a pack's file is called by their hexadecimal form."""
+
+ROOT = InodeId(1)
+"""Directory that a mount shows at its top."""
+
+INGEST_ROOT = InodeId(2)
+"""Directory that a mount shows as `ingest/`."""
+
+NAME_NBYTES_AT_MOST = 255
+_TARGET_NBYTES_AT_MOST = 4095
+_MODE_AT_MOST = 0o7777
+_ID_AT_MOST = (1 << 32) - 1
+_SHA256_NBYTES = 32
+SIZE_AT_MOST = (1 << 63) - 1
+
+
+class Kind(enum.StrEnum):
+    FILE = "file"
+    DIRECTORY = "dir"
+    SYMLINK = "symlink"
+
+
+class State(enum.StrEnum):
+    """Where the content of an inode is."""
+
+    OPEN = "open"
+    """In the spool, and may still change."""
+    SEALED = "sealed"
+    """In the spool, final, waiting to be compressed."""
+    STORED = "stored"
+    """In packs, listed by extents."""
+    NONE = "none"
+    """A directory or symlink has no content."""
+
+
+class Area(enum.IntEnum):
+    """Which side of the tree an entry belongs to."""
+
+    SERVED = 0
+    """What a mount shows, outside of `ingest/`."""
+    PENDING = 1
+    """Under `ingest/`, not yet sealed."""
+    LINGERING = 2
+    """Under `ingest/`, already sealed: a second name for the served inode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inode:
+    """A file, directory or symlink. Sizes in bytes; `nbytes` of an OPEN file is that of its spool file instead."""
+
+    id: InodeId
+    kind: Kind
+    state: State
+    mode: int
+    uid: int
+    gid: int
+    nbytes: int
+    mtime_ns: int
+    ctime_ns: int
+    target: bytes | None = None
+    stored_nbytes: int = 0
+    sha256: bytes | None = None
+    layout_sum: int = 0
+    atime_ns: int | None = None
+    """None of what was stored before format 3, which did not keep it: its mtime is shown then."""
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind is Kind.DIRECTORY
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    parent_id: InodeId
+    name: bytes
+    inode_id: InodeId
+    area: Area
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes [offset, offset + nbytes) of a file are bytes [blob_offset, blob_offset + nbytes) of a blob."""
+
+    offset: int
+    nbytes: int
+    blob_id: BlobId
+    blob_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRef:
+    """What a blob is coded against: a view of blob `blob_id`."""
+
+    blob_id: BlobId
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A byte string that is kept once, and where. `frames` holds the stored length of each frame, uint32."""
+
+    id: BlobId
+    nbytes: int
+    fingerprint: bytes
+    dtype: str
+    shape: tuple[int, ...]
+    base: BaseRef | None
+    pack: PackName
+    pack_offset: int
+    frames: npt.NDArray[np.uint32]
+
+    @property
+    def stored_nbytes(self) -> int:
+        return int(self.frames.sum(dtype=np.uint64))
+
+    def frame_nbytes(self, index: int) -> int:
+        """Raw length of frame `index`."""
+        return min(FRAME_NBYTES, self.nbytes - index * FRAME_NBYTES)
+
+    def frame_seed(self, index: int) -> int:
+        return frame_seed(self.id, index)
+
+    def moved(self, pack: PackName, pack_offset: int) -> Blob:
+        return replace(self, pack=pack, pack_offset=pack_offset)
+
+
+def is_name(name: object) -> bool:
+    """Whether a directory can hold it: a store from somebody else may say `..` or `a/b`, and lead out of the tree."""
+    return (
+        isinstance(name, bytes)
+        and 0 < len(name) <= NAME_NBYTES_AT_MOST
+        and b"/" not in name
+        and b"\0" not in name
+        and name not in (b".", b"..")
+    )
+
+
+def is_size(*values: object) -> bool:
+    """Whether all are numbers from 0 on that 63 bits hold."""
+    return all(type(value) is int and 0 <= value <= SIZE_AT_MOST for value in values)
+
+
+def _is_integer(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == _SHA256_NBYTES
+
+
+def is_possible(inode: Inode) -> bool:
+    """Whether a file system can show it. Raises TypeError where a number is none."""
+    target, atime_ns = inode.target, inode.atime_ns or 0
+    # One sum tells of all of them whether they are integers: this is asked for every name that is listed.
+    sizes = inode.id + inode.nbytes + inode.stored_nbytes + inode.layout_sum
+    total = sizes + inode.mode + inode.uid + inode.gid + inode.mtime_ns + inode.ctime_ns + atime_ns
+    return (
+        _is_integer(total)
+        and 0 < inode.id <= SIZE_AT_MOST
+        and 0 <= inode.mode <= _MODE_AT_MOST
+        and 0 <= inode.uid <= _ID_AT_MOST
+        and 0 <= inode.gid <= _ID_AT_MOST
+        and 0 <= inode.nbytes <= SIZE_AT_MOST
+        and 0 <= inode.stored_nbytes <= SIZE_AT_MOST
+        and 0 <= inode.layout_sum <= SIZE_AT_MOST
+        and -SIZE_AT_MOST <= inode.mtime_ns <= SIZE_AT_MOST
+        and -SIZE_AT_MOST <= inode.ctime_ns <= SIZE_AT_MOST
+        and -SIZE_AT_MOST <= atime_ns <= SIZE_AT_MOST
+        and (inode.sha256 is None or _is_sha256(inode.sha256))
+        and (target is None or (0 < len(target) <= _TARGET_NBYTES_AT_MOST and b"\0" not in target))
+    )
+
+
+def frame_seed(blob_id: BlobId, index: int) -> int:
+    """Seed of a frame's checksum: a frame that is found in another's place does not verify."""
+    return (blob_id << 24 | index) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def frame_count(nbytes: int) -> int:
+    return -(-nbytes // FRAME_NBYTES)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    return json.dumps(list(shape), separators=(",", ":"))
+
+
+def row_sum(columns: Sequence[object]) -> int:
+    """63-bit checksum (SQLite's integers are signed) of a row's columns, a tuple as SQLite gives it: what is stored as
+    another type than it was written with does not match either.
+    """
+    return xxhash.xxh3_64_intdigest(repr(columns).encode()) >> 1
+
+
+def _sum(*columns: object) -> int:
+    return row_sum(columns)
+
+
+def inode_sum(inode: Inode) -> int:
+    """A row without an atime has the checksum that it had before there were any."""
+    columns = (
+        int(inode.id),
+        inode.kind.value,
+        inode.state.value,
+        inode.mode,
+        inode.uid,
+        inode.gid,
+        inode.nbytes,
+        inode.mtime_ns,
+        inode.ctime_ns,
+        inode.target,
+        inode.stored_nbytes,
+        inode.sha256,
+        inode.layout_sum,
+    )
+    return row_sum(columns if inode.atime_ns is None else (*columns, inode.atime_ns))
+
+
+def entry_sum(entry: Entry) -> int:
+    return _sum(int(entry.parent_id), entry.name, int(entry.inode_id), int(entry.area))
+
+
+def layout_sum(extents: Sequence[Extent]) -> int:
+    return _sum([(extent.offset, extent.nbytes, int(extent.blob_id), extent.blob_offset) for extent in extents])

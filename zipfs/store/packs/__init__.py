@@ -1,0 +1,1 @@
+"""Packs: immutable files of frames. Their format, writer, reader and byte ranges."""
