@@ -22,7 +22,7 @@ def bounded_time_ns(time_ns: int) -> int:
     return max(-TIME_AT_MOST_NS, min(TIME_AT_MOST_NS, time_ns))
 
 
-def shown(path: bytes | str) -> str:
+def printable(path: bytes | str) -> str:
     """A path as text that any terminal and any line of a log takes, whatever bytes it is made of."""
     text = os.fsdecode(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from zipfs.cli.render.output import percent
 from zipfs.cli.render.table import Column, lay_out_table, shorten
-from zipfs.host import shown
+from zipfs.host import printable
 
 COLUMNS = (
     Column("name", number=False, least=8),
@@ -53,7 +53,7 @@ def test_numbers_stand_to_the_right() -> None:
 
 @given(rows=st.lists(st.lists(st.text(max_size=40), min_size=5, max_size=5)), width=st.integers(23, 200))
 def test_no_line_is_wider_than_the_terminal(rows: list[list[str]], width: int) -> None:
-    cells = [[shown(text) for text in row] for row in rows]
+    cells = [[printable(text) for text in row] for row in rows]
     short = [[row[0], row[1][:4], row[2][:5], row[3], row[4]] for row in cells]
     short = [[row[0], row[1] if cell_len(row[1]) <= 4 else "", *row[2:]] for row in short]
     lines = list(lay_out_table(COLUMNS, short, width))
@@ -61,7 +61,7 @@ def test_no_line_is_wider_than_the_terminal(rows: list[list[str]], width: int) -
     assert all(cell_len(line) <= width for line in table)
 
 
-@given(text=st.text(max_size=60).map(shown), width=st.integers(1, 70))
+@given(text=st.text(max_size=60).map(printable), width=st.integers(1, 70))
 def test_what_is_too_long_keeps_its_ends(text: str, width: int) -> None:
     short = shorten(text, width)
     assert cell_len(short) <= width

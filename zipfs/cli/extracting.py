@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
 
 from zipfs.cli.render.output import say
-from zipfs.host import shown
+from zipfs.host import printable
 
 if TYPE_CHECKING:
     from zipfs.library import Library, Node
@@ -102,7 +102,7 @@ class Extraction:
         from zipfs.store.namespace.attributes import write_attributes
 
         def refused(name: bytes) -> None:
-            say(f"{shown(self._shown(node))}: attribute {shown(name)} cannot be set there")
+            say(f"{printable(self._shown(node))}: attribute {printable(name)} cannot be set there")
 
         write_attributes(fd, self._library.attributes(node), refused)
 

@@ -15,7 +15,7 @@ import click
 
 import zipfs
 from zipfs.errors import ZipfsError
-from zipfs.host import shown
+from zipfs.host import printable
 
 _COMMANDS: Final = {
     "mount": "zipfs.cli.commands.mount",
@@ -129,17 +129,17 @@ def main() -> None:
         click.echo("zipfs: interrupted", err=True)
         sys.exit(130)
     except ZipfsError as error:
-        click.echo(f"zipfs: {shown(str(error))}", err=True)
+        click.echo(f"zipfs: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; Python would complain once more at its exit
         sys.exit(1)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        click.echo(f"zipfs: {shown(f'{name}{error.strerror or error}')}", err=True)
+        click.echo(f"zipfs: {printable(f'{name}{error.strerror or error}')}", err=True)
         sys.exit(3 if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) else 1)
     except Exception as error:  # noqa: BLE001  # nothing that a user does ends in a traceback
-        what = shown(" ".join(f"{type(error).__name__}: {error}".split()))
+        what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
         click.echo(f"zipfs: a bug in ZipFS ended this: {what}. Please report it{_kept_for_a_report()}", err=True)
         sys.exit(1)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from zipfs.errors import Damaged
-from zipfs.host import shown
+from zipfs.host import printable
 from zipfs.store.disk.files import make_directory, open_file, opener
 
 _NBYTES: Final = 4 << 20
@@ -29,7 +29,7 @@ class _Lines(logging.Formatter):
     """One line a message, and indented ones below it for a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is logging's
-        return shown(super().formatMessage(record))
+        return printable(super().formatMessage(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802
         return indented(super().formatException(ei))  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ class _Lines(logging.Formatter):
 
 def indented(text: str) -> str:
     """Lines that belong to a message above them."""
-    return "\n".join(f"    {shown(line)}" for line in text.splitlines())
+    return "\n".join(f"    {printable(line)}" for line in text.splitlines())
 
 
 class _File(logging.handlers.RotatingFileHandler):

@@ -16,7 +16,7 @@ from functools import partial
 import trio
 
 from zipfs.errors import NotFound, ZipfsError
-from zipfs.host import shown
+from zipfs.host import printable
 from zipfs.ingest.seal import (
     Held,
     Pending,
@@ -163,14 +163,14 @@ class Sealer:
             sealed = await self._changes.run(partial(self._seal_group, group))
         except Exception as error:
             if isinstance(error, ZipfsError):
-                log.error("%s cannot be sealed: %s", shown(group[0].path), error)
+                log.error("%s cannot be sealed: %s", printable(group[0].path), error)
             else:
-                log.exception("%s cannot be sealed", shown(group[0].path))
+                log.exception("%s cannot be sealed", printable(group[0].path))
             why = f"cannot be sealed: {error}"
             try:
                 await self._changes.run(lambda store: note_failure(store, group, lambda _: why))
             except ZipfsError as second:
-                log.error("that %s cannot be sealed is not noted either: %s", shown(group[0].path), second)
+                log.error("that %s cannot be sealed is not noted either: %s", printable(group[0].path), second)
             return False
         if sealed is None:
             return True
@@ -188,7 +188,7 @@ class Sealer:
         sealed = seal(store, group, self._spool.writing)
         if sealed:  # a line for each would be most of the log where thousands of small files come at once
             more = f" and {len(sealed) - 1} more" if len(sealed) > 1 else ""
-            log.info("sealed %s%s", shown(sealed[0].path), more)
+            log.info("sealed %s%s", printable(sealed[0].path), more)
         return sealed
 
     async def _note_interrupted(self, held: Held) -> None:
@@ -196,7 +196,7 @@ class Sealer:
             return
         for item in held.interrupted:
             if item.inode.id not in self._told:
-                log.warning("%s was being written when the mount ended; it waits below ingest/", shown(item.path))
+                log.warning("%s was being written when the mount ended; it waits below ingest/", printable(item.path))
                 self._told.add(item.inode.id)
         await self._changes.run(partial(self._note_if_still_so, held))
 

@@ -11,7 +11,7 @@ import click
 
 from zipfs.cli.render.output import AnyPath, counted, interrupted_by_signals, progress_bar, ratio, say, size
 from zipfs.errors import PathError
-from zipfs.host import shown
+from zipfs.host import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ def extract_command(store: Path, path: str, dest: Path | None) -> None:
         with Extraction(library, dest, copy) as extraction:
             for node in nodes:
                 if bar is not None and task is not None:
-                    bar.update(task, description=shown(node.path))
+                    bar.update(task, description=printable(node.path))
                 extraction.put(node)
                 if bar is not None and task is not None and not node.inode.is_directory:
                     bar.update(task, advance=node.nbytes)

@@ -11,7 +11,7 @@ import click
 from zipfs.cli.render.output import AnyPath, counted, counting, json_option, percent, print_json, ratio, size
 from zipfs.cli.render.table import Column, lay_out_table, terminal_width
 from zipfs.cli.takes import leftovers, parts_of
-from zipfs.host import shown
+from zipfs.host import printable
 from zipfs.inspect.foreign import TAKEN_APART
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _member(member: Member) -> dict[str, Any]:
 
 
 def model_name(path: bytes) -> str:
-    return shown(path) or "/"
+    return printable(path) or "/"
 
 
 def last_part(path: bytes) -> str:

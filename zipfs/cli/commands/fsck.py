@@ -20,7 +20,7 @@ from zipfs.cli.render.output import (
     size,
 )
 from zipfs.errors import PathError
-from zipfs.host import shown
+from zipfs.host import printable
 
 if TYPE_CHECKING:
     from zipfs.store.disk.stopping import Stop
@@ -97,7 +97,7 @@ def gc_command(store: Path, as_json: bool) -> None:
             packs += f", {counted(done.packs_merged, 'small one')} merged"
         say(f"freed {size(done.freed_nbytes)}: {packs}")
         for message in done.damaged:
-            click.echo(f"zipfs: left as it is: {shown(message)}", err=True)
+            click.echo(f"zipfs: left as it is: {printable(message)}", err=True)
     if done.damaged:
         sys.exit(5)
 
@@ -138,11 +138,11 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
         print_json({"problems": rows, "mended": mended})
     else:
         for problem in problems:
-            click.echo(f"{problem.part}: {shown(problem.where)}: {shown(problem.message)}")
+            click.echo(f"{problem.part}: {printable(problem.where)}: {printable(problem.message)}")
             for path in problem.paths:
-                click.echo(f"    needed by {shown(path)}")
+                click.echo(f"    needed by {printable(path)}")
         for line in mended:
-            click.echo(f"mended: {shown(line)}")
+            click.echo(f"mended: {printable(line)}")
         if not problems:
             say("clean")
         elif serious and not mend:
@@ -187,7 +187,7 @@ def _rebuild(store: Path, stop: Stop) -> str:
             make_sketches(opened, report)
             make_landmarks(opened, report)
     for message in done.lost:
-        click.echo(f"zipfs: lost: {shown(message)}", err=True)
+        click.echo(f"zipfs: lost: {printable(message)}", err=True)
     found = f"{counted(done.files, 'file')}, {counted(done.blobs, 'blob')}, {counted(len(done.lost), 'loss', 'losses')}"
     return f"catalog made anew from {counted(done.packs, 'pack')}: {found}"
 

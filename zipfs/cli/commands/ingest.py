@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zipfs.cli.render.output import MEMORY, AnyPath, counted, progress_bar, ratio, say, size, unfinished_option
-from zipfs.host import shown
+from zipfs.host import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class _Shower:
         self._describe("waiting: " + why)
 
     def began(self, shown_path: str, nbytes: int) -> None:
-        self._describe(shown(shown_path))
+        self._describe(printable(shown_path))
 
     def settling(self) -> None:
         self._describe("looking for better bases")
@@ -58,7 +58,7 @@ class _Shower:
 
     def failed(self, shown_path: str, message: str) -> None:
         self.failures += 1
-        click.echo(f"zipfs: {shown(message)}", err=True)
+        click.echo(f"zipfs: {printable(message)}", err=True)
 
 
 @click.command("ingest")
@@ -139,11 +139,11 @@ def _tell_left_out(found: Sequence[Import]) -> bool:
     unfinished = [path for item in found for path in item.unfinished]
     no_files = [path for item in found for path in item.no_files]
     for path in (path for item in found for path in item.stores):
-        click.echo(f"zipfs: left out {shown(str(path))}: it is the store itself", err=True)
+        click.echo(f"zipfs: left out {printable(str(path))}: it is the store itself", err=True)
     for path in unfinished:
-        click.echo(f"zipfs: left out {shown(str(path))}: its name says that it is not finished", err=True)
+        click.echo(f"zipfs: left out {printable(str(path))}: its name says that it is not finished", err=True)
     for path in no_files:
-        click.echo(f"zipfs: left out {shown(str(path))}: neither a file, a directory nor a symlink", err=True)
+        click.echo(f"zipfs: left out {printable(str(path))}: neither a file, a directory nor a symlink", err=True)
     if unfinished:
         click.echo("zipfs: with `--unfinished none` such names are stored as well", err=True)
     return bool(unfinished or no_files)

@@ -12,19 +12,19 @@ import click
 
 from zipfs.cli.render.output import AnyPath, counted, json_option, print_json, ratio, size
 from zipfs.cli.takes import leftovers, parts_of
-from zipfs.host import shown
+from zipfs.host import printable
 
 
 def _row(node: Any, added_nbytes: int) -> dict[str, Any]:
     return {
-        "path": shown(node.path),
+        "path": printable(node.path),
         "type": node.inode.kind.value,
         "mode": f"{node.inode.mode:04o}",
         "nbytes": node.nbytes,
         "stored_nbytes": added_nbytes,
         "mtime": node.inode.mtime_ns / 1e9,
         "state": node.inode.state.value,
-        "target": None if node.inode.target is None else shown(node.inode.target),
+        "target": None if node.inode.target is None else printable(node.inode.target),
         "sha256": None if node.inode.sha256 is None else node.inode.sha256.hex(),
     }
 
@@ -60,13 +60,13 @@ def ls_command(store: Path, path: str, recursive: bool, as_long: bool, as_json: 
             print_json([_row(one, added.get(one.inode.id, 0)) for one in nodes])
             return
         for one in nodes:
-            name = shown(one.path) + ("/" if one.inode.is_directory else "")
+            name = printable(one.path) + ("/" if one.inode.is_directory else "")
             if as_long:
                 when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.inode.mtime_ns / 1e9))
                 sizes = f"{size(one.nbytes):>10} {size(added.get(one.inode.id, 0)):>10}"
                 name = f"{stat.filemode(one.mode)} {sizes} {when} {one.inode.state.value:<6} {name}"
                 if one.inode.target is not None:
-                    name += f" -> {shown(one.inode.target)}"
+                    name += f" -> {printable(one.inode.target)}"
             click.echo(name)
 
 
@@ -97,7 +97,7 @@ def stat_command(store: Path, path: str, as_json: bool) -> None:
     files = {one.inode.id: one.nbytes for one in nodes if one.inode.kind.value == "file"}
     raw = sum(files.values())
     document: dict[str, Any] = {
-        "path": shown(node.path),
+        "path": printable(node.path),
         "files": len(files),
         "directories": sum(one.inode.is_directory for one in nodes),
         "nbytes": raw,

@@ -16,7 +16,7 @@ import click
 
 from zipfs.cli.mount_options import MountCommand, as_arguments
 from zipfs.cli.render.output import MEMORY, AnyPath, Seconds, Size, say, size, unfinished_option
-from zipfs.host import own_command, own_environment, shown
+from zipfs.host import own_command, own_environment, printable
 
 if TYPE_CHECKING:
     from zipfs.mount.points import MountPoint
@@ -134,7 +134,7 @@ def _prepare(ctx: click.Context, store: Path, mountpoint: Path, read_only: bool,
         raise points.MountFailed(store, mountpoint, "you may not look into that store; its owner can mount it")
     if not read_only and not is_store(store):
         create_store(store)
-        say(f"made a new store at {shown(str(store))}")
+        say(f"made a new store at {printable(str(store))}")
     if not read_only and not all(os.access(path, os.W_OK) for path in (store, store / "locks", store / "catalog.db")):
         reason = "you may not change that store; --read-only mounts it as it is, if you may read it"
         raise points.MountFailed(store, mountpoint, reason)
@@ -255,7 +255,7 @@ def _wait_for_end(pid: int, point: MountPoint) -> None:
             if not where and waited_s >= _OTHERS_S:
                 where = [f"the mount namespace of {user}" for user in mounted_also_by(point)]
             if where:
-                places = ", ".join(map(shown, where))
+                places = ", ".join(map(printable, where))
                 raise StoreBusy(
                     point.path, f"unmounted here, but its store stays open: it is mounted at {places} as well"
                 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zipfs.cli.render.output import MEMORY, AnyPath, Size, counted, counting, json_option, print_json, ratio, say, size
-from zipfs.host import shown
+from zipfs.host import printable
 
 if TYPE_CHECKING:
     from zipfs.ingest.optimize.run import Optimized, Survey
@@ -120,4 +120,4 @@ def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: 
     if done.left_nbytes:
         say(f"{size(done.left_nbytes)} (raw) that would gain are left to the next run")
     for message in collected.damaged:
-        click.echo(f"zipfs: left as it is: {shown(message)}", err=True)
+        click.echo(f"zipfs: left as it is: {printable(message)}", err=True)

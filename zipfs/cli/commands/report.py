@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 
 from zipfs.cli.render.output import AnyPath, counting, say, size
-from zipfs.host import shown
+from zipfs.host import printable
 
 
 @click.command("report")
@@ -36,9 +36,9 @@ def report_command(store: Path, output: Path) -> None:
 
     store = store_at(store)
     with open_store(store, read_only=True) as opened, _replacing(output) as file, counting() as report:
-        for piece in page(shown(store.resolve().name), gather(opened, report)):
+        for piece in page(printable(store.resolve().name), gather(opened, report)):
             file.write(piece)
-    say(f"wrote {shown(str(output))}: {size(output.stat().st_size)}")
+    say(f"wrote {printable(str(output))}: {size(output.stat().st_size)}")
 
 
 @contextmanager

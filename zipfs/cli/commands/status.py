@@ -15,7 +15,7 @@ from zipfs.cli.render.counters import figures_of, lay_out
 from zipfs.cli.render.output import AnyPath, Seconds, counted, json_option, print_json, progress_bar, ratio, size
 from zipfs.cli.wait_words import WaitWords
 from zipfs.errors import PathError
-from zipfs.host import shown
+from zipfs.host import printable
 
 _POLL_S = 0.2
 _WORKER_ANSWER_S = 1.0
@@ -89,7 +89,7 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         print_json(status)
         return
     raw, packs = status["stored_raw_nbytes"], status["packs_nbytes"]
-    click.echo(f"store       {shown(status['store'])}")
+    click.echo(f"store       {printable(status['store'])}")
     click.echo(
         f"stored      {counted(status['stored_files'], 'file')}, {size(raw)} in {size(packs)} ({ratio(packs, raw)})"
     )
@@ -97,26 +97,26 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
     if status["worker"].get("file"):
         worker = status["worker"]
         done = ratio(worker["work_nbytes"], 2 * worker["file_nbytes"])
-        click.echo(f"working on  {shown(worker['file'])} ({size(worker['file_nbytes'])}, {done})")
+        click.echo(f"working on  {printable(worker['file'])} ({size(worker['file_nbytes'])}, {done})")
     if status["worker"].get("optimizing"):
         what, part, whole = status["worker"]["optimizing"]
         click.echo(f"optimizing  {what} ({ratio(part, whole)})")
     if status["worker"].get("waiting"):
-        click.echo(f"waiting     {shown(status['worker']['waiting'])}")
+        click.echo(f"waiting     {printable(status['worker']['waiting'])}")
     if status["worker"].get("deaths"):
         click.echo(f"worker      {_deaths(status['worker'])}")
     click.echo(f"not sealed  {counted(status['unsealed_files'], 'file')}")
     for writer in status["writing"]:
         click.echo(f"writing     {_describe_writer(writer)}")
     for path in status["unfinished_files"]:
-        click.echo(f"unfinished  {shown(path)} (waits for its final name)")
+        click.echo(f"unfinished  {printable(path)} (waits for its final name)")
     for kept in status["kept"]:
         click.echo(f"stays       {_describe_kept(kept)}")
     for failure in status["errors"]:
         tried = counted(failure["attempts"], "time")
-        click.echo(f"failed      {shown(failure['path'])}: {shown(failure['error'])} (tried {tried})")
+        click.echo(f"failed      {printable(failure['path'])}: {printable(failure['error'])} (tried {tried})")
     for hint in status.get("hints", []):
-        click.echo(f"hint        {shown(hint)}")
+        click.echo(f"hint        {printable(hint)}")
     if figures is not None:
         click.echo()
         for line in lay_out(figures, as_rates=False):
@@ -125,12 +125,14 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
 
 def _describe_writer(writer: dict[str, Any]) -> str:
     """A file that is open for writing, and where."""
-    return f"{shown(writer['path'])} (open in {shown(writer['program']) or 'a program'}, process {writer['pid']})"
+    return (
+        f"{printable(writer['path'])} (open in {printable(writer['program']) or 'a program'}, process {writer['pid']})"
+    )
 
 
 def _describe_kept(kept: dict[str, Any]) -> str:
     """A directory that stays as it is, how much it takes, and what to do about it."""
-    path = shown(kept["path"])
+    path = printable(kept["path"])
     return (
         f"{path}: {kept['files']} files, {size(kept['nbytes'])} that a tool keeps for itself, neither served nor"
         f" compressed. Remove ingest/{path} if it is done, or mount with `--unfinished none` to have it served"
@@ -142,7 +144,7 @@ def _deaths(worker: dict[str, Any]) -> str:
     times = "once" if worker["deaths"] == 1 else f"{worker['deaths']} times in a row"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(worker["dying_since"]))
     words = worker["last_words"]
-    said = f"; it said: {shown(words[-1])}" if words else ""
+    said = f"; it said: {printable(words[-1])}" if words else ""
     again = worker["starts_again_at"]
     then = "" if again is None else f"; it is started again in {max(0.0, again - time.time()):.0f} s"
     return f"{worker['ended']} ({times} since {since}){said}{then}"
@@ -174,7 +176,7 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
                 break
             if "mounted" in status and not status["busy"]:
                 waiting = counted(left, "file waits", "files wait")
-                advice = f"mount the store, or run `zipfs ingest {shown(str(mount))}`"
+                advice = f"mount the store, or run `zipfs ingest {printable(str(mount))}`"
                 raise PathError(mount, f"{waiting} and nothing compresses them: {advice}")
             if status["queued_files"] and status["worker"].get("deaths", 0) >= _DEATHS_TO_GIVE_UP:
                 why = _deaths(status["worker"])
@@ -194,15 +196,15 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
                 worker = status["worker"]
                 done_nbytes = worker.get("work_nbytes", 0) // 2 if worker.get("file") else 0
                 total = max(total, status["queued_nbytes"])
-                what = os.path.basename(shown(worker.get("file") or "")) or "sealing"
+                what = os.path.basename(printable(worker.get("file") or "")) or "sealing"
                 bar.update(task, description=what, total=total, completed=total - status["queued_nbytes"] + done_nbytes)
             time.sleep(_POLL_S)
     words.done(status)
     for kept in status["kept"]:
         click.echo(f"zipfs: left as it is: {_describe_kept(kept)}", err=True)
     for failure in status["errors"]:
-        click.echo(f"zipfs: {shown(failure['path'])}: {shown(failure['error'])}", err=True)
+        click.echo(f"zipfs: {printable(failure['path'])}: {printable(failure['error'])}", err=True)
     for path in status["unfinished_files"]:
-        click.echo(f"zipfs: {shown(path)}: not served, for its name says that it is not finished", err=True)
+        click.echo(f"zipfs: {printable(path)}: not served, for its name says that it is not finished", err=True)
     if status["errors"] or status["unfinished_files"]:
         sys.exit(1)

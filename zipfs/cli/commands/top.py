@@ -12,7 +12,7 @@ import click
 
 from zipfs.cli.render.counters import figures_of, lay_out
 from zipfs.cli.render.output import AnyPath, Seconds
-from zipfs.host import shown
+from zipfs.host import printable
 
 
 @click.command("top")
@@ -39,14 +39,14 @@ def top_command(mount: Path, interval_s: float, once: bool) -> None:
 def _watch(mount: Path, interval_s: float, once: bool, show: Callable[[str], None]) -> None:
     before = figures_of(mount)
     if not once:
-        show(f"{shown(str(mount))}: the first {interval_s:g} s are being counted")
+        show(f"{printable(str(mount))}: the first {interval_s:g} s are being counted")
     while True:
         sleep(interval_s)
         now = figures_of(mount)
         if now.started_at == before.started_at:
             found = now.since(before)
             when = strftime("%H:%M:%S", localtime(now.taken_at))
-            title = f"{shown(str(mount))}  {when}  last {found.elapsed_s:.1f} s\n"
+            title = f"{printable(str(mount))}  {when}  last {found.elapsed_s:.1f} s\n"
             show("\n".join([title, *lay_out(found, as_rates=True)]))
             if once:
                 return

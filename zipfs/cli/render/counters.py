@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from zipfs.cli.render.output import ratio, size
 from zipfs.errors import PathError
-from zipfs.host import shown
+from zipfs.host import printable
 
 if TYPE_CHECKING:
     from zipfs.metrics.snapshot import Snapshot, Tallied, Timed
@@ -63,7 +63,8 @@ def _timed(items: Mapping[str, Timed], per: float) -> Iterator[str]:
     for name, item in items.items():
         quantiles = "".join(f"{_duration(item.quantile_s(q)):>9}" for q in (0.5, 0.9, 0.99))
         nbytes = size(item.nbytes / per) if item.nbytes else "-"
-        yield f"{shown(name):<12}{_number(item.count / per):>11}{_number(item.failed / per):>10}{nbytes:>12}{quantiles}"
+        counts = f"{_number(item.count / per):>11}{_number(item.failed / per):>10}"
+        yield f"{printable(name):<12}{counts}{nbytes:>12}{quantiles}"
 
 
 def _tallies(tallies: Mapping[str, Tallied]) -> Iterator[str]:
@@ -79,7 +80,7 @@ def _tallies(tallies: Mapping[str, Tallied]) -> Iterator[str]:
 
 
 def _gauge_name(name: str) -> str:
-    return shown(name.removesuffix("_bytes").replace("_", " "))
+    return printable(name.removesuffix("_bytes").replace("_", " "))
 
 
 def _gauge(name: str, value: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zipfs.host import shown
+from zipfs.host import printable
 from zipfs.inspect.directory_report import Summary, total
 from zipfs.inspect.families import Share
 from zipfs.inspect.file_report import Account, FileAccount, Named
@@ -18,7 +18,7 @@ from zipfs.inspect.provenance import Piece, Place
 
 def directory(path: bytes, summaries: Sequence[Summary], accounts: Sequence[FileAccount]) -> dict[str, Any]:
     files = [file(account) for account in accounts] if accounts else [_summary_row(one) for one in summaries]
-    return {"path": shown(path), "type": "dir", **_sums(total(summaries)), "files": files}
+    return {"path": printable(path), "type": "dir", **_sums(total(summaries)), "files": files}
 
 
 def _sums(ways: Mapping[Way, Share]) -> dict[str, Any]:
@@ -33,18 +33,18 @@ def _sums(ways: Mapping[Way, Share]) -> dict[str, Any]:
 
 def _summary_row(one: Summary) -> dict[str, Any]:
     return {
-        "path": shown(one.path),
+        "path": printable(one.path),
         "type": "file",
         "state": "spool" if one.in_spool else "stored",
         **_sums(one.ways),
         "bits_per_weight": one.bits_per_weight,
-        "rests_on": [{"path": shown(path), "nbytes": nbytes} for path, nbytes in one.rests_on],
+        "rests_on": [{"path": printable(path), "nbytes": nbytes} for path, nbytes in one.rests_on],
     }
 
 
 def file(account: FileAccount) -> dict[str, Any]:
     return {
-        "path": shown(account.path),
+        "path": printable(account.path),
         "type": "file",
         "state": account.state.value,
         "format": account.format,
@@ -57,7 +57,7 @@ def file(account: FileAccount) -> dict[str, Any]:
 
 def _tensor(one: Account, places: Mapping[Place, Named]) -> dict[str, Any]:
     return {
-        "name": None if one.name is None else shown(one.name),
+        "name": None if one.name is None else printable(one.name),
         "dtype": one.dtype,
         "shape": list(one.shape),
         "offset": one.offset,
@@ -103,4 +103,4 @@ def _place(place: Place | None, places: Mapping[Place, Named]) -> dict[str, Any]
     if place is None:
         return None
     named = places[place]
-    return {"path": shown(named.path), "tensor": None if named.tensor is None else shown(named.tensor)}
+    return {"path": printable(named.path), "tensor": None if named.tensor is None else printable(named.tensor)}

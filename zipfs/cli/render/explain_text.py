@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from zipfs.cli.render.output import counted, percent, ratio, size
 from zipfs.cli.render.table import Column, lay_out_table
-from zipfs.host import shown
+from zipfs.host import printable
 from zipfs.inspect.directory_report import Summary, total
 from zipfs.inspect.families import Share
 from zipfs.inspect.file_report import Account, FileAccount, base_items, bits_per_weight
@@ -44,17 +44,17 @@ class _Legend:
         path = ""
         if named.path != self._account.path:
             path = f"[{self._numbers.setdefault(named.path, len(self._numbers) + 1)}]"
-        tensor = "" if named.tensor is None or (named.tensor == one.name and path) else shown(named.tensor)
+        tensor = "" if named.tensor is None or (named.tensor == one.name and path) else printable(named.tensor)
         return " ".join(filter(None, (path, tensor))) or "this file"
 
     def lines(self) -> Iterator[str]:
         for path, number in self._numbers.items():
-            yield f"[{number}] {shown(path)}"
+            yield f"[{number}] {printable(path)}"
 
 
 def table(account: FileAccount, width: int | None) -> Iterator[str]:
     """A file, tensor by tensor, and its totals; a terminal of `width` cells takes it, None for any."""
-    yield f"{shown(account.path)}: {_verdict(account.ways())}"
+    yield f"{printable(account.path)}: {_verdict(account.ways())}"
     if account.kept_as_bytes:
         yield account.kept_as_bytes
     legend = _Legend(account)
@@ -68,7 +68,7 @@ def table(account: FileAccount, width: int | None) -> Iterator[str]:
 
 
 def _rows(one: Account, form: str | None, legend: _Legend) -> Iterator[list[str]]:
-    name = shown(one.name) if one.name is not None else "(header)"
+    name = printable(one.name) if one.name is not None else "(header)"
     if one.name is None and form != "safetensors":
         name = f"(bytes {one.offset} to {one.offset + one.nbytes})"
     kind = " ".join(filter(None, (one.dtype, "x".join(map(str, one.shape)))))
@@ -150,10 +150,10 @@ def _summary_cells(one: Summary, path: bytes, ways: Sequence[Way]) -> list[str]:
     nbytes = sum(share.nbytes for share in one.ways.values())
     stored = sum(share.stored_nbytes for share in one.ways.values())
     shares = (percent(one.ways[way].nbytes, nbytes) if way in one.ways else "" for way in ways)
-    rests_on = shown(one.rests_on[0][0]) if one.rests_on else ""
+    rests_on = printable(one.rests_on[0][0]) if one.rests_on else ""
     more = f" and {len(one.rests_on) - 1} more" if len(one.rests_on) > 1 else ""
     sizes = (size(nbytes), size(stored), ratio(stored, nbytes), _bits(one.bits_per_weight))
-    return [shown(one.path[len(path) :].lstrip(b"/")), *sizes, *shares, rests_on + more]
+    return [printable(one.path[len(path) :].lstrip(b"/")), *sizes, *shares, rests_on + more]
 
 
 def _verdict(ways: Mapping[Way, Share]) -> str:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from zipfs.host import shown
-
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -125,7 +123,7 @@ def unfinished_option(function: F) -> F:
 
 
 def print_json(document: object) -> None:
-    click.echo(json.dumps(document, indent=1, default=shown))
+    click.echo(json.dumps(document, indent=1, default=printable))
 
 
 def say(message: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zipfs.cli.render.output import percent, ratio, size
-from zipfs.host import shown
+from zipfs.host import printable
 from zipfs.inspect.families import Share
 from zipfs.inspect.inventory import Way
 
@@ -30,12 +30,12 @@ WAYS: Final = {
 
 def text(name: bytes | str) -> str:
     """A name as the content of an element; what is too long is cut out of its middle."""
-    return html.escape(_cut(shown(name), _LONGEST_TEXT))
+    return html.escape(_cut(printable(name), _LONGEST_TEXT))
 
 
 def attribute(name: bytes | str) -> str:
     """A name as the value of an attribute between double quotes."""
-    return html.escape(_cut(shown(name), _LONGEST_ATTRIBUTE), quote=True)
+    return html.escape(_cut(printable(name), _LONGEST_ATTRIBUTE), quote=True)
 
 
 def _cut(name: str, at_most: int) -> str:
@@ -47,12 +47,12 @@ def _cut(name: str, at_most: int) -> str:
 
 def brief(name: str, at_most: int = _BRIEF) -> str:
     """A name as safe markup for where there is little room, cut in its middle."""
-    return html.escape(_cut(shown(name), at_most))
+    return html.escape(_cut(printable(name), at_most))
 
 
 def name_cell(name: bytes | str, before: str = "") -> str:
     """A name in a table, without its directory on a phone, in full as its title; `before` is HTML."""
-    whole = shown(name)
+    whole = printable(name)
     title = f' title="{attribute(name)}"' if len(whole) > _WHOLE else ""
     directory, slash, last = whole.rpartition("/")
     if len(whole) > _LONGEST_TEXT or not last:
