@@ -123,6 +123,8 @@ def unfinished_option(function: F) -> F:
 
 
 def print_json(document: object) -> None:
+    from zipfs.host import printable
+
     click.echo(json.dumps(document, indent=1, default=printable))
 
 
