@@ -12,7 +12,7 @@ from tests.support.stores import make_store
 BUGGY = """
 import sys
 from zipfs.cli import main
-from zipfs.store import tree
+from zipfs.store.namespace import tree
 def mistaken(*_):
     raise TypeError("unsupported operand")
 tree.resolve = mistaken

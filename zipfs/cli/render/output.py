@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from zipfs.host import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -123,8 +125,6 @@ def unfinished_option(function: F) -> F:
 
 
 def print_json(document: object) -> None:
-    from zipfs.host import printable
-
     click.echo(json.dumps(document, indent=1, default=printable))
 
 
