@@ -1,5 +1,5 @@
 /* The fuzzer's target: every input is decoded by every instruction set, from and into allocations of exactly the right
-   length, and all must say the same.  tools/fuzz_codec builds it with clang, libFuzzer and sanitizers, and runs it.
+   length, and all must say the same.  tools/fuzz builds it with clang, libFuzzer and sanitizers, and runs it.
 
    ZIPFS_FUZZ_CODEC=delta or solo keeps to one decoder, ZIPFS_FUZZ_ISA to the instruction sets up to one, and
    ZIPFS_FUZZ_TELL=1 prints what each input is found to be.  With the arguments `seeds FOLDER COUNT` it writes inputs

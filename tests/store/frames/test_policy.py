@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.simulate_cache_policies import Lru, Policy
-from tools.simulate_cache_traces import TRACES, Run, Trace, interleave, make_trace
+from tools.benchmarks.simulate.cache.policies import Lru, Policy
+from tools.benchmarks.simulate.cache.traces import TRACES, Run, Trace, interleave, make_trace
 from zipfs.store.frames.policy import FramePolicy, Key
 
 MIB = 1 << 20

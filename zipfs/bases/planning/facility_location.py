@@ -3,7 +3,7 @@
 Each client is coded alone, or served by an open facility; opening one has its price.  With few facilities every set of
 them is tried.  With more, the steps of the local search (open, close, swap) are those of V. Arya et al., Local Search
 Heuristics for k-Median and Facility Location Problems, 2004, which bounds the result at three times the optimum;
-`tools/bench_lineage` prints how near the optimum it comes here.
+`tools/bench bases` prints how near the optimum it comes here.
 """
 
 from __future__ import annotations
