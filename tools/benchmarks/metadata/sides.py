@@ -75,7 +75,9 @@ def _daemon_of(store: Path) -> int:
         if process.name.isdecimal():
             with suppress(OSError):
                 arguments = (process / "cmdline").read_bytes().split(b"\0")
-                if b"--foreground" in arguments and all(part in arguments for part in wanted):
+                if any(part.startswith(b"--ready-fd=") for part in arguments) and all(
+                    part in arguments for part in wanted
+                ):
                     return int(process.name)
     raise Hung(f"the mount of {store}")
 
