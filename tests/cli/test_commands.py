@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.commands import Done, Run, assert_refused
 from tests.support.stores import contents, model, noise, tensor_file, tuned, weights, write_tree
-from zipfs.cli.main import _COMMANDS, SUMMARIES, cli
+from zipfs.cli.main import COMMANDS, cli
 from zipfs.errors import ZipfsError
 from zipfs.store.store import open_store
 
@@ -48,14 +48,14 @@ def store(run: Run, tmp_path: Path, source: Path) -> Path:
 # Help
 
 
-@pytest.mark.parametrize("name", _COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name: str, run: Run) -> None:
     done = run(name, "--help")
     assert done.code == 0
     text = done.out.decode()
     assert "Example:\n" in text
     assert f"  zipfs {name} " in text.partition("Example:")[2]
-    assert SUMMARIES[name] in run("--help").out.decode()
+    assert COMMANDS[name] in run("--help").out.decode()
 
 
 def test_the_help_documents_every_exit_code(run: Run) -> None:
@@ -70,7 +70,7 @@ def test_the_help_documents_every_exit_code(run: Run) -> None:
 
 def test_every_option_has_help() -> None:
     context = click.Context(cli)
-    for name in _COMMANDS:
+    for name in COMMANDS:
         assert isinstance(cli, click.Group)
         command = cli.get_command(context, name)
         assert command is not None

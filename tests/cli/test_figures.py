@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from zipfs.cli import mount_state
 from zipfs.cli.commands import top
-from zipfs.cli.render import counters as rendered
+from zipfs.cli.render.counters import counters_text
 from zipfs.errors import PathError
 from zipfs.metrics.counters import Counters
 from zipfs.metrics.snapshot import STAGES, TALLIES, Process, Snapshot, Tallied, Timed, bucket_of, to_json
@@ -42,7 +43,7 @@ def test_what_a_mount_answers_is_shown() -> None:
     counters.prefetch_used.add(4 << 20)
     counters.gauge("cache_bytes", lambda: 1 << 20)
     counters.gauge("open_files", lambda: 2)
-    lines = list(rendered.lay_out(counters.snapshot(), as_rates=False))
+    lines = list(counters_text(counters.snapshot(), as_rates=False))
     rows = [line.split() for line in lines]
     assert ["read", "8", "0", "8.0", "MiB", "1.04", "ms", "1.04", "ms", "1.04", "ms"] in rows
     assert ["open", "1", "1", "-", "29.6", "us", "29.6", "us", "29.6", "us"] in rows
@@ -58,7 +59,7 @@ def test_rates_are_of_the_time_that_is_covered() -> None:
         dict.fromkeys(STAGES, Timed(0, 0, 0.0, {}, ())), dict.fromkeys(TALLIES, Tallied(0, 0)), {},
         Process(1, 1.0, 0, 0, 1),
     )  # fmt: skip
-    rows = [line.split() for line in rendered.lay_out(found, as_rates=True)]
+    rows = [line.split() for line in counters_text(found, as_rates=True)]
     assert ["read", "100", "0.2", "2.0", "MiB", "1.04", "ms", "1.04", "ms", "1.04", "ms"] in rows
     assert ["process", "1:", "CPU", "25.0%,", "1", "threads"] in rows
 
@@ -71,15 +72,15 @@ def test_large_figures_fit_a_terminal(as_rates: bool) -> None:
         0.0, 1e8, 1.0, dict.fromkeys(("getxattr", "listxattr"), MUCH), dict.fromkeys(STAGES, MUCH),
         dict.fromkeys(TALLIES, Tallied(9_999_999, 900 << 40)), gauges, process,
     )  # fmt: skip
-    assert max(map(len, rendered.lay_out(found, as_rates=as_rates))) <= 80
+    assert max(map(len, counters_text(found, as_rates=as_rates))) <= 80
 
 
 def test_a_mount_that_does_not_answer_is_not_waited_for_for_ever(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = mount / ".zipfs" / "perf.json"
     os.mkfifo(pipe)
-    monkeypatch.setattr(rendered, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(mount_state, "_ANSWER_S", 0.05)
     with pytest.raises(PathError, match="has not answered"):
-        rendered.figures_of(mount)
+        mount_state.counters_of(mount)
     with pytest.raises(OSError) as caught:
         os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     assert caught.value.errno == errno.ENXIO  # nobody is left who waits
@@ -89,14 +90,14 @@ def test_a_mount_that_does_not_answer_is_not_waited_for_for_ever(mount: Path, mo
 def test_answers_of_another_version_are_refused(mount: Path, document: object) -> None:
     answer(mount, document)
     with pytest.raises(PathError, match="another version"):
-        rendered.figures_of(mount)
+        mount_state.counters_of(mount)
 
 
 def test_an_answer_without_end_is_cut_off(mount: Path) -> None:
     with open(mount / ".zipfs" / "perf.json", "wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(PathError, match="cannot be read"):
-        rendered.figures_of(mount)
+        mount_state.counters_of(mount)
 
 
 def test_pictures_are_of_one_life_of_a_mount_each(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:

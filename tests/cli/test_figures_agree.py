@@ -21,7 +21,7 @@ from tests.support.stores import (
     weights,
     write_tree,
 )
-from zipfs.cli.render.output import size
+from zipfs.cli.render.units import size
 from zipfs.ingest.queue import seal_everything
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import ROOT, Area

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.commands import Done, Run
 from tests.support.stores import model, tuned, weights, write_tree
-from zipfs.cli.main import _COMMANDS
+from zipfs.cli.main import COMMANDS
 
 ESCAPE = b"esc\x1b[31mred\nline\x07"
 NAMES = (b"-x", ESCAPE, b"\xff\xfe", b'q"uote', b" ", b"--json", b"\xe2\x80\xaeright to left")
@@ -75,7 +75,7 @@ def test_messages_about_any_name_are_one_harmless_line(name: bytes, run: Run, st
     calls += [("report", store, "-o", missing + b"/deep/er")]
     calls += [
         (command, missing)
-        for command in _COMMANDS
+        for command in COMMANDS
         if command not in ("mount", "ingest", "cat", "rm", "extract", "report", "umount")
     ]
     for call in calls:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from zipfs.cli.render.output import percent
 from zipfs.cli.render.table import Column, lay_out_table, shorten
+from zipfs.cli.render.units import percent
 from zipfs.host import printable
 
 COLUMNS = (

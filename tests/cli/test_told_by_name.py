@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.commands import Run
 from tests.support.stores import model, noise, tuned, weights, write_tree
-from zipfs.cli.render.output import counted
+from zipfs.cli.render.units import counted
 
 BASE = weights(40_000)
 CACHED = "models--org--small"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.mounts import Mount, poll, run, zipfs
 from tests.support.stores import model, weights, write_tree
-from zipfs.cli.main import _COMMANDS, cli
+from zipfs.cli.main import COMMANDS, cli
 
 MODEL = {b"model.safetensors": model(weights(30_000)), b"config.json": b"{}"}
 _LAST = ("umount", "rebuild")
@@ -23,7 +23,7 @@ def examples() -> Iterator[list[str]]:
     """Every line of an example, as words, and in an order in which each finds what it needs."""
     assert isinstance(cli, click.Group)
     context = click.Context(cli)
-    for name in sorted(_COMMANDS, key=lambda name: _LAST.index(name) if name in _LAST else -1):
+    for name in sorted(COMMANDS, key=lambda name: _LAST.index(name) if name in _LAST else -1):
         command = cli.get_command(context, name)
         assert command is not None
         assert command.help is not None
@@ -69,7 +69,7 @@ def actual(word: str, mount: Mount, home: Path, scratch: Path) -> str:
     return os.fspath(scratch / word) if word == "report.html" else word
 
 
-@pytest.mark.parametrize("name", _COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_that_takes_a_store_says_so(name: str) -> None:
     done = zipfs(name)
     assert done.returncode == 2

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from tests.support.mounts import zipfs
 from tests.support.stores import make_store, put_file, run
-from zipfs.cli.extracting import Extraction
+from zipfs.cli.extraction import Extraction
 from zipfs.cli.main import cli
 from zipfs.errors import ManifestDamaged, ZipfsError
 from zipfs.ingest.import_tree import find

@@ -17,69 +17,7 @@ import zipfs
 from zipfs.errors import ZipfsError
 from zipfs.host import printable
 
-_COMMANDS: Final = {
-    "mount": "zipfs.cli.commands.mount",
-    "umount": "zipfs.cli.commands.mount",
-    "wait": "zipfs.cli.commands.status",
-    "status": "zipfs.cli.commands.status",
-    "top": "zipfs.cli.commands.top",
-    "ingest": "zipfs.cli.commands.ingest",
-    "ls": "zipfs.cli.commands.ls",
-    "stat": "zipfs.cli.commands.ls",
-    "families": "zipfs.cli.commands.families",
-    "explain": "zipfs.cli.commands.explain",
-    "report": "zipfs.cli.commands.report",
-    "cat": "zipfs.cli.commands.cat",
-    "extract": "zipfs.cli.commands.cat",
-    "rm": "zipfs.cli.commands.fsck",
-    "gc": "zipfs.cli.commands.fsck",
-    "optimize": "zipfs.cli.commands.optimize",
-    "fsck": "zipfs.cli.commands.fsck",
-    "rebuild": "zipfs.cli.commands.fsck",
-}
-"""Command -> module that defines it, in the order of the help."""
-
-EXIT_CODES: Final = """\b
-Exit codes:
-  0  done
-  1  something else went wrong; for wait and ingest: some files could not be stored
-  2  the command line is wrong
-  3  a path, a file or a store that was named is not there or cannot be used so
-  4  the store is busy, or its disk is full: trying again later can help
-  5  stored data is damaged (fsck: problems were found)
-  6  mounting or unmounting failed
-  130  interrupted"""
-
-
-class _Commands(click.Group):
-    """Commands by name, imported on use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        command = getattr(importlib.import_module(module), f"{cmd_name}_command")
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """What mount(8) calls is `zipfs STORE MOUNTPOINT -o OPTIONS`."""
-        if "/" in args[0]:
-            return "mount", self.get_command(ctx, "mount"), args
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """From a table: importing every command for its first line would take half a second."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, SUMMARIES[name]) for name in _COMMANDS])
-
-
-SUMMARIES: Final = {
+COMMANDS: Final = {
     "mount": "Serve a store as a directory.",
     "umount": "Unmount it again.",
     "wait": "Wait until everything that was copied in is compressed.",
@@ -99,6 +37,45 @@ SUMMARIES: Final = {
     "fsck": "Check a store, and mend it with --repair.",
     "rebuild": "Make a lost catalog anew.",
 }
+"""Command -> its line in the help, in the order of that. The module `commands.NAME` defines it, as `NAME_command`."""
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  0  done
+  1  something else went wrong; for wait and ingest: some files could not be stored
+  2  the command line is wrong
+  3  a path, a file or a store that was named is not there or cannot be used so
+  4  the store is busy, or its disk is full: trying again later can help
+  5  stored data is damaged (fsck: problems were found)
+  6  mounting or unmounting failed
+  130  interrupted"""
+
+
+class _Commands(click.Group):
+    """Commands by name, imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"zipfs.cli.commands.{cmd_name}"), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """What mount(8) calls is `zipfs STORE MOUNTPOINT -o OPTIONS`."""
+        if "/" in args[0]:
+            return "mount", self.get_command(ctx, "mount"), args
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From a table: importing every command for its first line would take half a second."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.command(cls=_Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

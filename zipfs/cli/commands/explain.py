@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.render.output import AnyPath, counting, json_option, print_json
+from zipfs.cli.options import AnyPath, json_option
+from zipfs.cli.render.messages import print_json
+from zipfs.cli.render.progress import step_progress
 from zipfs.cli.render.table import terminal_width
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> Non
       zipfs explain /store org/my-model/model.safetensors
       zipfs explain /mnt/models/org/my-model/model.safetensors
     """
-    from zipfs.cli.places import locate
+    from zipfs.cli.locations import locate
     from zipfs.cli.render import explain_json, explain_text
     from zipfs.inspect.directory_report import summarize
     from zipfs.inspect.file_report import account_of_file
@@ -42,7 +44,7 @@ def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> Non
     from zipfs.library import Library
 
     found = locate(store, path)
-    with Library(found.store) as library, counting() as report:
+    with Library(found.store) as library, step_progress() as report:
         node = library.node(found.path)
         naming = Naming(library.store)
         accounts: list[FileAccount] = []

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.render.output import MEMORY, AnyPath, counted, progress_bar, ratio, say, size, unfinished_option
+from zipfs.cli.options import MEMORY, AnyPath, unfinished_option
+from zipfs.cli.render.messages import message, warning
+from zipfs.cli.render.progress import byte_progress
+from zipfs.cli.render.units import counted, ratio, size
 from zipfs.host import printable
 
 if TYPE_CHECKING:
@@ -56,9 +59,9 @@ class _Shower:
         self.nbytes += nbytes
         self.stored_nbytes += stored_nbytes
 
-    def failed(self, shown_path: str, message: str) -> None:
+    def failed(self, shown_path: str, problem: str) -> None:
         self.failures += 1
-        click.echo(f"zipfs: {printable(message)}", err=True)
+        warning(printable(problem))
 
 
 @click.command("ingest")
@@ -90,7 +93,7 @@ def ingest_command(
     Example:
       zipfs ingest /store ~/models/llama-ft --as meta/llama-ft
     """
-    from zipfs.cli.places import store_at
+    from zipfs.cli.locations import store_at
     from zipfs.ingest.import_tree import put_directories
     from zipfs.ingest.pipeline import Pipeline
     from zipfs.store.disk.stopping import Stop, stopping_on_signals
@@ -108,7 +111,7 @@ def ingest_command(
     with (
         stopping_on_signals(stop),
         open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory), stop=stop) as opened,
-        progress_bar() as bar,
+        byte_progress() as bar,
     ):
         found = [_find(opened, path, name, names) for path in paths]
         total = sum(item.nbytes for item in found) if paths else None
@@ -119,8 +122,8 @@ def ingest_command(
                 pipeline.run([source for item in found for source in item.sources])
                 for item in found:
                     put_directories(opened, item)
-                    for message in item.failures:
-                        shower.failed("", message)
+                    for problem in item.failures:
+                        shower.failed("", problem)
             else:
                 _drain(opened, pipeline, names, shower)
             shower.settling()
@@ -129,7 +132,7 @@ def ingest_command(
             pipeline.close()
     left_out = _tell_left_out(found)
     stored, raw = shower.stored_nbytes, shower.nbytes
-    say(f"stored {counted(shower.files, 'file')}: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
+    message(f"stored {counted(shower.files, 'file')}: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
     if shower.failures or left_out:
         sys.exit(1)
 
@@ -139,13 +142,13 @@ def _tell_left_out(found: Sequence[Import]) -> bool:
     unfinished = [path for item in found for path in item.unfinished]
     no_files = [path for item in found for path in item.no_files]
     for path in (path for item in found for path in item.stores):
-        click.echo(f"zipfs: left out {printable(str(path))}: it is the store itself", err=True)
+        warning(f"left out {printable(str(path))}: it is the store itself")
     for path in unfinished:
-        click.echo(f"zipfs: left out {printable(str(path))}: its name says that it is not finished", err=True)
+        warning(f"left out {printable(str(path))}: its name says that it is not finished")
     for path in no_files:
-        click.echo(f"zipfs: left out {printable(str(path))}: neither a file, a directory nor a symlink", err=True)
+        warning(f"left out {printable(str(path))}: neither a file, a directory nor a symlink")
     if unfinished:
-        click.echo("zipfs: with `--unfinished none` such names are stored as well", err=True)
+        warning("with `--unfinished none` such names are stored as well")
     return bool(unfinished or no_files)
 
 

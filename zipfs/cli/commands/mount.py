@@ -1,4 +1,4 @@
-"""`zipfs mount` and `zipfs umount`."""
+"""`zipfs mount`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from zipfs.cli.mount_options import MountCommand, as_arguments
-from zipfs.cli.render.output import MEMORY, AnyPath, Seconds, Size, say, size, unfinished_option
+from zipfs.cli.options import MEMORY, AnyPath, Seconds, Size, unfinished_option
+from zipfs.cli.render.messages import message
+from zipfs.cli.render.units import size
 from zipfs.host import own_command, own_environment, printable
 
-if TYPE_CHECKING:
-    from zipfs.mount.points import MountPoint
-
 _START_S: Final = 120.0
-_STOP_S: Final = 60
-_OTHERS_S: Final = 10
-"""A program that is starting in a mount namespace of its own has copies of all mounts for a moment."""
 _END_S: Final = 10.0
 _NOT_PASSED_ON: Final = frozenset({"daemon", "ready_fd"})
 
@@ -128,13 +124,13 @@ def _prepare(ctx: click.Context, store: Path, mountpoint: Path, read_only: bool,
 
     points.make_ready(store, mountpoint)
     if reserve is not None and reserve >= (disk_nbytes := _disk_nbytes(store)):
-        message = f"keeping {size(reserve)} free on a disk of {size(disk_nbytes)} leaves nothing to store in"
-        raise click.BadParameter(message, ctx, param_hint="'--reserve'")
+        problem = f"keeping {size(reserve)} free on a disk of {size(disk_nbytes)} leaves nothing to store in"
+        raise click.BadParameter(problem, ctx, param_hint="'--reserve'")
     if store.is_dir() and not os.access(store, os.R_OK | os.X_OK):
         raise points.MountFailed(store, mountpoint, "you may not look into that store; its owner can mount it")
     if not read_only and not is_store(store):
         create_store(store)
-        say(f"made a new store at {printable(str(store))}")
+        message(f"made a new store at {printable(str(store))}")
     if not read_only and not all(os.access(path, os.W_OK) for path in (store, store / "locks", store / "catalog.db")):
         reason = "you may not change that store; --read-only mounts it as it is, if you may read it"
         raise points.MountFailed(store, mountpoint, reason)
@@ -192,73 +188,3 @@ def _tell_ready(ready_fd: int | None) -> None:
         with suppress(BrokenPipeError):  # whoever started this has been killed meanwhile
             os.write(ready_fd, b"1")
         os.close(ready_fd)
-
-
-@click.command("umount")
-@click.argument("mountpoint", type=AnyPath())
-@click.option("--lazy", is_flag=True, help="Detach it now even if something is open in it, or if it hangs.")
-def umount_command(mountpoint: Path, lazy: bool) -> None:
-    """Unmount MOUNTPOINT and wait until its store is closed.
-
-    What is not compressed yet stays in the store and is taken up by the next mount.
-
-    \b
-    Example:
-      zipfs umount /mnt/models
-    """
-    from zipfs.mount import points
-
-    path = points.locate(mountpoint)
-    point = points.find(path)
-    if point is None or point.kind != points.SUBTYPE:
-        raise points.UnmountFailed(mountpoint, "no ZipFS store is mounted there")
-    if lazy:  # a mount that hangs is not asked for anything
-        points.unmount(path, lazy=True)
-        return
-    if points.clear_stale(path):
-        say(f"{mountpoint}: cleared what a dead mount had left")
-        return
-    pid = _daemon_of(path)
-    points.unmount(path)
-    if pid is not None:
-        _wait_for_end(pid, point)
-
-
-def _daemon_of(path: str) -> int | None:
-    """The process behind a mount; None if it does not tell. Raises Hangs."""
-    from zipfs.errors import PathError
-    from zipfs.mount.asking import Hangs, ask_status
-
-    try:
-        return int(ask_status(Path(path))["pid"])
-    except Hangs:
-        raise
-    except (PathError, KeyError, TypeError, ValueError):
-        return None
-
-
-def _wait_for_end(pid: int, point: MountPoint) -> None:
-    """Raises StoreBusy where the file system goes on somewhere else."""
-    from zipfs.errors import StoreBusy
-    from zipfs.mount.points import mounted_also_at, mounted_also_by
-
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        for waited_s in range(_STOP_S):
-            ended, _, _ = select.select([descriptor], [], [], 1.0)
-            if ended:
-                return
-            where = mounted_also_at(point)
-            if not where and waited_s >= _OTHERS_S:
-                where = [f"the mount namespace of {user}" for user in mounted_also_by(point)]
-            if where:
-                places = ", ".join(map(printable, where))
-                raise StoreBusy(
-                    point.path, f"unmounted here, but its store stays open: it is mounted at {places} as well"
-                )
-        raise click.ClickException(f"unmounted, but its process {pid} has not ended within {_STOP_S} s")
-    finally:
-        os.close(descriptor)

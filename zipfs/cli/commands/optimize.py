@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zipfs.cli.render.output import MEMORY, AnyPath, Size, counted, counting, json_option, print_json, ratio, say, size
+from zipfs.cli.options import MEMORY, AnyPath, Size, json_option
+from zipfs.cli.render.messages import message, print_json, warning
+from zipfs.cli.render.progress import step_progress
+from zipfs.cli.render.units import counted, ratio, size
 from zipfs.host import printable
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ def optimize_command(
       zipfs optimize /store --dry-run
       zipfs optimize /store --limit-bytes 100G --rate 50M
     """
-    from zipfs.cli.places import store_at
+    from zipfs.cli.locations import store_at
     from zipfs.errors import Stopped
     from zipfs.ingest.optimize.run import Limits, look, optimize
     from zipfs.ingest.rank import lower_rank
@@ -52,7 +55,7 @@ def optimize_command(
     with (
         stopping_on_signals(stop),
         open_store(store_at(store), cache_nbytes=memory, stop=stop) as opened,
-        counting(stop) as report,
+        step_progress(stop) as report,
     ):
         if dry_run:
             _tell_plan(look(opened, report), as_json)
@@ -84,9 +87,11 @@ def _tell_plan(seen: Survey, as_json: bool) -> None:
         )
         return
     families = counted(seen.clusters, "family of tensors takes", "families of tensors take")
-    say(f"{families} {size(seen.before_nbytes)}")
+    message(f"{families} {size(seen.before_nbytes)}")
     what = counted(moves, "tensor")
-    say(f"coding {what} of them ({size(moved)} raw) anew would save {size(gain)} ({ratio(gain, seen.before_nbytes)})")
+    message(
+        f"coding {what} of them ({size(moved)} raw) anew would save {size(gain)} ({ratio(gain, seen.before_nbytes)})"
+    )
 
 
 def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: bool) -> None:
@@ -109,15 +114,15 @@ def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: 
         return
     if recoded.tensors:
         coded = f"coded {counted(recoded.tensors, 'tensor')} ({size(recoded.moved_nbytes)} raw) anew"
-        say(f"{coded}, which saves {size(recoded.saved_nbytes)}")
+        message(f"{coded}, which saves {size(recoded.saved_nbytes)}")
     elif not done.stopped:
-        say("nothing was worth coding anew")
+        message("nothing was worth coding anew")
     # Not what the collection freed: most of that are the old forms of what was coded anew, which came on top before.
     removed = before_nbytes - after_nbytes - recoded.saved_nbytes
     also = f"; {size(removed)} of that was of what had been removed" if removed > _WORTH_TELLING * before_nbytes else ""
     if before_nbytes != after_nbytes:
-        say(f"the store took {size(before_nbytes)} before and takes {size(after_nbytes)} now{also}")
+        message(f"the store took {size(before_nbytes)} before and takes {size(after_nbytes)} now{also}")
     if done.left_nbytes:
-        say(f"{size(done.left_nbytes)} (raw) that would gain are left to the next run")
-    for message in collected.damaged:
-        click.echo(f"zipfs: left as it is: {printable(message)}", err=True)
+        message(f"{size(done.left_nbytes)} (raw) that would gain are left to the next run")
+    for damage in collected.damaged:
+        warning(f"left as it is: {printable(damage)}")

@@ -10,7 +10,10 @@ from typing import TextIO
 
 import click
 
-from zipfs.cli.render.output import AnyPath, counting, say, size
+from zipfs.cli.options import AnyPath
+from zipfs.cli.render.messages import message
+from zipfs.cli.render.progress import step_progress
+from zipfs.cli.render.units import size
 from zipfs.host import printable
 
 
@@ -29,16 +32,16 @@ def report_command(store: Path, output: Path) -> None:
     Example:
       zipfs report /store -o report.html
     """
-    from zipfs.cli.places import store_at
+    from zipfs.cli.locations import store_at
     from zipfs.cli.report.gather import gather
     from zipfs.cli.report.page import page
     from zipfs.store.store import open_store
 
     store = store_at(store)
-    with open_store(store, read_only=True) as opened, _replacing(output) as file, counting() as report:
+    with open_store(store, read_only=True) as opened, _replacing(output) as file, step_progress() as report:
         for piece in page(printable(store.resolve().name), gather(opened, report)):
             file.write(piece)
-    say(f"wrote {printable(str(output))}: {size(output.stat().st_size)}")
+    message(f"wrote {printable(str(output))}: {size(output.stat().st_size)}")
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from time import localtime, sleep, strftime
 
 import click
 
-from zipfs.cli.render.counters import figures_of, lay_out
-from zipfs.cli.render.output import AnyPath, Seconds
+from zipfs.cli.mount_state import counters_of
+from zipfs.cli.options import AnyPath, Seconds
+from zipfs.cli.render.counters import counters_text
 from zipfs.host import printable
 
 
@@ -37,17 +38,17 @@ def top_command(mount: Path, interval_s: float, once: bool) -> None:
 
 
 def _watch(mount: Path, interval_s: float, once: bool, show: Callable[[str], None]) -> None:
-    before = figures_of(mount)
+    before = counters_of(mount)
     if not once:
         show(f"{printable(str(mount))}: the first {interval_s:g} s are being counted")
     while True:
         sleep(interval_s)
-        now = figures_of(mount)
+        now = counters_of(mount)
         if now.started_at == before.started_at:
             found = now.since(before)
             when = strftime("%H:%M:%S", localtime(now.taken_at))
             title = f"{printable(str(mount))}  {when}  last {found.elapsed_s:.1f} s\n"
-            show("\n".join([title, *lay_out(found, as_rates=True)]))
+            show("\n".join([title, *counters_text(found, as_rates=True)]))
             if once:
                 return
         before = now  # of a mount that was made anew meanwhile, the next interval is shown

@@ -1,46 +1,22 @@
-"""What a mount has counted, asked for and laid out as text in 80 columns."""
+"""What a mount has counted, as text in 80 columns. Pure."""
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from zipfs.cli.render.output import ratio, size
-from zipfs.errors import PathError
+from zipfs.cli.render.units import duration, number, ratio, size
 from zipfs.host import printable
 
 if TYPE_CHECKING:
     from zipfs.metrics.snapshot import Snapshot, Tallied, Timed
 
-_ANSWER_S: Final = 10.0
 _WIDTH: Final = 80
 
 
-def figures_of(mount: Path) -> Snapshot:
-    """What the daemon of a mount has counted since it started. Raises PathError."""
-    from zipfs.metrics.snapshot import from_json
-
-    try:
-        return from_json(json.loads(_ask(mount)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise PathError(mount, f"its figures cannot be read ({error!r}); is it mounted by another version?") from error
-
-
-def _ask(mount: Path) -> bytes:
-    """What a mount answers. Read by another process: who reads from a mount that hangs may not even be killed."""
-    from zipfs.mount import asking, points
-
-    try:
-        return asking.ask(Path(points.top_of(str(mount)) or mount), "perf.json", within_s=_ANSWER_S)
-    except asking.NotThere:
-        raise PathError(mount, "no ZipFS store is mounted there now, and only a mount has figures") from None
-
-
-def lay_out(found: Snapshot, *, as_rates: bool) -> Iterator[str]:
-    """Lines for a person. `as_rates`: each second of the time that the snapshot covers, instead of the sum."""
+def counters_text(found: Snapshot, *, as_rates: bool) -> Iterator[str]:
+    """Lay a snapshot out in lines. `as_rates` shows what each second of it did, instead of the sum."""
     elapsed_s = max(found.elapsed_s, 1e-9)
     per = elapsed_s if as_rates else 1.0
     count, moved, errors = ("per s", "bytes/s", "errors/s") if as_rates else ("count", "bytes", "errors")
@@ -61,9 +37,9 @@ def lay_out(found: Snapshot, *, as_rates: bool) -> Iterator[str]:
 
 def _timed(items: Mapping[str, Timed], per: float) -> Iterator[str]:
     for name, item in items.items():
-        quantiles = "".join(f"{_duration(item.quantile_s(q)):>9}" for q in (0.5, 0.9, 0.99))
+        quantiles = "".join(f"{duration(item.quantile_s(q)):>9}" for q in (0.5, 0.9, 0.99))
         nbytes = size(item.nbytes / per) if item.nbytes else "-"
-        counts = f"{_number(item.count / per):>11}{_number(item.failed / per):>10}"
+        counts = f"{number(item.count / per):>11}{number(item.failed / per):>10}"
         yield f"{printable(name):<12}{counts}{nbytes:>12}{quantiles}"
 
 
@@ -85,17 +61,3 @@ def _gauge_name(name: str) -> str:
 
 def _gauge(name: str, value: float) -> str:
     return size(value) if name.endswith("_bytes") else f"{value:g}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
-
-
-def _duration(seconds: float | None) -> str:
-    """`1.2 ms`."""
-    if seconds is None:
-        return "-"
-    for unit, factor in (("us", 1e6), ("ms", 1e3)):
-        if seconds * factor < 999.5:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds:.3g} s"

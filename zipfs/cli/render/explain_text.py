@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from zipfs.cli.render.output import counted, percent, ratio, size
 from zipfs.cli.render.table import Column, lay_out_table
+from zipfs.cli.render.units import counted, percent, ratio, size
 from zipfs.host import printable
 from zipfs.inspect.directory_report import Summary, total
 from zipfs.inspect.families import Share

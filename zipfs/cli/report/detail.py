@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from zipfs.cli.commands.families import model_name, tree_bars
-from zipfs.cli.render.output import counted, size
+from zipfs.cli.render.model_tree import model_name, tree_bars
+from zipfs.cli.render.units import counted, size
 from zipfs.cli.report.gather import OUTSIDE, Detail, Layer
 from zipfs.cli.report.grid import LEVELS, Cell, Grid, binned, largest, level
 from zipfs.cli.report.markup import Title, attribute, brief, cell, in_of, name_cell, size_cells, table, text, way_bar

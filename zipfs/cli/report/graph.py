@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from zipfs.cli.commands.families import last_part, model_name
-from zipfs.cli.render.output import ratio, size
+from zipfs.cli.render.model_tree import last_part, model_name
+from zipfs.cli.render.units import ratio, size
 from zipfs.cli.report.markup import attribute, brief
 from zipfs.inspect.families import Family, Member
 

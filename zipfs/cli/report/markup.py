@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from zipfs.cli.render.output import percent, ratio, size
+from zipfs.cli.render.units import percent, ratio, size
 from zipfs.host import printable
 from zipfs.inspect.families import Share
 from zipfs.inspect.inventory import Way

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import zipfs
-from zipfs.cli.commands.families import model_name
-from zipfs.cli.render.output import counted, percent, size
+from zipfs.cli.render.model_tree import model_name
+from zipfs.cli.render.store_sizes import leftovers
+from zipfs.cli.render.units import counted, percent, size
 from zipfs.cli.report.detail import KINDS, LAYERS, MODELS, describe, heat_keys
 from zipfs.cli.report.gather import DETAILED_FAMILIES, HEADERS_AT_MOST, Findings
 from zipfs.cli.report.graph import LABELLED, NODES_AT_MOST, draw, shades
 from zipfs.cli.report.markup import WAYS, Title, cell, in_of, name_cell, number_cell, size_cells, table, text, way_bar
 from zipfs.cli.report.style import SCRIPT, STYLE
-from zipfs.cli.takes import leftovers
 from zipfs.inspect.families import Family, Kinship, Member, Share
 from zipfs.inspect.foreign import TAKEN_APART
 from zipfs.inspect.inventory import Way

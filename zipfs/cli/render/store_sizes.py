@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from zipfs.cli.render.output import size
+from zipfs.cli.render.units import size
 
 if TYPE_CHECKING:
     from zipfs.store.catalog.sizes import Figures
 
 
-def parts_of(figures: Figures) -> dict[str, int]:
+def sizes_json(figures: Figures) -> dict[str, int]:
     """What `--json` prints; with the spool, the first four make up what is stored."""
     return {
         "added_nbytes": figures.added_nbytes,

@@ -13,14 +13,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
 
-from zipfs.cli.render.output import say
+from zipfs.cli.render.messages import message
 from zipfs.host import printable
 
 if TYPE_CHECKING:
     from zipfs.library import Library, Node
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHUNK_NBYTES: Final = 4 << 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def copy_content(library: Library, node: Node, write: Callable[[bytes | memoryview], object]) -> None:
+    """Hand the content of a file to `write`, piece by piece. Raises OSError, ZipfsError."""
+    content = library.open(node)
+    try:
+        for offset in range(0, content.nbytes, _CHUNK_NBYTES):
+            write(content.read(offset, _CHUNK_NBYTES))
+    finally:
+        content.close()
 
 
 class _Directory(NamedTuple):
@@ -102,7 +113,7 @@ class Extraction:
         from zipfs.store.namespace.attributes import write_attributes
 
         def refused(name: bytes) -> None:
-            say(f"{printable(self._shown(node))}: attribute {printable(name)} cannot be set there")
+            message(f"{printable(self._shown(node))}: attribute {printable(name)} cannot be set there")
 
         write_attributes(fd, self._library.attributes(node), refused)
 

@@ -1,0 +1,82 @@
+"""Ask a mount, or the store behind it, what it is doing and what it has counted.
+
+A mount is asked by another process, for a limited time: who reads from a mount that hangs may not even be killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from zipfs.errors import PathError
+
+if TYPE_CHECKING:
+    from zipfs.metrics.snapshot import Snapshot
+
+_ANSWER_S: Final = 10.0
+_WORKER_ANSWER_S: Final = 1.0
+
+
+def status_of(path: Path, *, within_s: float = _ANSWER_S) -> dict[str, Any]:
+    """Return what the mount that `path` lies in, or the store there, says of itself. Raises PathError, NotAStore."""
+    from zipfs.mount import asking, points
+
+    top = points.top_of(str(path))
+    return _status_of_store(path) if top is None else asking.ask_status(Path(top), within_s=within_s)
+
+
+def _status_of_store(path: Path) -> dict[str, Any]:
+    from zipfs.mount.status import describe_content, describe_ingest, describe_queue
+    from zipfs.store.namespace.unfinished import STANDARD
+    from zipfs.store.store import is_store, open_store
+
+    if not is_store(path):
+        raise PathError(path, "is neither in a ZipFS mount nor a store")
+    with open_store(path, read_only=True) as store:
+        served = store.lock("mount").held_elsewhere
+        return {
+            "store": str(path),
+            "mounted": served,
+            "worker": _worker_of(path) if served else {},
+            "writing": [],
+            **describe_ingest(store, STANDARD),
+            "busy": served or store.lock("pack").held_elsewhere,
+            **describe_queue(store),
+            **describe_content(store),
+        }
+
+
+def _worker_of(store: Path) -> dict[str, Any]:
+    """Return the state of a store's worker: empty if its mount does not answer at once, or cannot be seen."""
+    from zipfs.mount import asking, points
+
+    real = os.path.realpath(store)
+    for point in points.mount_points():
+        if point.kind == points.SUBTYPE and point.root == "/" and os.path.realpath(point.source) == real:
+            with suppress(PathError):
+                worker = asking.ask_status(Path(point.path), within_s=_WORKER_ANSWER_S).get("worker")
+                if isinstance(worker, dict) and worker:
+                    return worker
+    return {}
+
+
+def counters_of(mount: Path) -> Snapshot:
+    """Return what the daemon of a mount has counted since it started. Raises PathError."""
+    from zipfs.metrics.snapshot import from_json
+
+    try:
+        return from_json(json.loads(_ask(mount)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise PathError(mount, f"its counters cannot be read ({error!r}); is it mounted by another version?") from error
+
+
+def _ask(mount: Path) -> bytes:
+    from zipfs.mount import asking, points
+
+    try:
+        return asking.ask(Path(points.top_of(str(mount)) or mount), "perf.json", within_s=_ANSWER_S)
+    except asking.NotThere:
+        raise PathError(mount, "no ZipFS store is mounted there now, and only a mount counts") from None

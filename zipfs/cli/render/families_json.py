@@ -1,0 +1,58 @@
+"""What `zipfs families --json` prints: sizes in bytes, paths as printable text. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zipfs.cli.render.model_tree import model_name
+from zipfs.cli.render.store_sizes import sizes_json
+
+if TYPE_CHECKING:
+    from zipfs.inspect.families import Family, Kinship, Member, Share
+    from zipfs.store.catalog.sizes import Figures
+
+
+def families_json(found: Kinship, figures: Figures) -> dict[str, Any]:
+    """What `--json` prints: sizes in bytes, paths as text."""
+    return {
+        "nbytes": figures.raw_nbytes,
+        "stored_nbytes": figures.stored_nbytes,
+        "saved_nbytes": figures.raw_nbytes - figures.stored_nbytes,
+        **sizes_json(figures),
+        "other_formats": {
+            ending: {"files": foreign.files, **_sizes(foreign.share)} for ending, foreign in found.foreign.items()
+        },
+        "other_files": {"files": found.other_files, **_sizes(found.others)},
+        "spool": {"files": found.spool_files, **_sizes(found.spool)},
+        "families": [_family(family) for family in found.families],
+    }
+
+
+def _sizes(share: Share) -> dict[str, int]:
+    return {"nbytes": share.nbytes, "stored_nbytes": share.stored_nbytes}
+
+
+def _family(family: Family) -> dict[str, Any]:
+    return {
+        "root": model_name(family.root.path),
+        "nbytes": family.nbytes,
+        "stored_nbytes": family.stored_nbytes,
+        "saved_nbytes": family.saved_nbytes,
+        "kept_nbytes": family.kept_nbytes,
+        "members": [_member(member) for member in family.members],
+    }
+
+
+def _member(member: Member) -> dict[str, Any]:
+    return {
+        "path": model_name(member.path),
+        "parent": None if member.parent is None else model_name(member.parent),
+        "files": member.files,
+        "tensors": member.tensors,
+        "nbytes": member.nbytes,
+        "stored_nbytes": member.stored_nbytes,
+        "saved_nbytes": member.saved_nbytes,
+        "carried_nbytes": member.carried_nbytes,
+        "ways": {way.label: _sizes(share) for way, share in member.ways.items()},
+        "rests_on": [{"path": model_name(path), "nbytes": nbytes} for path, nbytes in member.rests_on],
+    }

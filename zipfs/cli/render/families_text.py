@@ -1,0 +1,92 @@
+"""What `zipfs families` prints for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from zipfs.cli.render.model_tree import model_name, tree_bars
+from zipfs.cli.render.store_sizes import leftovers
+from zipfs.cli.render.table import Column, lay_out_table
+from zipfs.cli.render.units import counted, percent, ratio, size
+from zipfs.inspect.foreign import TAKEN_APART
+
+if TYPE_CHECKING:
+    from zipfs.inspect.families import Family, Kinship, Member
+    from zipfs.store.catalog.sizes import Figures
+
+_COLUMNS = (
+    Column("model", number=False, least=24),
+    Column("size"),
+    Column("added"),
+    Column("of size", dispensable=7),
+)
+_DISPENSABLE: Final = {"shared": 1, "delta": 2, "cast": 3, "range": 4, "spool": 5, "alone": 6, "bytes": 8}
+
+
+def families_text(found: Kinship, figures: Figures, width: int | None) -> Iterator[str]:
+    from zipfs.inspect.inventory import Way
+
+    used = [way for way in Way if any(way in member.ways for family in found.families for member in family.members)]
+    columns = [*_COLUMNS, *(Column(way.label, dispensable=_DISPENSABLE[way.label]) for way in used)]
+    related = [family for family in found.families if len(family.members) > 1]
+    single = [family.root for family in found.families if len(family.members) == 1]
+    rows: list[list[str]] = []
+    for family in related:
+        rows += [
+            _row(member, bars + model_name(member.path), used)
+            for member, bars in zip(family.members, tree_bars(family), strict=True)
+        ]
+    rows += [_row(member, model_name(member.path), used) for member in single]
+    lines = list(lay_out_table(columns, rows, width))
+    if rows:
+        yield lines[0]
+    at = 1
+    for family in related:
+        yield ""
+        yield from lines[at : at + len(family.members)]
+        at += len(family.members)
+        yield _sum(family)
+    if single:
+        yield ""
+        yield from lines[at:]
+        yield f"{counted(len(single), 'model')} without relatives"
+    if rows:
+        yield ""
+    yield from _totals(found, figures)
+
+
+def _sum(family: Family) -> str:
+    kept = f", {size(family.kept_nbytes)} of it bases whose own files are gone" if family.kept_nbytes else ""
+    return (
+        f"{len(family.members)} models, {size(family.nbytes)} in {size(family.stored_nbytes)}"
+        f" ({ratio(family.stored_nbytes, family.nbytes)}), {size(family.saved_nbytes)} saved{kept}"
+    )
+
+
+def _totals(found: Kinship, figures: Figures) -> Iterator[str]:
+    for ending, foreign in found.foreign.items():
+        sizes = _in(foreign.share.nbytes, foreign.share.stored_nbytes)
+        yield f"{counted(foreign.files, f'{ending} file')}: {sizes}, kept as bytes"
+    if found.foreign:
+        yield f"(of the formats of models, only {TAKEN_APART} is taken apart)"
+    if found.plain_files:
+        sizes = _in(found.plain.nbytes, found.plain.stored_nbytes)
+        yield f"{counted(found.plain_files, 'file')} outside of models: {sizes}"
+    if found.spool_files:
+        are = "is" if found.spool_files == 1 else "are"
+        yield f"{counted(found.spool_files, 'file')} ({size(found.spool.nbytes)}) {are} not compressed yet"
+    saved = size(max(0, figures.raw_nbytes - figures.stored_nbytes))
+    yield f"all: {_in(figures.raw_nbytes, figures.stored_nbytes)}, {saved} saved"
+    for line in leftovers(figures):
+        yield f"  {line}"
+
+
+def _in(nbytes: int, stored_nbytes: int) -> str:
+    return f"{size(nbytes)} in {size(stored_nbytes)} ({ratio(stored_nbytes, nbytes)})"
+
+
+def _row(member: Member, name: str, ways: Sequence[Any]) -> list[str]:
+    shares = (percent(member.ways[way].nbytes, member.nbytes) if way in member.ways else "" for way in ways)
+    stored = ratio(member.stored_nbytes, member.nbytes)
+    return [name, size(member.nbytes), size(member.stored_nbytes), stored, *shares]
