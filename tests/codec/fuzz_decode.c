@@ -180,7 +180,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
             *named = (uint8_t)((*named & 0xF0) | (1 + fuzz_below(&random, ZF_LAYOUTS - 1)));
             if (!fuzz_below(&random, 3))
                 *named = (uint8_t)((*named & 15) | (head.codec == FUZZ_SOLO ? 0x80 * fuzz_below(&random, 2)
-                                                                           : 16 * fuzz_below(&random, 3)));
+                                                                            : 16 * fuzz_below(&random, 3)));
             return size;
         }
         break;

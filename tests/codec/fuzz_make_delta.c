@@ -326,8 +326,8 @@ static uint8_t *put_items(fuzz_random *random, int layout, uint8_t *raw, const u
     for (unsigned k = 0; k < ZD_LANES; k++)
         state[k] = ZD_LOW;
     uint8_t *end = at + words_most;
-    const uint8_t *words = zd_code_portable(frame, (const uint16_t(*)[ZD_SCALE])slots,
-                                            (const uint16_t(*)[ZD_SYMBOLS])first, &symbols, input.listed, state, end);
+    const uint8_t *words = zd_code_portable(frame, (const uint16_t (*)[ZD_SCALE])slots,
+                                            (const uint16_t (*)[ZD_SYMBOLS])first, &symbols, input.listed, state, end);
     zd_bit_writer writer = {to, 1024, 0, 0};
     put_header(&writer, &of);
     to += (writer.position + 7) / 8;

@@ -12,8 +12,8 @@
 #include "common.h"
 #include "dispatch.h"
 
-static int encode_once(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out, size_t capacity,
-                       size_t *used);
+static int encode_once(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out,
+                       size_t capacity, size_t *used);
 static const char *decode_once(const uint8_t *payload, size_t payload_nbytes, const uint8_t *base, uint8_t *out,
                                size_t nbytes);
 

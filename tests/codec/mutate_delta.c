@@ -1,8 +1,8 @@
 /* Feeds damaged payloads to the delta decoder: mutate_delta SECONDS SEED (see mutate.h). */
 #include "mutate.h"
 
-static int encode_once(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out, size_t capacity,
-                       size_t *used) {
+static int encode_once(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out,
+                       size_t capacity, size_t *used) {
     return zf_delta_encode(raw, base, nbytes, layout, out, capacity, used);
 }
 

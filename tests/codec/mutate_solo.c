@@ -3,8 +3,8 @@
 
 enum { KINDS = 10, LAYOUTS = ZF_LAYOUTS - 1 };
 
-static int encode_once(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out, size_t capacity,
-                       size_t *used) {
+static int encode_once(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out,
+                       size_t capacity, size_t *used) {
     (void)base;
     return zf_solo_encode(raw, nbytes, layout, out, capacity, used);
 }

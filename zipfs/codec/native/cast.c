@@ -88,37 +88,42 @@ ZF_INLINE uint32_t unscaled(uint32_t bits, float scale) {
 
 typedef void (*cast_loop)(const uint8_t *items, size_t count, float scale, uint8_t *out);
 
-#define LOOP(NAME, ATTRIBUTES, SCALED, FROM, FROM_TYPE, TO, TO_TYPE) \
+#define LOOP(NAME, ATTRIBUTES, SCALED, FROM, FROM_TYPE, TO, TO_TYPE)                                               \
     ATTRIBUTES static void NAME(const uint8_t *restrict items, size_t count, float scale, uint8_t *restrict out) { \
-        for (size_t i = 0; i < count; i++) { \
-            FROM_TYPE item; \
-            memcpy(&item, items + i * sizeof item, sizeof item); \
-            TO_TYPE cast = (TO_TYPE)narrow_##TO(SCALED(widen_##FROM(item), scale)); \
-            memcpy(out + i * sizeof cast, &cast, sizeof cast); \
-        } \
+        for (size_t i = 0; i < count; i++) {                                                                       \
+            FROM_TYPE item;                                                                                        \
+            memcpy(&item, items + i * sizeof item, sizeof item);                                                   \
+            TO_TYPE cast = (TO_TYPE)narrow_##TO(SCALED(widen_##FROM(item), scale));                                \
+            memcpy(out + i * sizeof cast, &cast, sizeof cast);                                                     \
+        }                                                                                                          \
     }
 
-#define LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE) \
+#define LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE)                    \
     LOOP(FROM##_bf16##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, bf16, uint16_t) \
-    LOOP(FROM##_f16##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, f16, uint16_t) \
-    LOOP(FROM##_f32##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, f32, uint32_t) \
-    LOOP(FROM##_e4m3##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, e4m3, uint8_t) \
+    LOOP(FROM##_f16##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, f16, uint16_t)   \
+    LOOP(FROM##_f32##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, f32, uint32_t)   \
+    LOOP(FROM##_e4m3##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, e4m3, uint8_t)  \
     LOOP(FROM##_e5m2##SUFFIX, ATTRIBUTES, SCALED, FROM, FROM_TYPE, e5m2, uint8_t)
 
-#define ROW_FROM(SUFFIX, FROM) \
-    {[ZF_BF16] = FROM##_bf16##SUFFIX, [ZF_F16] = FROM##_f16##SUFFIX, [ZF_F32] = FROM##_f32##SUFFIX, \
-     [ZF_E4M3] = FROM##_e4m3##SUFFIX, [ZF_E5M2] = FROM##_e5m2##SUFFIX}
+#define ROW_FROM(SUFFIX, FROM)        \
+    {[ZF_BF16] = FROM##_bf16##SUFFIX, \
+     [ZF_F16] = FROM##_f16##SUFFIX,   \
+     [ZF_F32] = FROM##_f32##SUFFIX,   \
+     [ZF_E4M3] = FROM##_e4m3##SUFFIX, \
+     [ZF_E5M2] = FROM##_e5m2##SUFFIX}
 
 /* Loops from every type to every type, and the table of them by layout. */
-#define TABLE(SUFFIX, ATTRIBUTES, SCALED) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, bf16, uint16_t) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, f16, uint16_t) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, f32, uint32_t) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, e4m3, uint8_t) \
-    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, e5m2, uint8_t) \
-    static const cast_loop table##SUFFIX[ZF_LAYOUTS][ZF_LAYOUTS] = { \
-        [ZF_BF16] = ROW_FROM(SUFFIX, bf16), [ZF_F16] = ROW_FROM(SUFFIX, f16), [ZF_F32] = ROW_FROM(SUFFIX, f32), \
-        [ZF_E4M3] = ROW_FROM(SUFFIX, e4m3), [ZF_E5M2] = ROW_FROM(SUFFIX, e5m2)};
+#define TABLE(SUFFIX, ATTRIBUTES, SCALED)                                                               \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, bf16, uint16_t)                                              \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, f16, uint16_t)                                               \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, f32, uint32_t)                                               \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, e4m3, uint8_t)                                               \
+    LOOPS_FROM(SUFFIX, ATTRIBUTES, SCALED, e5m2, uint8_t)                                               \
+    static const cast_loop table##SUFFIX[ZF_LAYOUTS][ZF_LAYOUTS] = {[ZF_BF16] = ROW_FROM(SUFFIX, bf16), \
+                                                                    [ZF_F16] = ROW_FROM(SUFFIX, f16),   \
+                                                                    [ZF_F32] = ROW_FROM(SUFFIX, f32),   \
+                                                                    [ZF_E4M3] = ROW_FROM(SUFFIX, e4m3), \
+                                                                    [ZF_E5M2] = ROW_FROM(SUFFIX, e5m2)};
 
 TABLE(_portable, , unscaled)
 TABLE(_portable_scaled, , scaled)

@@ -91,9 +91,21 @@ size_t zf_decode_run(const zf_step *steps, size_t count, const char **wrong);
 extern const char zf_no_memory[];
 
 /* Unaligned little-endian words. */
-ZF_INLINE uint16_t zf_get16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-ZF_INLINE uint32_t zf_get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-ZF_INLINE uint64_t zf_get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+ZF_INLINE uint16_t zf_get16(const uint8_t *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+ZF_INLINE uint32_t zf_get32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+ZF_INLINE uint64_t zf_get64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
 ZF_INLINE void zf_put16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
 ZF_INLINE void zf_put32(uint8_t *p, uint32_t v) { memcpy(p, &v, 4); }
 ZF_INLINE void zf_put64(uint8_t *p, uint64_t v) { memcpy(p, &v, 8); }

@@ -15,12 +15,12 @@ enum {
     ZD_PRECISION = 11,
     ZD_SCALE = 1 << ZD_PRECISION,
     ZD_BUCKET = ZD_SCALE / ZD_SYMBOLS,
-    ZD_STEP_BITS = 5,  /* uncoded bits that fit into the step of a symbol */
+    ZD_STEP_BITS = 5,   /* uncoded bits that fit into the step of a symbol */
     ZD_EXTRA_BITS = 16, /* and into each step after it */
     ZD_EXTRA_STEPS = 4, /* at most, with the 60 bits of the widest shift */
-    ZD_ESCAPE = 0,     /* symbol: the residual follows as an item */
-    ZD_FAR = 15,       /* symbol: the quotient follows as a byte; with a direct context, the item itself */
-    ZD_ZERO = 8,       /* symbol of the quotient 0 */
+    ZD_ESCAPE = 0,      /* symbol: the residual follows as an item */
+    ZD_FAR = 15,        /* symbol: the quotient follows as a byte; with a direct context, the item itself */
+    ZD_ZERO = 8,        /* symbol of the quotient 0 */
     ZD_OCTAVE_BIAS = 10,
     ZD_INTEGER_EXPONENT = 8, /* what stands for the base's exponent with integers */
     ZD_FLAGS_NONE = 0,
@@ -48,8 +48,8 @@ typedef struct {
 
 typedef struct {
     uint8_t layout;
-    uint8_t item;      /* bytes */
-    uint8_t mantissa;  /* bits below the exponent */
+    uint8_t item;     /* bytes */
+    uint8_t mantissa; /* bits below the exponent */
     uint16_t exponent_mask;
     size_t items;
     size_t blocks;

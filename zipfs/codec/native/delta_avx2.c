@@ -90,8 +90,7 @@ ZF_INLINE ZF_TARGET_AVX2 void narrow(const zd_frame *frame, const uint32_t *dire
                 bits[h] = has_extra ? _mm256_min_epi16(shift, c5) : shift;
                 table[h] = _mm256_slli_epi16(_mm256_and_si256(attribute, c70), ZD_PRECISION - 4);
                 power[h] = _mm256_shuffle_epi8(powers, _mm256_or_si256(bits[h], sign));
-                low[h] = _mm256_and_si256(weave(x[4 * half + h], x[4 * half + 2 + h]),
-                                          _mm256_sub_epi16(power[h], one));
+                low[h] = _mm256_and_si256(weave(x[4 * half + h], x[4 * half + 2 + h]), _mm256_sub_epi16(power[h], one));
                 if (has_extra) {
                     extra[h] = _mm256_sub_epi16(shift, bits[h]);
                     power[h] = _mm256_shuffle_epi8(powers, _mm256_or_si256(shift, sign));
@@ -121,8 +120,7 @@ ZF_INLINE ZF_TARGET_AVX2 void narrow(const zd_frame *frame, const uint32_t *dire
             for (unsigned h = 0; h < 2; h++) {
                 const V symbol = weave(quotients[h], quotients[2 + h]);
                 if (has_extra)
-                    low[h] = _mm256_or_si256(low[h],
-                                             _mm256_slli_epi16(weave(extras[h], extras[2 + h]), ZD_STEP_BITS));
+                    low[h] = _mm256_or_si256(low[h], _mm256_slli_epi16(weave(extras[h], extras[2 + h]), ZD_STEP_BITS));
                 V own = symbol;
                 if (may_direct) {
                     own = _mm256_or_si256(_mm256_sll_epi16(_mm256_sub_epi16(top, symbol), direct_shift), low[h]);

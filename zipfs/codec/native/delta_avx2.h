@@ -55,11 +55,11 @@ ZF_INLINE ZF_TARGET_AVX2 void put_escapes(unsigned escaped, unsigned direct, con
     }
 }
 
-#define ZD_KERNEL_AVX2(name, call, ...)                                                                               \
-    static ZF_NOINLINE ZF_TARGET_AVX2 void name(const zd_frame *frame, const uint32_t *direct_table,                  \
-                                                const uint32_t *blocks, size_t count, const uint16_t *levels,         \
-                                                const uint8_t *base, uint8_t *out, zd_cursor *cursor) {               \
-        call(frame, direct_table, blocks, count, levels, base, out, cursor, __VA_ARGS__);                             \
+#define ZD_KERNEL_AVX2(name, call, ...)                                                                       \
+    static ZF_NOINLINE ZF_TARGET_AVX2 void name(const zd_frame *frame, const uint32_t *direct_table,          \
+                                                const uint32_t *blocks, size_t count, const uint16_t *levels, \
+                                                const uint8_t *base, uint8_t *out, zd_cursor *cursor) {       \
+        call(frame, direct_table, blocks, count, levels, base, out, cursor, __VA_ARGS__);                     \
     }
 
 #endif

@@ -22,7 +22,8 @@ ZF_INLINE ZF_TARGET_AVX2 V extend_sign(V of, const unsigned item) {
 ZF_INLINE ZF_TARGET_AVX2 V residuals(V f, V b, const unsigned item, const int is_float) {
     if (!is_float)
         return extend_sign(_mm256_sub_epi32(f, b), item);
-    const V sign = _mm256_set1_epi32((int)(0x80u << (8 * item - 8))), size = _mm256_set1_epi32((int)~(~0x7Fu << (8 * item - 8)));
+    const V sign = _mm256_set1_epi32((int)(0x80u << (8 * item - 8))),
+            size = _mm256_set1_epi32((int)~(~0x7Fu << (8 * item - 8)));
     const V turned = extend_sign(_mm256_xor_si256(f, _mm256_and_si256(b, sign)), item);
     const V ordered = _mm256_xor_si256(turned, _mm256_and_si256(_mm256_srai_epi32(turned, 31), size));
     return extend_sign(_mm256_sub_epi32(ordered, _mm256_and_si256(b, size)), item);
@@ -91,14 +92,14 @@ typedef struct {
 } raw_streams;
 
 ZF_INLINE ZF_TARGET_AVX2 symbolised symbolise_8(const zd_frame *frame, const uint8_t *raw, const uint8_t *base, V level,
-                                                V of_context, raw_streams *to, const unsigned item, const int is_float) {
+                                                V of_context, raw_streams *to, const unsigned item,
+                                                const int is_float) {
     const V one = _mm256_set1_epi32(1), c8 = _mm256_set1_epi32(ZD_ZERO), c15 = _mm256_set1_epi32(ZD_FAR);
     const V last = _mm256_set1_epi32((int)frame->contexts - 1);
     const V f = load_items(raw, item), b = load_items(base, item);
     const V exponent = exponents(b, frame, is_float);
     const V number = _mm256_min_epu32(_mm256_sub_epi32(_mm256_max_epu32(exponent, level), level), last);
-    const V attribute =
-        _mm256_shuffle_epi8(of_context, _mm256_or_si256(number, _mm256_set1_epi32((int)0x80808000u)));
+    const V attribute = _mm256_shuffle_epi8(of_context, _mm256_or_si256(number, _mm256_set1_epi32((int)0x80808000u)));
     const V shift = _mm256_and_si256(attribute, _mm256_set1_epi32(63)), d = residuals(f, b, item, is_float);
     const V direct = _mm256_cmpgt_epi32(attribute, _mm256_set1_epi32(127));
     const V quotient = _mm256_srav_epi32(d, shift);
@@ -109,7 +110,8 @@ ZF_INLINE ZF_TARGET_AVX2 symbolised symbolise_8(const zd_frame *frame, const uin
     V symbol = _mm256_add_epi32(quotient, c8), low = d, value = d;
     if (is_float && frame->has_direct) {
         const V all = _mm256_set1_epi32((int)(0xFFFFFFFFu >> (32 - 8 * item)));
-        const V own = _mm256_and_si256(all, _mm256_or_si256(_mm256_slli_epi32(f, 1), _mm256_srli_epi32(f, 8 * (int)item - 1)));
+        const V own = _mm256_and_si256(
+            all, _mm256_or_si256(_mm256_slli_epi32(f, 1), _mm256_srli_epi32(f, 8 * (int)item - 1)));
         const V upper = _mm256_srl_epi32(own, _mm_cvtsi32_si128(frame->mantissa + 1));
         const V below = _mm256_min_epu32(_mm256_sub_epi32(_mm256_set1_epi32((int)frame->top_exponent), upper), c15);
         far = _mm256_andnot_si256(direct, far);
@@ -161,7 +163,8 @@ ZF_INLINE ZF_TARGET_AVX2 void symbolise(const zd_frame *frame, const zd_input *i
                                     level, of_context, &streams, item, is_float);
             const V keys = _mm256_packus_epi16(_mm256_packus_epi32(of[0].keys, of[1].keys),
                                                _mm256_packus_epi32(of[2].keys, of[3].keys));
-            _mm256_storeu_si256((void *)(symbols->keys + n * ZD_BLOCK + k), _mm256_permutevar8x32_epi32(keys, in_order));
+            _mm256_storeu_si256((void *)(symbols->keys + n * ZD_BLOCK + k),
+                                _mm256_permutevar8x32_epi32(keys, in_order));
             uint8_t *lows = symbols->lows + (n * ZD_BLOCK + k) * zd_low_nbytes(item);
             for (unsigned v = 0; v < 4; v += item == 4 ? 1 : 2) {
                 V low = of[v].lows;
@@ -188,10 +191,11 @@ ZF_TARGET_AVX2 void zd_symbolise_avx2(const zd_frame *frame, const zd_input *inp
 }
 
 /* Byte j: the lane that comes to stand in lane j when those set in the index are moved together at the upper end. */
-#define IS_AT(m, j, lane) (((m) >> (lane) & 1) && __builtin_popcount((unsigned)(m) >> (lane) >> 1) == 7 - (j) ? (lane) : 0)
-#define FROM(m, j)                                                                                                  \
+#define IS_AT(m, j, lane) \
+    (((m) >> (lane) & 1) && __builtin_popcount((unsigned)(m) >> (lane) >> 1) == 7 - (j) ? (lane) : 0)
+#define FROM(m, j)                                                                                                    \
     ((uint64_t)(IS_AT(m, j, 0) | IS_AT(m, j, 1) | IS_AT(m, j, 2) | IS_AT(m, j, 3) | IS_AT(m, j, 4) | IS_AT(m, j, 5) | \
-                IS_AT(m, j, 6) | IS_AT(m, j, 7))                                                                    \
+                IS_AT(m, j, 6) | IS_AT(m, j, 7))                                                                      \
      << 8 * (j))
 #define PACK(m) (FROM(m, 0) | FROM(m, 1) | FROM(m, 2) | FROM(m, 3) | FROM(m, 4) | FROM(m, 5) | FROM(m, 6) | FROM(m, 7))
 #define PACKS4(m) PACK(m), PACK((m) + 1), PACK((m) + 2), PACK((m) + 3)

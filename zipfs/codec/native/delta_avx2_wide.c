@@ -9,13 +9,13 @@ typedef struct {
 } pair;
 
 ZF_INLINE ZF_TARGET_AVX2 pair widen(V of) {
-    return (pair){{_mm256_cvtepu32_epi64(_mm256_castsi256_si128(of)),
-                   _mm256_cvtepu32_epi64(_mm256_extracti128_si256(of, 1))}};
+    return (pair){
+        {_mm256_cvtepu32_epi64(_mm256_castsi256_si128(of)), _mm256_cvtepu32_epi64(_mm256_extracti128_si256(of, 1))}};
 }
 
 ZF_INLINE ZF_TARGET_AVX2 pair widen_signed(V of) {
-    return (pair){{_mm256_cvtepi32_epi64(_mm256_castsi256_si128(of)),
-                   _mm256_cvtepi32_epi64(_mm256_extracti128_si256(of, 1))}};
+    return (pair){
+        {_mm256_cvtepi32_epi64(_mm256_castsi256_si128(of)), _mm256_cvtepi32_epi64(_mm256_extracti128_si256(of, 1))}};
 }
 
 /* The exponents of 8 items. */

@@ -90,8 +90,8 @@ ZF_INLINE ZF_TARGET_AVX512 void narrow(const zd_frame *frame, const uint32_t *bl
                     _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(base + start + 32 * h))), 8);
             V exponent = is_float ? _mm512_and_si512(_mm512_srl_epi16(b[h], mantissa), exponent_mask)
                                   : _mm512_set1_epi16(ZD_INTEGER_EXPONENT);
-            V attribute =
-                _mm512_permutexvar_epi16(_mm512_min_epu16(_mm512_subs_epu16(exponent, level), last), of_context);
+            V attribute = _mm512_permutexvar_epi16(_mm512_min_epu16(_mm512_subs_epu16(exponent, level), last),
+                                                   of_context);
             shift[h] = _mm512_and_si512(attribute, c15);
             step_bits[h] = has_extra ? _mm512_min_epu16(shift[h], c5) : shift[h];
             table[h] = _mm512_and_si512(attribute, c70);
@@ -120,9 +120,9 @@ ZF_INLINE ZF_TARGET_AVX512 void narrow(const zd_frame *frame, const uint32_t *bl
                          : merge(cff, offset_low, _mm512_slli_epi16(offset_high, 8));
             offset = _mm512_add_epi16(offset, place[h]);
             V *xa = &x[2 * h], *xb = &x[2 * h + 1];
-            *xa = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_and_si512(frequency, even),
-                                                      _mm512_srli_epi32(turned[2 * h], ZD_PRECISION)),
-                                   _mm512_and_si512(offset, even));
+            *xa = _mm512_add_epi32(
+                _mm512_mullo_epi32(_mm512_and_si512(frequency, even), _mm512_srli_epi32(turned[2 * h], ZD_PRECISION)),
+                _mm512_and_si512(offset, even));
             *xb = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_srli_epi32(frequency, 16),
                                                       _mm512_srli_epi32(turned[2 * h + 1], ZD_PRECISION)),
                                    _mm512_srli_epi32(offset, 16));
@@ -146,8 +146,8 @@ ZF_INLINE ZF_TARGET_AVX512 void narrow(const zd_frame *frame, const uint32_t *bl
                 escaped = (is_first & ~direct[h]) | (is_last & direct[h]);
             }
             V quotient = _mm512_sub_epi16(symbol, c8);
-            quotient = _mm512_mask_expand_epi16(
-                quotient, far, _mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)fars)));
+            quotient = _mm512_mask_expand_epi16(quotient, far,
+                                                _mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)fars)));
             fars += _mm_popcnt_u32(far);
             V d = _mm512_or_si512(_mm512_sllv_epi16(quotient, shift[h]), low[h]);
             V escape = d;
@@ -253,9 +253,9 @@ ZF_INLINE ZF_TARGET_AVX512 void wide(const zd_frame *frame, const uint32_t *bloc
                              v ? _mm512_srli_epi32(offset_high, 8 * v - 8) : _mm512_slli_epi32(offset_high, 8));
             const V even = _mm512_set1_epi32(0xFFFF);
             offset = _mm512_and_si512(_mm512_add_epi32(offset, place[v]), even);
-            x[v] = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_and_si512(frequency, even),
-                                                       _mm512_srli_epi32(turned[v], ZD_PRECISION)),
-                                    offset);
+            x[v] = _mm512_add_epi32(
+                _mm512_mullo_epi32(_mm512_and_si512(frequency, even), _mm512_srli_epi32(turned[v], ZD_PRECISION)),
+                offset);
             x[v] = refill(x[v], &words);
             V left = _mm512_sub_epi32(shift[v], step_bits[v]);
             for (unsigned step = 0; step < extra_steps; step++) {
@@ -302,17 +302,17 @@ ZF_INLINE ZF_TARGET_AVX512 void wide(const zd_frame *frame, const uint32_t *bloc
 }
 
 /* One function for each kind: in a common one the compiler would keep fewer tables in registers. */
-#define NARROW(name, item, is_float, has_extra)                                                                      \
-    static ZF_NOINLINE ZF_TARGET_AVX512 void name(const zd_frame *frame, const uint32_t *blocks, size_t count,        \
-                                                  const uint16_t *levels, const uint8_t *base, uint8_t *out,          \
-                                                  zd_cursor *cursor) {                                                \
-        narrow(frame, blocks, count, levels, base, out, cursor, item, is_float, has_extra);                           \
+#define NARROW(name, item, is_float, has_extra)                                                                \
+    static ZF_NOINLINE ZF_TARGET_AVX512 void name(const zd_frame *frame, const uint32_t *blocks, size_t count, \
+                                                  const uint16_t *levels, const uint8_t *base, uint8_t *out,   \
+                                                  zd_cursor *cursor) {                                         \
+        narrow(frame, blocks, count, levels, base, out, cursor, item, is_float, has_extra);                    \
     }
-#define WIDE(name, is_float, extra_steps)                                                                            \
-    static ZF_NOINLINE ZF_TARGET_AVX512 void name(const zd_frame *frame, const uint32_t *blocks, size_t count,        \
-                                                  const uint16_t *levels, const uint8_t *base, uint8_t *out,          \
-                                                  zd_cursor *cursor) {                                                \
-        wide(frame, blocks, count, levels, base, out, cursor, is_float, extra_steps);                                 \
+#define WIDE(name, is_float, extra_steps)                                                                      \
+    static ZF_NOINLINE ZF_TARGET_AVX512 void name(const zd_frame *frame, const uint32_t *blocks, size_t count, \
+                                                  const uint16_t *levels, const uint8_t *base, uint8_t *out,   \
+                                                  zd_cursor *cursor) {                                         \
+        wide(frame, blocks, count, levels, base, out, cursor, is_float, extra_steps);                          \
     }
 
 NARROW(float2, 2, 1, 0)

@@ -127,8 +127,7 @@ ZF_INLINE ZF_TARGET_AVX512 void symbolise_narrow(const zd_frame *frame, const zd
         for (unsigned h = 0; h < 2; h++) {
             const size_t at = ((size_t)input->blocks[n] * ZD_BLOCK + 32 * h) * item, place = n * ZD_BLOCK + 32 * h;
             const V f = narrow_load(input->raw + at, item), b = narrow_load(input->base + at, item);
-            const V number =
-                _mm512_min_epu16(_mm512_subs_epu16(narrow_exponent(b, &of, is_float), level), last);
+            const V number = _mm512_min_epu16(_mm512_subs_epu16(narrow_exponent(b, &of, is_float), level), last);
             const V attribute = _mm512_permutexvar_epi16(number, of_context);
             const V shift = may_direct ? _mm512_and_si512(attribute, c15) : attribute;
             V d = narrow_residual(f, b, &of, is_float);
@@ -146,8 +145,8 @@ ZF_INLINE ZF_TARGET_AVX512 void symbolise_narrow(const zd_frame *frame, const zd
                 V own = item == 2 ? f : _mm512_srli_epi16(f, 8);
                 item_value = _mm512_mask_mov_epi16(d, direct, own);
                 own = item == 2 ? _mm512_or_si512(_mm512_slli_epi16(own, 1), _mm512_srli_epi16(own, 15))
-                                : _mm512_and_si512(cff, _mm512_or_si512(_mm512_slli_epi16(own, 1),
-                                                                        _mm512_srli_epi16(own, 7)));
+                                : _mm512_and_si512(
+                                      cff, _mm512_or_si512(_mm512_slli_epi16(own, 1), _mm512_srli_epi16(own, 7)));
                 V below = _mm512_min_epu16(_mm512_sub_epi16(top, _mm512_srl_epi16(own, direct_shift)), c15);
                 symbol = _mm512_mask_mov_epi16(symbol, direct, below);
                 low = _mm512_mask_mov_epi16(d, direct, own);
@@ -199,8 +198,7 @@ ZF_INLINE ZF_TARGET_AVX512 void symbolise_wide(const zd_frame *frame, const zd_i
             const V shift = _mm512_and_si512(attribute, c63), d = wide_residual(f, b, is_float);
             const __mmask16 direct = _mm512_movepi32_mask(attribute);
             const V quotient = _mm512_srav_epi32(d, shift);
-            const __mmask16 out =
-                _mm512_mask_cmpge_epu32_mask((__mmask16)~direct, _mm512_add_epi32(quotient, c7), c14);
+            const __mmask16 out = _mm512_mask_cmpge_epu32_mask((__mmask16)~direct, _mm512_add_epi32(quotient, c7), c14);
             __mmask16 escaped = _mm512_mask_cmpge_epu32_mask(out, _mm512_add_epi32(quotient, c128), c256);
             const __mmask16 far = out & (__mmask16)~escaped;
             V symbol = _mm512_mask_mov_epi32(_mm512_add_epi32(quotient, c8), far, c15);

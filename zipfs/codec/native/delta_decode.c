@@ -49,8 +49,8 @@ static size_t stage(const uint8_t *from, const uint8_t *end, uint8_t *copy, size
 static const char *decode_staged(const zd_frame *frame, decoder *at, const uint32_t *blocks, size_t count,
                                  const uint16_t *levels, const uint8_t *base, uint8_t *out) {
     uint8_t *words = at->staging, *fars = words + STAGED_NBYTES + MARGIN, *escapes = fars + STAGED_NBYTES + MARGIN;
-    size_t words_nbytes =
-        stage(at->cursor.words, at->end, words, count * 2 * ZD_BLOCK * (1 + (size_t)frame->extra_steps));
+    size_t words_nbytes = stage(at->cursor.words, at->end, words,
+                                count * 2 * ZD_BLOCK * (1 + (size_t)frame->extra_steps));
     size_t fars_nbytes = stage(at->cursor.fars, at->end, fars, count * ZD_BLOCK);
     size_t escapes_nbytes = stage(at->cursor.escapes, at->end, escapes, count * ZD_BLOCK * frame->item);
     const zd_cursor before = at->cursor;

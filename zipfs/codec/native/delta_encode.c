@@ -138,12 +138,18 @@ static size_t aligned(size_t nbytes) { return (nbytes + 63) & ~(size_t)63; }
 static uint8_t *allocate(const zd_frame *frame, scratch *of) {
     const size_t blocks = frame->blocks, items = blocks * ZD_BLOCK, octaves = frame->octaves;
     const size_t steps = 1 + (frame->item <= 2 ? 1 : frame->item == 4 ? 2 : 4);
-    const size_t nbytes[] = {4 * blocks,           2 * octaves,
-                             octaves,              8 * octaves,
-                             blocks * 5 + 128,     2 * octaves + 128,
-                             items,                items * zd_low_nbytes(frame->item),
-                             items + 64,           items * frame->item + 64,
-                             items * 2 * steps + 64, sizeof(uint16_t) * ZD_TABLES * ZD_SCALE};
+    const size_t nbytes[] = {4 * blocks,
+                             2 * octaves,
+                             octaves,
+                             8 * octaves,
+                             blocks * 5 + 128,
+                             2 * octaves + 128,
+                             items,
+                             items * zd_low_nbytes(frame->item),
+                             items + 64,
+                             items * frame->item + 64,
+                             items * 2 * steps + 64,
+                             sizeof(uint16_t) * ZD_TABLES * ZD_SCALE};
     enum { PARTS = sizeof nbytes / sizeof *nbytes };
     size_t total = 0, at[PARTS + 1] = {0};
     for (unsigned k = 0; k < PARTS; k++)
@@ -159,7 +165,7 @@ static uint8_t *allocate(const zd_frame *frame, scratch *of) {
     of->octave_stream = memory + at[5];
     of->symbols = (zd_symbols){memory + at[6], memory + at[7], memory + at[8], memory + at[9], 0, 0};
     of->words_end = memory + at[11];
-    of->slots = (uint16_t(*)[ZD_SCALE])(memory + at[11]);
+    of->slots = (uint16_t (*)[ZD_SCALE])(memory + at[11]);
     return memory;
 }
 
@@ -271,8 +277,9 @@ static int encode_coded(zd_frame *frame, scratch *of, const uint8_t *raw, const 
     uint32_t state[ZD_LANES];
     for (unsigned k = 0; k < ZD_LANES; k++)
         state[k] = ZD_LOW;
-    const uint8_t *words = code_by(frame, (const uint16_t(*)[ZD_SCALE])of->slots, (const uint16_t(*)[ZD_SYMBOLS])first,
-                                   &of->symbols, input.listed, state, of->words_end);
+    const uint8_t *words = code_by(frame, (const uint16_t (*)[ZD_SCALE])of->slots,
+                                   (const uint16_t (*)[ZD_SYMBOLS])first, &of->symbols, input.listed, state,
+                                   of->words_end);
 
     if (plan.has_octaves)
         octaves_nbytes = encode_octaves(&input, of->octaves, of->octave_stream);

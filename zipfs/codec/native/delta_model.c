@@ -9,7 +9,7 @@ enum { MAX_EXPONENTS = 2048 };
 
 typedef struct {
     uint32_t classes[ZD_CONTEXTS][ZD_CLASSES]; /* by bit length of the residual's size */
-    uint32_t own[ZD_CONTEXTS][ZD_SYMBOLS];  /* by how far the item's exponent lies below the top, capped */
+    uint32_t own[ZD_CONTEXTS][ZD_SYMBOLS];     /* by how far the item's exponent lies below the top, capped */
 } statistics;
 
 /* Bits for residuals of these classes if `shift` low bits stay uncoded. */

@@ -42,9 +42,9 @@ double zd_octave_bits(const zd_input *input, const uint8_t *octaves) {
 }
 
 enum {
-    CLASSES = 16,  /* the last one for all that are longer */
-    COMPARED = 8,  /* levels: the sums of all of them are one vector of words */
-    BELOW = 4,     /* of which so many are below the present one */
+    CLASSES = 16, /* the last one for all that are longer */
+    COMPARED = 8, /* levels: the sums of all of them are one vector of words */
+    BELOW = 4,    /* of which so many are below the present one */
     HEIGHTS = ZD_CONTEXTS + COMPARED - 1,
     MOST_PRICE = UINT16_MAX / ZD_OCTAVE
 };
@@ -203,7 +203,8 @@ static unsigned cheapest(const price_list *prices, const uint16_t *places, unsig
 enum { EVERY = 8 };
 
 /* One group in `EVERY` first: enough to count again, by the octaves that are found, for the prices of all. */
-void zd_refine_octaves(const zd_frame *frame, const zd_input *input, uint32_t (*classes)[ZD_CLASSES], uint8_t *octaves) {
+void zd_refine_octaves(const zd_frame *frame, const zd_input *input, uint32_t (*classes)[ZD_CLASSES],
+                       uint8_t *octaves) {
     uint32_t counts[ZD_SYMBOLS] = {0}, found[ZD_SYMBOLS] = {0}, found_classes[ZD_CONTEXTS][ZD_CLASSES];
     uint16_t places[ZD_OCTAVE];
     price_list prices;

@@ -142,15 +142,15 @@ ZF_INLINE void decode_block(const zd_frame *frame, const ready_contexts *context
 }
 
 /* Each kind on its own: a compiler that sees all of them in one function runs out of registers. */
-#define KERNEL(name, item, is_float, has_extra, one_lane_each)                                                      \
-    static ZF_NOINLINE void name(const zd_frame *frame, const ready_contexts *contexts,                              \
-                                 const uint32_t *direct_table, const uint32_t *blocks, size_t count,                \
-                                 const uint16_t *levels, const uint8_t *base, uint8_t *out, zd_cursor *cursor) {                                                               \
-        for (size_t k = 0; k < count; k++) {                                                                        \
-            const size_t start = (size_t)blocks[k] * ZD_BLOCK * (item);                                             \
-            decode_block(frame, contexts, direct_table, levels[blocks[k] / 2], base + start, out + start, cursor,   \
-                         item, is_float, has_extra, one_lane_each);                                                                 \
-        }                                                                                                           \
+#define KERNEL(name, item, is_float, has_extra, one_lane_each)                                                        \
+    static ZF_NOINLINE void name(const zd_frame *frame, const ready_contexts *contexts, const uint32_t *direct_table, \
+                                 const uint32_t *blocks, size_t count, const uint16_t *levels, const uint8_t *base,   \
+                                 uint8_t *out, zd_cursor *cursor) {                                                   \
+        for (size_t k = 0; k < count; k++) {                                                                          \
+            const size_t start = (size_t)blocks[k] * ZD_BLOCK * (item);                                               \
+            decode_block(frame, contexts, direct_table, levels[blocks[k] / 2], base + start, out + start, cursor,     \
+                         item, is_float, has_extra, one_lane_each);                                                   \
+        }                                                                                                             \
     }
 
 KERNEL(floats_1, 1, 1, 0, 1)

@@ -2,20 +2,20 @@
 #include "delta_encode.h"
 
 /* Residuals of the items of a block, each as wide as an item. */
-#define RESIDUALS(type, signed_type)                                                        \
-    for (unsigned k = 0; k < ZD_BLOCK; k++) {                                               \
-        type f, b, d;                                                                       \
-        memcpy(&f, raw + k * sizeof f, sizeof f);                                           \
-        memcpy(&b, base + k * sizeof b, sizeof b);                                          \
-        if (is_float) {                                                                     \
-            const type turn = (type)(b & (type)((type)1 << (8 * sizeof(type) - 1)));        \
-            const type turned = (type)(f ^ turn);                                           \
-            const type fold = (type)((signed_type)turned >> (8 * sizeof(type) - 1));        \
-            d = (type)((turned ^ (type)(fold >> 1)) - (b ^ turn));                          \
-        } else {                                                                            \
-            d = (type)(f - b);                                                              \
-        }                                                                                   \
-        memcpy(residuals + k * sizeof d, &d, sizeof d);                                     \
+#define RESIDUALS(type, signed_type)                                                 \
+    for (unsigned k = 0; k < ZD_BLOCK; k++) {                                        \
+        type f, b, d;                                                                \
+        memcpy(&f, raw + k * sizeof f, sizeof f);                                    \
+        memcpy(&b, base + k * sizeof b, sizeof b);                                   \
+        if (is_float) {                                                              \
+            const type turn = (type)(b & (type)((type)1 << (8 * sizeof(type) - 1))); \
+            const type turned = (type)(f ^ turn);                                    \
+            const type fold = (type)((signed_type)turned >> (8 * sizeof(type) - 1)); \
+            d = (type)((turned ^ (type)(fold >> 1)) - (b ^ turn));                   \
+        } else {                                                                     \
+            d = (type)(f - b);                                                       \
+        }                                                                            \
+        memcpy(residuals + k * sizeof d, &d, sizeof d);                              \
     }
 
 ZF_INLINE void find_residuals(const uint8_t *raw, const uint8_t *base, uint8_t *residuals, const unsigned item,
@@ -35,8 +35,8 @@ ZF_INLINE void find_heights(const zd_frame *frame, const uint8_t *base, unsigned
                             uint8_t *heights, const unsigned item, const int is_float) {
     const unsigned mask = frame->exponent_mask, mantissa = frame->mantissa;
     for (unsigned k = 0; k < ZD_BLOCK; k++) {
-        const unsigned exponent =
-            is_float ? (unsigned)(zd_load(base + k * item, item) >> mantissa) & mask : ZD_INTEGER_EXPONENT;
+        const unsigned exponent = is_float ? (unsigned)(zd_load(base + k * item, item) >> mantissa) & mask
+                                           : ZD_INTEGER_EXPONENT;
         const unsigned above = exponent > lowest ? exponent - lowest : 0;
         heights[k] = (uint8_t)(above < most ? above : most);
     }
@@ -139,8 +139,8 @@ ZF_INLINE void symbolise(const zd_frame *frame, const zd_input *input, size_t fr
     symbols->escapes_count = (size_t)(escapes - symbols->escapes) / item;
 }
 
-void zd_symbolise_portable(const zd_frame *frame, const zd_input *input, size_t from, size_t to,
-                           const uint16_t *levels, zd_symbols *symbols) {
+void zd_symbolise_portable(const zd_frame *frame, const zd_input *input, size_t from, size_t to, const uint16_t *levels,
+                           zd_symbols *symbols) {
     switch (2 * frame->item + (frame->exponent_mask != 0)) {
     case 2: symbolise(frame, input, from, to, levels, symbols, 1, 0); break;
     case 3: symbolise(frame, input, from, to, levels, symbols, 1, 1); break;
@@ -169,8 +169,8 @@ ZF_INLINE uint8_t *code(const zd_frame *frame, const ready_step *steps, const zd
     const unsigned stride = item > 2 ? 1 : 2;
     uint8_t extra_bits[ZD_EXTRA_STEPS][ZD_CONTEXTS] = {{0}};
     for (unsigned k = 0; k < ZD_EXTRA_STEPS * frame->contexts; k++)
-        extra_bits[k / frame->contexts][k % frame->contexts] =
-            (uint8_t)zd_extra_bits(frame->context[k % frame->contexts].shift, k / frame->contexts);
+        extra_bits[k / frame->contexts][k % frame->contexts] = (uint8_t)zd_extra_bits(
+            frame->context[k % frame->contexts].shift, k / frame->contexts);
     for (size_t n = blocks; n-- > 0;)
         for (unsigned group = ZD_BLOCK; group > 0;) {
             group -= ZD_GROUP;
@@ -206,10 +206,10 @@ ZF_INLINE uint8_t *code(const zd_frame *frame, const ready_step *steps, const zd
     return words;
 }
 
-#define CODE(name, item, has_extra, one_lane_each)                                                                    \
-    static ZF_NOINLINE uint8_t *name(const zd_frame *frame, const ready_step *steps, const zd_symbols *symbols,       \
-                                     size_t blocks, uint32_t *state, uint8_t *words) {                                \
-        return code(frame, steps, symbols, blocks, state, words, item, has_extra, one_lane_each);                     \
+#define CODE(name, item, has_extra, one_lane_each)                                                              \
+    static ZF_NOINLINE uint8_t *name(const zd_frame *frame, const ready_step *steps, const zd_symbols *symbols, \
+                                     size_t blocks, uint32_t *state, uint8_t *words) {                          \
+        return code(frame, steps, symbols, blocks, state, words, item, has_extra, one_lane_each);               \
     }
 
 CODE(code_1, 1, 0, 1)

@@ -178,8 +178,7 @@ static PyObject *cast(PyObject *self, PyObject *args, PyObject *kwargs) {
     float scale = 1;
     const char *isa_name = NULL;
     PyObject *result = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*iw*i|fz", keywords, &items, &from, &out, &to, &scale,
-                                     &isa_name))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*iw*i|fz", keywords, &items, &from, &out, &to, &scale, &isa_name))
         return NULL;
     int isa = parse_isa(isa_name);
     if (isa >= 0 && parse_layout(from) && parse_layout(to)) {

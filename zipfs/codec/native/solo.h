@@ -5,17 +5,17 @@
 #include "common.h"
 
 enum {
-    SOLO_CODE_BITS = 11,               /* longest code word, and width of the look-up */
+    SOLO_CODE_BITS = 11, /* longest code word, and width of the look-up */
     SOLO_ENTRIES = 1 << SOLO_CODE_BITS,
-    SOLO_MOST_SYMBOLS = 6,             /* of an entry of the look-up */
-    SOLO_STREAMS = 4,                  /* decoded side by side, because one alone waits for its own look-ups */
-    SOLO_BLOCK = 1 << 16,              /* items decoded at once: their planes stay in the level 2 cache */
-    SOLO_ONE_STREAM = 1 << 12,         /* a run that is shorter is one stream: three lengths saved, no time worth it */
+    SOLO_MOST_SYMBOLS = 6,     /* of an entry of the look-up */
+    SOLO_STREAMS = 4,          /* decoded side by side, because one alone waits for its own look-ups */
+    SOLO_BLOCK = 1 << 16,      /* items decoded at once: their planes stay in the level 2 cache */
+    SOLO_ONE_STREAM = 1 << 12, /* a run that is shorter is one stream: three lengths saved, no time worth it */
     SOLO_STREAM_NBYTES = SOLO_BLOCK / SOLO_STREAMS * SOLO_CODE_BITS / 8 + 16, /* room for a stream and a word more */
     SOLO_RUN_NBYTES = SOLO_STREAMS * SOLO_STREAM_NBYTES,
-    SOLO_LENGTHS_NBYTES = 128,         /* the longest table of code lengths */
+    SOLO_LENGTHS_NBYTES = 128, /* the longest table of code lengths */
     SOLO_COUNTED = 512,
-    SOLO_PAIR_BITS = 6,                /* of each byte of a pair, less the lowest that pairs can hold */
+    SOLO_PAIR_BITS = 6, /* of each byte of a pair, less the lowest that pairs can hold */
     SOLO_PAIR_SIDE = 1 << SOLO_PAIR_BITS,
     SOLO_PAIRS = SOLO_PAIR_SIDE * SOLO_PAIR_SIDE
 };

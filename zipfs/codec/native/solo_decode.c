@@ -42,7 +42,8 @@ static size_t take_room(section *it, size_t n, uint8_t *room) {
 static const char *get_section(section *it, size_t n, const uint8_t **at, const uint8_t *end, uint8_t lengths[256]) {
     const uint8_t *in = *at;
     int bits = solo_packed_bits(it->packing);
-    size_t left = (size_t)(end - in), run_nbytes = solo_run_nbytes(n, bits), alphabet = it->packing ? (size_t)1 << bits : 0;
+    size_t left = (size_t)(end - in), run_nbytes = solo_run_nbytes(n, bits),
+           alphabet = it->packing ? (size_t)1 << bits : 0;
     if (it->coding == SOLO_CONSTANT)
         alphabet = 1;
     if (left < alphabet)
@@ -195,39 +196,40 @@ static const char *decode_items(const uint8_t **at, const uint8_t *end, size_t n
 
 /* Item by item the next one of `items`, or zero where the mask is; one item behind the last is read and not used.  Eight
    at once where the mask does not change, as in rows of zeros. */
-#define SPREAD_ONE(type) \
-    do { \
-        type item; \
-        memcpy(&item, items, sizeof item); \
-        item = (type)(item & (type)-(type)mask[k]); \
+#define SPREAD_ONE(type)                                   \
+    do {                                                   \
+        type item;                                         \
+        memcpy(&item, items, sizeof item);                 \
+        item = (type)(item & (type)-(type)mask[k]);        \
         memcpy(out + k * sizeof item, &item, sizeof item); \
-        items += mask[k] * sizeof item; \
+        items += mask[k] * sizeof item;                    \
     } while (0)
 
-#define SPREAD(type) \
-    do { \
-        size_t k = 0; \
-        while (k + 8 <= n) { \
-            uint64_t eight = zf_get64(mask + k); \
-            if (!eight) { \
-                memset(out + k * sizeof(type), 0, 8 * sizeof(type)); \
-                k += 8; \
-            } else if (eight == EIGHT_KEPT) { \
+#define SPREAD(type)                                                     \
+    do {                                                                 \
+        size_t k = 0;                                                    \
+        while (k + 8 <= n) {                                             \
+            uint64_t eight = zf_get64(mask + k);                         \
+            if (!eight) {                                                \
+                memset(out + k * sizeof(type), 0, 8 * sizeof(type));     \
+                k += 8;                                                  \
+            } else if (eight == EIGHT_KEPT) {                            \
                 memcpy(out + k * sizeof(type), items, 8 * sizeof(type)); \
-                items += 8 * sizeof(type); \
-                k += 8; \
-            } else { \
-                for (size_t stop = k + 8; k < stop; k++) \
-                    SPREAD_ONE(type); \
-            } \
-        } \
-        for (; k < n; k++) \
-            SPREAD_ONE(type); \
+                items += 8 * sizeof(type);                               \
+                k += 8;                                                  \
+            } else {                                                     \
+                for (size_t stop = k + 8; k < stop; k++)                 \
+                    SPREAD_ONE(type);                                    \
+            }                                                            \
+        }                                                                \
+        for (; k < n; k++)                                               \
+            SPREAD_ONE(type);                                            \
     } while (0)
 
 #define EIGHT_KEPT UINT64_C(0x0101010101010101)
 
-static void spread(const uint8_t *restrict mask, size_t n, int w, const uint8_t *restrict items, uint8_t *restrict out) {
+static void spread(const uint8_t *restrict mask, size_t n, int w, const uint8_t *restrict items,
+                   uint8_t *restrict out) {
     if (w == 1)
         SPREAD(uint8_t);
     else if (w == 2)

@@ -27,7 +27,8 @@ typedef struct {
 /* The smaller of raw and Huffman for a run, as `it` has it packed; keeps what `it` holds if that is no larger. */
 static void consider(choice *it, const uint8_t *run, size_t n, int packing, const uint32_t counts[256]) {
     int bits = solo_packed_bits(packing);
-    size_t run_nbytes = solo_run_nbytes(n, bits), alphabet = packing ? (size_t)1 << bits : 0, raw = alphabet + run_nbytes;
+    size_t run_nbytes = solo_run_nbytes(n, bits), alphabet = packing ? (size_t)1 << bits : 0,
+           raw = alphabet + run_nbytes;
     uint8_t lengths[256], table[SOLO_LENGTHS_NBYTES];
     uint64_t coded_bits = 0;
     int distinct = 0;
@@ -194,11 +195,11 @@ static int encode_items(const uint8_t *raw, size_t n, int layout, uint8_t *out, 
     return failed;
 }
 
-#define COUNT_ZEROS(type) \
-    for (size_t k = 0; k < n; k++) { \
-        type item; \
+#define COUNT_ZEROS(type)                                  \
+    for (size_t k = 0; k < n; k++) {                       \
+        type item;                                         \
         memcpy(&item, raw + k * sizeof item, sizeof item); \
-        zeros += item == 0; \
+        zeros += item == 0;                                \
     }
 
 static size_t count_zeros(const uint8_t *raw, size_t n, int w) {
@@ -215,13 +216,13 @@ static size_t count_zeros(const uint8_t *raw, size_t n, int w) {
     return zeros;
 }
 
-#define KEEP(type) \
-    for (size_t k = 0; k < n; k++) { \
-        type item; \
+#define KEEP(type)                                         \
+    for (size_t k = 0; k < n; k++) {                       \
+        type item;                                         \
         memcpy(&item, raw + k * sizeof item, sizeof item); \
-        memcpy(items, &item, sizeof item); \
-        mask[k] = item != 0; \
-        items += mask[k] * sizeof item; \
+        memcpy(items, &item, sizeof item);                 \
+        mask[k] = item != 0;                               \
+        items += mask[k] * sizeof item;                    \
     }
 
 /* `items` has room for one more, which is written and not kept. */
@@ -248,7 +249,8 @@ static int encode_sparse(const uint8_t *raw, size_t n, size_t zeros, int layout,
     keep(raw, n, w, mask, mask + n);
     int failed = encode_items(mask, n, ZF_I8, out, capacity, &mask_nbytes, &unused);
     if (!failed)
-        failed = encode_items(mask + n, kept, layout, out + mask_nbytes, capacity - mask_nbytes, &items_nbytes, &unused);
+        failed = encode_items(mask + n, kept, layout, out + mask_nbytes, capacity - mask_nbytes, &items_nbytes,
+                              &unused);
     free(mask);
     *used = mask_nbytes + items_nbytes;
     return failed;

@@ -4,7 +4,6 @@
    what is left of a stream are an index. */
 #include "solo.h"
 
-
 _Static_assert(SOLO_MOST_SYMBOLS * 8 + 8 <= 56, "symbols lie between two fields of an entry");
 
 /* Package-merge (Larmore and Hirschberg, 1990): level by level the two cheapest of symbols and pairs are paired. */

@@ -10,13 +10,13 @@
 
 #define TOP(type) (8 * (int)sizeof(type) - 8)
 
-#define TURNED(type, item, turn) \
-    ((type)((type)((type)((item) << (turn)) >> TOP(type) << TOP(type)) | \
+#define TURNED(type, item, turn)                                                 \
+    ((type)((type)((type)((item) << (turn)) >> TOP(type) << TOP(type)) |         \
             (type)((item) >> (TOP(type) + 8 - (turn)) << (TOP(type) - (turn))) | \
             (type)((item) & (((type)1 << (TOP(type) - (turn))) - 1))))
 
-#define TURNED_BACK(type, item, turn) \
-    ((type)((type)((item) >> TOP(type) << (TOP(type) - (turn))) | \
+#define TURNED_BACK(type, item, turn)                                                    \
+    ((type)((type)((item) >> TOP(type) << (TOP(type) - (turn))) |                        \
             (type)((type)((item) >> (TOP(type) - (turn))) << (TOP(type) + 8 - (turn))) | \
             (type)((item) & (((type)1 << (TOP(type) - (turn))) - 1))))
 
@@ -52,7 +52,8 @@ ZF_INLINE void split64(const uint8_t *restrict raw, size_t n, int turn, uint8_t 
     }
 }
 
-ZF_INLINE void merge16(const uint8_t *restrict p0, const uint8_t *restrict p1, size_t n, int turn, uint8_t *restrict out) {
+ZF_INLINE void merge16(const uint8_t *restrict p0, const uint8_t *restrict p1, size_t n, int turn,
+                       uint8_t *restrict out) {
     for (size_t i = 0; i < n; i++) {
         uint16_t item = (uint16_t)(p0[i] | p1[i] << 8);
         zf_put16(out + 2 * i, turn ? TURNED_BACK(uint16_t, item, 1) : item);
@@ -68,8 +69,10 @@ ZF_INLINE void merge32(const uint8_t *restrict p0, const uint8_t *restrict p1, c
 }
 
 ZF_INLINE void merge64(const uint8_t *const planes[8], size_t n, int turn, uint8_t *restrict out) {
-    const uint8_t *restrict p0 = planes[0], *restrict p1 = planes[1], *restrict p2 = planes[2], *restrict p3 = planes[3];
-    const uint8_t *restrict p4 = planes[4], *restrict p5 = planes[5], *restrict p6 = planes[6], *restrict p7 = planes[7];
+    const uint8_t *restrict p0 = planes[0], *restrict p1 = planes[1], *restrict p2 = planes[2],
+                            *restrict p3 = planes[3];
+    const uint8_t *restrict p4 = planes[4], *restrict p5 = planes[5], *restrict p6 = planes[6],
+                            *restrict p7 = planes[7];
     for (size_t i = 0; i < n; i++) {
         uint32_t low = p0[i] | (uint32_t)p1[i] << 8 | (uint32_t)p2[i] << 16 | (uint32_t)p3[i] << 24;
         uint32_t high = p4[i] | (uint32_t)p5[i] << 8 | (uint32_t)p6[i] << 16 | (uint32_t)p7[i] << 24;

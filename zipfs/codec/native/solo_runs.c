@@ -136,8 +136,8 @@ ZF_INLINE size_t certain_bursts(const stream *s, const uint8_t *end) {
     return room < words ? room : words;
 }
 
-ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
-                                 uint8_t *out, size_t n, solo_soon soon) {
+ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t **at, const uint8_t *lengths,
+                                 const uint8_t *end, uint8_t *out, size_t n, solo_soon soon) {
     stream streams[SOLO_STREAMS];
     int count = solo_streams(n);
     size_t items = solo_stream_items(n);
@@ -169,17 +169,23 @@ ZF_INLINE const char *decode_run(const solo_entry *table, const uint8_t **at, co
             __builtin_prefetch((const void *)(soon.read + 64), 0, 2);
             soon.written += soon.written < soon.written_end ? 192 : 0;
             soon.read += soon.read < soon.read_end ? 128 : 0;
-            uint64_t word0 = zf_get64(in0 + (bit0 >> 3)) >> (bit0 & 7), word1 = zf_get64(in1 + (bit1 >> 3)) >> (bit1 & 7);
-            uint64_t word2 = zf_get64(in2 + (bit2 >> 3)) >> (bit2 & 7), word3 = zf_get64(in3 + (bit3 >> 3)) >> (bit3 & 7);
-#define LOOK_UP(k) \
-    do { \
+            uint64_t word0 = zf_get64(in0 + (bit0 >> 3)) >> (bit0 & 7),
+                     word1 = zf_get64(in1 + (bit1 >> 3)) >> (bit1 & 7);
+            uint64_t word2 = zf_get64(in2 + (bit2 >> 3)) >> (bit2 & 7),
+                     word3 = zf_get64(in3 + (bit3 >> 3)) >> (bit3 & 7);
+#define LOOK_UP(k)                                              \
+    do {                                                        \
         solo_entry entry = table[word##k & (SOLO_ENTRIES - 1)]; \
-        zf_put64(out##k, entry >> 8); \
-        out##k += entry >> 60; \
-        word##k >>= entry & 63; \
-        bit##k += entry & 63; \
+        zf_put64(out##k, entry >> 8);                           \
+        out##k += entry >> 60;                                  \
+        word##k >>= entry & 63;                                 \
+        bit##k += entry & 63;                                   \
     } while (0)
-#define LOOK_UPS LOOK_UP(0); LOOK_UP(1); LOOK_UP(2); LOOK_UP(3)
+#define LOOK_UPS \
+    LOOK_UP(0);  \
+    LOOK_UP(1);  \
+    LOOK_UP(2);  \
+    LOOK_UP(3)
             LOOK_UPS;
             LOOK_UPS;
             LOOK_UPS;

@@ -41,7 +41,10 @@ __attribute__((visibility("default"))) int fuse_reply_buf(fuse_req_t req, const 
 static PyModuleDef_Slot slots[] = {{0, NULL}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "zipfs.mount._native", .m_size = 0, .m_slots = slots,
+    PyModuleDef_HEAD_INIT,
+    .m_name = "zipfs.mount._native",
+    .m_size = 0,
+    .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&definition); }
