@@ -92,7 +92,3 @@ def test_the_top_by_all_its_names(run: Run, store: Path) -> None:
         done = run("rm", "-r", store, path)
         assert (done.code, "the top of a store cannot be removed" in done.err) == (3, True)
         assert run("rm", store, path).err == done.err
-
-
-def test_rm_of_a_directory_names_the_option(run: Run, store: Path) -> None:
-    assert "zipfs rm -r" in run("rm", store, "m").err

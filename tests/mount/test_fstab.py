@@ -102,14 +102,6 @@ def test_so_are_those_of_other_commands(command: tuple[str, ...]) -> None:
     assert "Invalid value" in done.stderr
 
 
-def test_a_reserve_as_large_as_the_disk(tmp_path: Path) -> None:
-    (tmp_path / "point").mkdir()
-    done = zipfs("mount", tmp_path / "store", tmp_path / "point", "--reserve", "500T")
-    assert done.returncode == 2
-    assert "leaves nothing to store in" in done.stderr
-    assert not (tmp_path / "store").exists()
-
-
 def test_a_store_that_was_never_opened_for_writing(mounts: Callable[..., Mount]) -> None:
     mount = mounts()
     mount.start()

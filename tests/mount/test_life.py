@@ -170,12 +170,6 @@ def test_umount_names_who_is_busy(mounts: Callable[..., Mount]) -> None:
     poll(lambda: not is_alive(mount.pid), what="the daemon to end with its last reader")
 
 
-def test_umount_of_what_is_not_mounted(tmp_path: Path) -> None:
-    refused = zipfs("umount", tmp_path)
-    assert refused.returncode == 6
-    assert "no ZipFS store is mounted there" in refused.stderr
-
-
 _BUSY_WRITER = """
 import os, sys
 made = 0

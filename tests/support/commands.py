@@ -1,4 +1,4 @@
-"""What became of a `zipfs` command that a test has run in its own process (the fixture `run` of tests/cli)."""
+"""A `zipfs` command that a test has run in its own process (the fixture `run` of tests/cli), and what it may store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from tests.support.stores import model, tuned, weights
+
+BASE = weights(30_000)
+FILES = {
+    b"base.safetensors": model(BASE),
+    b"tuned.safetensors": model(tuned(BASE)),
+    b"config.json": b'{"a": 1}',
+    b"sub/\xff\xfe": b"not UTF-8",
+    b"sub/empty": b"",
+}
 
 
 @dataclass(frozen=True, slots=True)

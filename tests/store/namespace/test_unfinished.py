@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Run
-from tests.support.stores import contents, write_tree
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
 
 
@@ -97,22 +94,3 @@ def test_tools_that_keep_their_books_are_told_by_their_directory() -> None:
     assert STANDARD.keeper(b"m/.git/objects/ab/cd") == b"m/.git"
     assert STANDARD.keeper(b"m/.cache/huggingface/download/x") == b"m/.cache/huggingface"
     assert STANDARD.keeper(b"m/x.incomplete") == b""
-
-
-def test_ingest_names_what_it_leaves_out_and_stores_it_when_told_to(run: Run, tmp_path: Path) -> None:
-    files = {
-        b"a.json": b"1", b"uv.lock": b"2", b"x.incomplete": b"3", b".git/HEAD": b"4",
-        b"m.bin": b"5", b"m.bin.aria2": b"6", b"dir.lock/x": b"7",
-    }  # fmt: skip
-    source = write_tree(tmp_path / "m", files)
-    store = tmp_path / "store"
-    done = run("ingest", store, source)
-    assert done.code == 1
-    for name in ("x.incomplete", ".git", "m.bin", "m.bin.aria2"):
-        assert f"left out {source / name}:" in done.err
-    assert "--unfinished none" in done.err
-    assert set(contents(store)) == {b"m/a.json", b"m/uv.lock", b"m/dir.lock/x"}
-    assert run("ingest", store, source / "x.incomplete").code == 1
-    done = run("ingest", store, source, "--unfinished", "none")
-    assert (done.code, done.err.count("left out")) == (0, 0)
-    assert contents(store) == {b"m/" + name: content for name, content in files.items()}

@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.commands import Run
 from tests.support.stores import model, noise, tuned, weights, write_tree
-from zipfs.cli.render.units import counted
 
 BASE = weights(40_000)
 CACHED = "models--org--small"
@@ -96,11 +95,3 @@ def test_a_cached_file_that_no_snapshot_names_is_told_by_its_hash(run: Run, tmp_
     os.symlink("../../../../elsewhere", tmp_path / "hub" / CACHED / "snapshots/r/odd")
     assert run("ingest", tmp_path / "store", tmp_path / "hub").code == 0
     assert f"hub/{CACHED}/blobs" in run("families", tmp_path / "store").out.decode()
-
-
-def test_one_is_not_told_as_many() -> None:
-    assert (counted(1, "file"), counted(0, "file"), counted(2000, "entry", "entries")) == (
-        "1 file",
-        "0 files",
-        "2,000 entries",
-    )

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from zipfs.cli.render.table import Column, lay_out_table, shorten
-from zipfs.cli.render.units import percent
 from zipfs.host import printable
 
 COLUMNS = (
@@ -71,8 +70,3 @@ def test_what_is_too_long_keeps_its_ends(text: str, width: int) -> None:
         head, _, tail = short.partition("…")
         assert text.startswith(head)
         assert text.endswith(tail)
-
-
-def test_percentages_are_not_rounded_to_nothing_or_all() -> None:
-    assert [percent(part, 1000) for part in (0, 1, 10, 500, 999, 1000)] == ["0%", "<1%", "1%", "50%", "99%", "100%"]
-    assert percent(0, 0) == "0%"

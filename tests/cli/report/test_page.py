@@ -1,4 +1,4 @@
-"""The page of `zipfs report`: complete in itself, harmless whatever names it shows, bounded however large the store."""
+"""The page of a report: complete in itself, harmless whatever names it shows, bounded however large the store."""
 
 from __future__ import annotations
 
@@ -8,60 +8,23 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.commands import Run, assert_refused
+from tests.support.commands import Run
 from tests.support.hub import Hub, Made, add_family
+from tests.support.pages import Page
 from tests.support.stores import copy_in, model, put_file, remove, tensor_file, tuned, weights
 from zipfs.cli.report import page as pages
 from zipfs.cli.report.gather import DETAILED_FAMILIES, Findings, gather
 from zipfs.cli.report.graph import NODES_AT_MOST
-from zipfs.cli.report.grid import LEVELS, level
 from zipfs.cli.report.page import MODEL_ROWS, page
 from zipfs.ingest.queue import seal_everything
 from zipfs.store.store import Store, open_store
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'`&amp;\u202e\x1b"
-VOID = {"meta", "br", "input"}
-
-
-class Page(HTMLParser):
-    """The elements of a page, checked to be closed in order."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self._open: list[str] = []
-        self.feed(content)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs), f"<{tag}> has an attribute twice"
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open:
-            self.texts.append((self._open[-1], data))
-
-    def count(self, tag: str, class_name: str = "") -> int:
-        return sum(name == tag and class_name in (found.get("class") or "") for name, found in self.elements)
-
-    def all_text(self) -> str:
-        return " ".join(text for tag, text in self.texts if tag not in {"style", "script"})
 
 
 @pytest.fixture
@@ -167,21 +130,6 @@ def test_bits_per_weight_stand_in_their_cells(store: Store) -> None:
         assert shown in text
 
 
-def test_colours_follow_the_bits() -> None:
-    assert [level(bits) for bits in (0.0, 0.1, 0.25, 0.26, 10.6, 11.5, 64)] == [0, 1, 1, 2, 9, 10, 10]
-    assert len(LEVELS) == 10
-
-
-def test_the_page_is_the_same_each_time(run: Run, store: Store, tmp_path: Path) -> None:
-    hub = Hub(store)
-    add_family(hub, "x", 4, 3, np.random.default_rng(1))
-    hub.finish()
-    for name in ("one.html", "two.html"):
-        assert run("report", store.path, "-o", tmp_path / name).code == 0
-    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.html", "store", "two.html"]
-
-
 def test_a_large_store_gives_a_page_of_bounded_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub(store)
     many = NODES_AT_MOST + 20
@@ -205,13 +153,6 @@ def test_a_large_store_gives_a_page_of_bounded_size(store: Store, monkeypatch: p
     assert "18 others" in found.all_text()  # and kinds
     assert len(content) < 400_000
     assert len(found.elements) < 15_000
-
-
-def test_an_empty_store_has_a_page(run: Run, store: Store, tmp_path: Path) -> None:
-    assert run("report", store.path, "-o", tmp_path / "report.html").code == 0
-    text = Page((tmp_path / "report.html").read_text()).all_text()
-    assert "No two models in this store are related" in text
-    assert "All models" not in text
 
 
 def test_what_is_waiting_and_what_is_left_over_is_told(store: Store, tmp_path: Path) -> None:
@@ -241,21 +182,3 @@ def test_headers_that_cannot_be_read_are_counted(store: Store, tmp_path: Path) -
     store.packs.forget(next(iter(store.packs.names())))
     text = rendered(store).all_text()
     assert "1 file is left out: the headers cannot be read" in text
-
-
-def test_a_page_that_cannot_be_written(run: Run, store: Store, tmp_path: Path) -> None:
-    assert_refused(run("report", store.path, "-o", tmp_path / "missing" / "r.html"), 3, "missing")
-    assert_refused(run("report", store.path, "-o", tmp_path), 3, str(tmp_path), "is a directory")
-    assert_refused(run("report", store.path, "-o", "/dev/full"), 1, "/dev/full")
-    assert run("report", store.path).code == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
-
-
-def test_a_page_takes_the_place_of_what_a_link_names(run: Run, store: Store, tmp_path: Path) -> None:
-    (tmp_path / "old.html").write_text("old")
-    (tmp_path / "link.html").symlink_to("old.html")
-    assert run("report", store.path, "-o", tmp_path / "link.html").code == 0
-    assert (tmp_path / "link.html").is_symlink()
-    assert "ZipFS" in (tmp_path / "old.html").read_text()
-    assert run("report", store.path, "-o", "/dev/null").code == 0
-    assert Path("/dev/null").is_char_device()
