@@ -21,14 +21,17 @@ from tests.support.stores import (
     model,
     noise,
     optimize_all,
+    problems,
     put_file,
     remove,
+    served_inode,
     tuned,
     weights,
     write_tree,
 )
 from zipfs.ingest.queue import seal_everything
 from zipfs.store.maintenance.collect import merge_small_packs
+from zipfs.store.maintenance.repair import repair
 from zipfs.store.store import Store, open_store
 
 Files = dict[bytes, bytes]
@@ -110,6 +113,7 @@ class Scenario:
 
     Afterwards each path of `before_files` or `after_files` has one of their contents (a path that only one of them has
     may be missing); `safe` is what had been acknowledged, so that it must be found, served or still below `ingest/`.
+    A store that is `damaged` before may still be so until `act` has come to its end.
     """
 
     act: Callable[[Store], None]
@@ -117,6 +121,7 @@ class Scenario:
     before_files: Files
     after_files: Files
     safe: Files
+    damaged: bool = False
 
 
 _UNTOUCHED: Final[Files] = {**KEPT, **DROPPED, **GARBAGE}
@@ -154,6 +159,21 @@ def _merge(store: Store) -> None:
     assert len(store.catalog.packs()) < len(SMALL)
 
 
+def _damage_an_index(store: Store) -> None:
+    """Frames are read without it, so that nothing is lost yet."""
+    blob = store.catalog.blob(store.catalog.extents(served_inode(store, b"kept/base.safetensors"))[-1].blob_id)
+    pack = store.packs.path_of(blob.pack)
+    content = bytearray(pack.read_bytes())
+    content[-45] ^= 0xFF  # in the index, before the trailer
+    pack.write_bytes(bytes(content))
+
+
+def _repair(store: Store) -> None:
+    with store.lock("pack").held("", waiting=None):
+        repair(store, problems(store))
+    assert problems(store) == []
+
+
 def _nothing(store: Store) -> None:
     return
 
@@ -166,6 +186,7 @@ SCENARIOS: Final = {
     "optimize": Scenario(_optimize, _badly_based, {**_BEFORE, **KIN}, {**_BEFORE, **KIN}, KIN),
     "merge": Scenario(_merge, _scattered, {**_BEFORE, **SMALL}, {**_BEFORE, **SMALL}, SMALL),
     "collect": Scenario(_collect, _garbage, _COLLECTED, _COLLECTED, {}),
+    "repair": Scenario(_repair, _damage_an_index, _BEFORE, _BEFORE, {}, damaged=True),
 }
 
 

@@ -37,7 +37,7 @@ from zipfs.ingest import batch, import_tree
 from zipfs.ingest.import_tree import find
 from zipfs.library import Library
 from zipfs.store.maintenance.collect import collect
-from zipfs.store.packs import local as packs_module
+from zipfs.store.packs.local import PackWriter
 from zipfs.store.store import Store, open_store
 
 
@@ -255,14 +255,14 @@ def test_a_pack_that_does_not_hold_what_was_meant_is_never_committed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk (or codec) that garbles what is written is found before the raw bytes are let go."""
-    original = packs_module.PackWriter.append_frame
+    original = PackWriter.append_frame
 
-    def garbled(self: packs_module.PackWriter, frame: bytes | memoryview) -> None:
+    def garbled(self: PackWriter, frame: bytes | memoryview) -> None:
         altered = bytearray(frame)
         altered[-1] ^= 1
         original(self, bytes(altered))
 
-    monkeypatch.setattr(packs_module.PackWriter, "append_frame", garbled)
+    monkeypatch.setattr(PackWriter, "append_frame", garbled)
     listener = put_file(store, tmp_path, b"file", noise(5000))
     monkeypatch.undo()
     assert len(listener.failures) == 1
@@ -274,8 +274,8 @@ def test_a_pack_that_does_not_hold_what_was_meant_is_never_committed(
 
 
 CHANGES = ("grow", "shrink", "rewrite", "delete")
-MOMENTS = ("_look", "_write_new", "sync")
-"""Methods of a batch after which the file changes: while it is read, while it is encoded, before it is compared."""
+MOMENTS = {"read": (batch.Batch, "_look"), "encoded": (batch.Batch, "_write_new"), "synced": (PackWriter, "sync")}
+"""Methods after which the file changes: while it is read, while it is encoded, before it is compared."""
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -288,10 +288,11 @@ def test_a_file_that_changes_while_it_is_stored_is_told_and_the_others_are_store
     source = write_tree(tmp_path / "source", files)
     victim = source / "b"
     found = find(store, source, b"m")
-    original = getattr(batch.Batch, moment)
+    owner, method = MOMENTS[moment]
+    original = getattr(owner, method)
     done: list[str] = []
 
-    def disturb(self: batch.Batch, *arguments: object, **keywords: object) -> object:
+    def disturb(self: object, *arguments: object, **keywords: object) -> object:
         result = original(self, *arguments, **keywords)
         if not done and (not arguments or getattr(arguments[0], "name", b"") == b"b"):
             done.append(change)
@@ -308,7 +309,7 @@ def test_a_file_that_changes_while_it_is_stored_is_told_and_the_others_are_store
                 victim.unlink()
         return result
 
-    monkeypatch.setattr(batch.Batch, moment, disturb)
+    monkeypatch.setattr(owner, method, disturb)
     listener = run(store, found)
     assert done == [change]
     stored = contents(store.path)
@@ -319,7 +320,7 @@ def test_a_file_that_changes_while_it_is_stored_is_told_and_the_others_are_store
     }
     if b"m/b" in stored:  # it was read to its end before, or can still be read
         assert stored[b"m/b"] == several
-        assert change == "delete" or moment == "sync"
+        assert change == "delete" or moment == "synced"
     else:
         assert len(listener.failures) == 1
         assert str(victim) in listener.failures[0]

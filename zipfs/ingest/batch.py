@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -32,7 +32,8 @@ from zipfs.ingest.split_tensor import Part, parts_of, parts_of_repetition
 from zipfs.store.frames.cache import OpenBlob, opened
 from zipfs.store.frames.ordered import in_order
 from zipfs.store.objects.values import BaseRef, Blob, BlobId, Extent, frame_count, frame_seed
-from zipfs.store.packs.local import PackWriter
+from zipfs.store.packs.pack_format import PackedBlob
+from zipfs.store.publish import NewPack
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,14 @@ class _New:
     offset: int
 
 
+class SourcesChanged(Exception):
+    """Sources changed after they were encoded, or cannot be read any more: nothing of the batch may be committed."""
+
+    def __init__(self, changed: Sequence[tuple[Source, SourceError]]) -> None:
+        super().__init__(*(error for _, error in changed))
+        self.changed = changed
+
+
 class Batch:
     """See the module. `files` lists what can be committed after `verify`."""
 
@@ -72,7 +81,7 @@ class Batch:
         self._store = store
         self._executor = executor
         self._progress = progress
-        self._writer: PackWriter | None = None
+        self._pack: NewPack | None = None
         self._new: dict[BlobId, _New] = {}
         self._opened: dict[BlobId, OpenBlob] = {}
         self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
@@ -81,9 +90,9 @@ class Batch:
         self.files: list[tuple[Source, StoredFile]] = []
 
     @property
-    def writer(self) -> PackWriter | None:
+    def pack(self) -> NewPack | None:
         """The pack, if anything new had to be written."""
-        return self._writer if self._new else None
+        return self._pack if self._new else None
 
     def add(self, source: Source) -> None:
         """Store one file, or nothing of it; the caller has opened the source.
@@ -104,8 +113,8 @@ class Batch:
             self.chooser.forget(blob_id)
             self.relations.forget(blob_id)
             self._by_fingerprint[blob.fingerprint, blob.nbytes].remove(blob_id)
-        if self._writer is not None:
-            self._writer.rewind(count)
+        if self._pack is not None:
+            self._pack.writer.rewind(count)
 
     def _add(self, source: Source) -> None:
         layout = lay_out(source.name, source.read, source.nbytes)
@@ -286,9 +295,9 @@ class Batch:
 
     def _write_new(self, source: Source, span: Span, look: _Look, reference: BaseRef | None, mine: Mine | None) -> Blob:
         base = None if reference is None else self._base(reference.blob_id)
-        if self._writer is None:
-            self._writer = PackWriter(self._store.packs)
-        writer = self._writer
+        if self._pack is None:
+            self._pack = NewPack(self._store, "ingest")
+        writer = self._pack.writer
         blob_id = self._store.reserve_blob_id()
 
         def encode(index: int) -> bytes:
@@ -331,29 +340,22 @@ class Batch:
 
     # Verification
 
-    def sync(self) -> None:
-        """Write the pack to the disk, under its temporary name."""
-        if self.writer is not None:
-            self.writer.sync()
-
-    def verify(self) -> list[tuple[Source, SourceError]]:
+    def verify(self, blobs: Sequence[PackedBlob]) -> None:
         """Read every new frame back from the pack, decode it, compare it with the raw bytes.
 
-        Returns the sources that changed or cannot be read any more, and then nothing of the batch may be committed.
-        Raises Damaged.
+        Raises SourcesChanged, Damaged, Stopped.
         """
         changed: list[tuple[Source, SourceError]] = []
-        if self.writer is None:
-            return changed
-        self.writer.file.forget_cached()
-        for new in self._new.values():
+        for packed in blobs:
+            new = self._new[packed.blob.id]
             if any(new.source is source for source, _ in changed):
                 continue
             try:
                 self._verify(new)
             except SourceError as error:
                 changed.append((new.source, error))
-        return changed
+        if changed:
+            raise SourcesChanged(changed)
 
     def _verify(self, new: _New) -> None:
         count = frame_count(new.open.blob.nbytes)
@@ -377,15 +379,14 @@ class Batch:
 
     def abandon(self) -> None:
         """Leave nothing behind, unless a catalog may refer to it."""
-        if self._writer is not None:
-            self._store.give_up(self._writer)
-            self._writer = None
+        if self._pack is not None:
+            self._pack.give_up()
         self._new.clear()
 
     def close(self) -> None:
         """Let go of a pack that turned out to hold nothing."""
-        if self._writer is not None and not self._new:
-            self._writer.abandon()
+        if self._pack is not None and not self._new:
+            self._pack.give_up()
 
 
 def same_bytes(one: memoryview | bytes, other: memoryview | bytes) -> bool:

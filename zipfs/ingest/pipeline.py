@@ -1,7 +1,4 @@
-"""The pipeline: batches of sources become packs, in the order that makes a kill at any instant harmless.
-
-    pack written, fsync -> read back, decoded, compared -> renamed, directory fsync -> manifest log fsync -> catalog
-    commit -> raw content freed
+"""The pipeline: batches of sources become packs; raw content is freed once its pack is published.
 
 The pack lock is held for the time of a batch, so that one process writes packs at a time and no collection runs
 meanwhile.
@@ -18,15 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from zipfs.bases import Search
 from zipfs.errors import CatalogUnreadable, NoSpace, NotWritable, Stopped, StoreBusy, ZipfsError
-from zipfs.ingest.batch import Batch
+from zipfs.ingest.batch import Batch, SourcesChanged
 from zipfs.ingest.optimize.after_ingest import settle
 from zipfs.ingest.optimize.rebase import Recoded
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import NotWanted, Source, SourceError
 from zipfs.ingest.spool import free_nbytes
+from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.files import full_disk_told
 from zipfs.store.objects.values import BlobId
+from zipfs.store.packs.pack_format import PackedBlob
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -137,11 +136,7 @@ class Pipeline:
                 for source in sources:
                     self._add(batch, source)
                 batch.close()
-                changed = self._write(batch)
-                if changed:
-                    batch.abandon()
-                else:
-                    self._commit(batch)
+                changed = self._publish(batch)
             except BaseException:
                 batch.abandon()
                 raise
@@ -167,35 +162,37 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001  # a bug that one file brings to light keeps no other waiting
             self._fail(source, error)
 
-    def _write(self, batch: Batch) -> list[Source]:
-        """Put the pack on the disk and compare it with the sources; returns those that changed meanwhile."""
-        if batch.writer is None:
-            return []
-        faults.point("ingest.pack-written")
-        batch.sync()
-        faults.point("ingest.pack-synced")
-        changed = batch.verify()
-        faults.point("ingest.pack-verified")
-        for source, error in changed:
-            self._fail(source, error)
-        return [source for source, _ in changed]
+    def _publish(self, batch: Batch) -> list[Source]:
+        """Commit a batch; returns the sources that changed meanwhile, and nothing of it is committed if there are."""
 
-    def _commit(self, batch: Batch) -> None:
-        writer = batch.writer
-        if writer is not None:
-            writer.publish("ingest.pack-renamed")
-        with self._store.transaction(durable=True, fault="ingest") as txn:
-            if writer is not None:
-                txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
+        def write(txn: Transaction) -> None:
+            if batch.pack is not None:
                 batch.chooser.keep(txn)
                 batch.relations.keep(txn)
             for source, stored in batch.files:
                 source.commit(txn, stored)
-        if writer is not None:
-            for packed in writer.blobs:
-                if packed.blob.base is not None:
-                    self._joined.add(packed.blob.base.blob_id)
-                    self._joined_nbytes += packed.blob.nbytes
+
+        if batch.pack is None:
+            with self._store.transaction(durable=True, fault="ingest") as txn:
+                write(txn)
+        else:
+            try:
+                published = batch.pack.publish(batch.verify, write)
+            except SourcesChanged as error:
+                for source, failure in error.changed:
+                    self._fail(source, failure)
+                return [source for source, _ in error.changed]
+            self._note_joined(published.blobs)
+        self._tell_stored(batch)
+        return []
+
+    def _note_joined(self, blobs: Iterable[PackedBlob]) -> None:
+        for packed in blobs:
+            if packed.blob.base is not None:
+                self._joined.add(packed.blob.base.blob_id)
+                self._joined_nbytes += packed.blob.nbytes
+
+    def _tell_stored(self, batch: Batch) -> None:
         for source, _ in batch.files:
             try:
                 source.done()

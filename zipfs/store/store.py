@@ -23,7 +23,7 @@ from typing import Final, Self
 
 import sqlite_utils
 
-from zipfs.errors import CatalogDamaged, Damaged, NotAllowed, NotAStore, StoreBusy, UnknownVersion, ZipfsError
+from zipfs.errors import CatalogDamaged, Damaged, NotAllowed, NotAStore, StoreBusy, UnknownVersion
 from zipfs.store.catalog import log_record
 from zipfs.store.catalog.database import check_files, distrust, translated
 from zipfs.store.catalog.log_record import Changes
@@ -40,7 +40,7 @@ from zipfs.store.disk.stopping import Stop
 from zipfs.store.frames.cache import FrameCache, OpenBlob, open_blob
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
-from zipfs.store.packs.local import PackDirectory, PackWriter
+from zipfs.store.packs.local import PackDirectory
 
 FORMAT: Final = 3
 MARKER: Final = "ZIPFS"
@@ -117,22 +117,6 @@ class Store:
                 return open_blob(self.packs.open, self.catalog.blob(blob_id), self.catalog.blob)
 
         return retrying(attempt)
-
-    def give_up(self, writer: PackWriter) -> None:
-        """Remove every trace of a pack whose writing, or whose commit, has failed.
-
-        A pack that may be in the catalog stays: a record of the log that could not be taken back makes whoever writes
-        next put it there, and drop the packs that it replaces. If it is not, the next collection deletes it.
-        """
-        if writer.published:
-            try:
-                with self.transaction() as txn:  # applies what is in the log
-                    listed = writer.name in txn.catalog.packs()
-            except (ZipfsError, OSError, sqlite3.Error):
-                listed = True
-            if listed:
-                return
-        writer.abandon()
 
     def recover(self) -> None:
         """Apply what a killed process had logged and not committed."""

@@ -1,8 +1,6 @@
 """Coding stored blobs anew, against another base or alone: the moves of a plan, one pack at a time.
 
-    pack written, fsync -> read back, decoded, compared with the blob as it was stored -> renamed, directory fsync ->
-    manifest log fsync -> catalog commit
-
+`store/publish.py` makes the pack part of the store; each blob is compared with its old form.
 The blobs keep their ids and their content; the catalog says from then on that they are in the new pack. Their old forms
 stay where they are, for readers that have them open, until a collection finds that their packs have become sparse. So a
 kill at any instant costs space at most. One thread drives it and holds the pack lock.
@@ -23,13 +21,15 @@ from zipfs.errors import Damaged
 from zipfs.ingest.batch import same_bytes
 from zipfs.store.catalog import sizes
 from zipfs.store.catalog.statistics import first_uses
+from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.frames.cache import OpenBlob, opened
 from zipfs.store.frames.ordered import in_order
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BaseRef, Blob, BlobId, PackName, frame_count
-from zipfs.store.packs.local import PackWriter
+from zipfs.store.packs.pack_format import PackedBlob
+from zipfs.store.publish import NewPack
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -94,25 +94,23 @@ def recode(store: Store, executor: Executor, parts: Sequence[Part], pace: Pace) 
     faults.point("optimize.begin")
     with store.transaction():
         pass  # applies what a killed process has logged
-    pack = _Pack(store, executor, pace)
-    try:
+    with NewPack(store, "optimize") as new:
+        pack = _Pack(store, executor, pace, new)
         for part in parts:
             pack.add(part)
         pack.finish()
-    except BaseException:
-        store.give_up(pack.writer)
-        raise
     return pack.done
 
 
 class _Pack:
     """A pack of blobs that are coded anew."""
 
-    def __init__(self, store: Store, executor: Executor, pace: Pace) -> None:
+    def __init__(self, store: Store, executor: Executor, pace: Pace, pack: NewPack) -> None:
         self._store = store
         self._executor = executor
         self._pace = pace
-        self.writer = PackWriter(store.packs)
+        self._pack = pack
+        self.writer = pack.writer
         self._new: dict[BlobId, tuple[OpenBlob, OpenBlob]] = {}
         """Each blob as it will be and as it was."""
         self.done = Recoded()
@@ -199,24 +197,18 @@ class _Pack:
 
     def finish(self) -> None:
         """Put the pack on the disk, compare what it holds with what was stored before, and commit it."""
-        writer = self.writer
-        if not writer.blobs:
-            writer.abandon()
-            return
-        faults.point("optimize.pack-written")
-        writer.sync()
-        faults.point("optimize.pack-synced")
-        writer.file.forget_cached()
+        if self.writer.blobs:
+            self._pack.publish(self._verify_all, self._write)
+
+    def _write(self, txn: Transaction) -> None:
         for new, old in self._new.values():
-            self._verify(new, old)
-        faults.point("optimize.pack-verified")
-        writer.publish("optimize.pack-renamed")
-        with self._store.transaction(durable=True, fault="optimize") as txn:
-            txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
-            for new, old in self._new.values():
-                if (new.blob.base is None) != (old.blob.base is None):
-                    set_anchors(txn, new.blob.id, is_member=new.blob.base is not None)
-            sizes.attribute(txn, sorted({file for file, _ in first_uses(txn.catalog, sorted(self._new)).values()}))
+            if (new.blob.base is None) != (old.blob.base is None):
+                set_anchors(txn, new.blob.id, is_member=new.blob.base is not None)
+        sizes.attribute(txn, sorted({file for file, _ in first_uses(txn.catalog, sorted(self._new)).values()}))
+
+    def _verify_all(self, blobs: Sequence[PackedBlob]) -> None:
+        for packed in blobs:
+            self._verify(*self._new[packed.blob.id])
 
     def _verify(self, new: OpenBlob, old: OpenBlob) -> None:
         frames, blob = self._store.frames, new.blob

@@ -1,7 +1,8 @@
 """Named points at which a test can make this process die as if the power of the process had been cut.
 
 `ZIPFS_FAULT=ingest.pack-synced` kills the process with SIGKILL when it reaches that point; `name:3` on the third time.
-`POINTS` lists every name, so that a test which walks them all cannot miss one.
+`POINTS` lists the names, so that a test which walks them all cannot miss one; those on the way of a new pack are listed
+by `store/publish.py`.
 """
 
 from __future__ import annotations
@@ -16,28 +17,12 @@ POINTS: Final = (
     "seal.logged",
     "seal.committed",
     "ingest.begin",
-    "ingest.pack-written",
-    "ingest.pack-synced",
-    "ingest.pack-verified",
-    "ingest.pack-renamed",
-    "ingest.logged",
-    "ingest.committed",
     "ingest.spool-freed",
     "optimize.begin",
-    "optimize.pack-written",
-    "optimize.pack-synced",
-    "optimize.pack-verified",
-    "optimize.pack-renamed",
-    "optimize.logged",
-    "optimize.committed",
     "delete.logged",
     "delete.committed",
     "delete.spool-freed",
     "gc.begin",
-    "gc.pack-synced",
-    "gc.pack-renamed",
-    "gc.logged",
-    "gc.committed",
     "gc.pack-dropped",
     "gc.pack-unlinked",
     "gc.snapshot-synced",
@@ -46,8 +31,6 @@ POINTS: Final = (
 )
 
 _armed, _, _nth = os.environ.get("ZIPFS_FAULT", "").partition(":")
-if _armed and _armed not in POINTS:
-    raise SystemExit(f"ZIPFS_FAULT={_armed} names no fault point; known: {', '.join(POINTS)}")
 _seen: Counter[str] = Counter()
 
 

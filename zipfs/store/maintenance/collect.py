@@ -17,6 +17,7 @@ import xxhash
 
 from zipfs.errors import CatalogDamaged, NoSpace, PackDamaged
 from zipfs.store.catalog.transaction import compact
+from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.files import full_disk_told
 from zipfs.store.disk.progress import Report, report_nothing
@@ -24,6 +25,7 @@ from zipfs.store.disk.stopping import Stop
 from zipfs.store.objects.values import BlobId, InodeId, PackName
 from zipfs.store.packs.local import PackFile, PackWriter
 from zipfs.store.packs.pack_format import PackedBlob
+from zipfs.store.publish import NewPack
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -146,7 +148,9 @@ def _blobs_by_pack(store: Store) -> dict[PackName, list[tuple[BlobId, int]]]:
 def _drop_dead_packs(store: Store, live: set[BlobId], collected: Collected) -> None:
     dead = [name for name, blobs in _blobs_by_pack(store).items() if not any(blob in live for blob, _ in blobs)]
     if dead:
-        _replace(store, None, [], dead, collected)
+        with store.transaction(durable=True, fault="gc") as txn:
+            _drop(txn, dead)
+        _delete(store, dead, collected)
 
 
 def freeable_nbytes(store: Store) -> int:
@@ -243,27 +247,21 @@ def _rewrite(
     store: Store, names: Sequence[PackName], live: set[BlobId], collected: Collected, passed: Callable[[int], None]
 ) -> int:
     """Copy what is live of some packs into a new one, then delete them; returns how many those were."""
-    writer = PackWriter(store.packs)
     rewritten: list[PackName] = []
-    try:
+    with NewPack(store, "gc") as pack:
         for name in names:
             try:
-                _copy(store, writer, name, live, passed)
+                _copy(store, pack.writer, name, live, passed)
             except PackDamaged as error:
                 collected.damaged += (str(error),)
             else:
                 rewritten.append(name)
         if rewritten:
-            writer.sync()
-            faults.point("gc.pack-synced")
-            verify_stored(writer.file, writer.blobs, store.stop)
-            writer.publish("gc.pack-renamed")
-            _replace(store, writer, writer.blobs, rewritten, collected)
-        else:
-            writer.abandon()
-    except BaseException:
-        store.give_up(writer)
-        raise
+            pack.publish(
+                lambda blobs: verify_stored(pack.writer.file, blobs, store.stop), lambda txn: _drop(txn, rewritten)
+            )
+    if rewritten:
+        _delete(store, rewritten, collected)
     return len(rewritten)
 
 
@@ -315,25 +313,24 @@ def verify_stored(file: PackFile, blobs: Sequence[PackedBlob], stop: Stop) -> No
             )
 
 
-def _replace(
-    store: Store, writer: PackWriter | None, blobs: Sequence[PackedBlob], old: Sequence[PackName], collected: Collected
-) -> None:
-    """Commit a new pack in place of old ones, then delete their files."""
-    with store.transaction(durable=True, fault="gc") as txn:
-        if writer is not None:
-            txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in blobs])
-        for name in old:
-            txn.drop_pack(name)
+def _drop(txn: Transaction, names: Iterable[PackName]) -> None:
+    for name in names:
+        txn.drop_pack(name)
+
+
+def _delete(store: Store, names: Sequence[PackName], collected: Collected) -> None:
+    """Delete packs that are in the catalog no longer."""
     faults.point("gc.pack-dropped")
-    for name in old:
+    for name in names:
         store.packs.unlink(name)
         faults.point("gc.pack-unlinked")
-    collected.packs_deleted += len(old)
+    collected.packs_deleted += len(names)
 
 
 def _delete_unlisted(store: Store, collected: Collected) -> None:
-    """Packs that no catalog row names: of an ingest or a collection that was killed before or after its commit."""
-    listed = store.catalog.packs()
+    """Delete packs that neither catalog nor log names: left by a kill before or after the commit of what made them."""
+    with store.transaction() as txn:  # applies what is in the log
+        listed = txn.catalog.packs()
     for name in list(store.packs.names()):
         if name not in listed:
             store.packs.unlink(name)

@@ -19,9 +19,11 @@ from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.progress import Report, report_nothing
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.maintenance.check import Problem, decode_problem
+from zipfs.store.maintenance.collect import verify_stored
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import Blob, BlobId, InodeId, PackName
-from zipfs.store.packs.local import PackDirectory, PackWriter
+from zipfs.store.packs.local import PackDirectory
+from zipfs.store.publish import NewPack
 from zipfs.store.store import Store, admit, create_catalog, read_marker
 
 
@@ -228,12 +230,11 @@ def _rewrite_from_catalog(store: Store, name: PackName) -> str:
     )
     store.frames = FrameCache(64 << 20)  # nothing that was decoded before may vouch for what is on disk
     source = store.packs.open(name)
-    writer = PackWriter(store.packs)
-    try:
+    with NewPack(store, "repair") as pack:
+        writer = pack.writer
         for (blob_id,) in rows:
             problem = decode_problem(store, BlobId(blob_id))
             if problem is not None:
-                writer.abandon()
                 return f"{path}: left as it is, because it also holds damaged data: {problem}"
             blob = store.catalog.blob(BlobId(blob_id))
             writer.begin_blob()
@@ -242,13 +243,8 @@ def _rewrite_from_catalog(store: Store, name: PackName) -> str:
                 writer.append_frame(source.read(at, nbytes))
                 at += nbytes
             writer.end_blob(blob.id, blob.nbytes, blob.fingerprint, blob.dtype, blob.shape, blob.base)
-        writer.sync()
-        writer.publish("gc.pack-renamed")
-    except BaseException:
-        writer.abandon()
-        raise
-    with store.transaction(durable=True) as txn:
-        txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
-        txn.drop_pack(name)
+        published = pack.publish(
+            lambda blobs: verify_stored(writer.file, blobs, store.stop), lambda txn: txn.drop_pack(name)
+        )
     store.packs.unlink(name)
-    return f"{path}: written anew as {store.packs.path_of(writer.name).name}"
+    return f"{path}: written anew as {store.packs.path_of(published.name).name}"
