@@ -51,10 +51,13 @@ class Side:
         return time.perf_counter() - began_s, self._processor_s() - before_s
 
     def _processor_s(self) -> float:
-        if not self.pid:
-            return 0.0
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return processor_s(self.pid) if self.pid else 0.0
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def mount_store(store: Path, top: Path) -> tuple[Side, float]:
@@ -64,11 +67,11 @@ def mount_store(store: Path, top: Path) -> tuple[Side, float]:
     side.run([*_ZIPFS, "mount", store, top])
     side.run(["ls", top])
     spent_s = time.perf_counter() - began_s
-    side.pid = _daemon_of(store)
+    side.pid = daemon_of(store)
     return side, spent_s
 
 
-def _daemon_of(store: Path) -> int:
+def daemon_of(store: Path) -> int:
     """The process that holds the store mounted; `/proc` tells it without a look into the mount."""
     wanted = [b"mount", os.fsencode(store)]
     for process in Path("/proc").iterdir():
