@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import BASE, FILES, Done, Run
+from tests.support.sql import sql
 from tests.support.stores import put_file, tensor_file, tuned, weights, write_tree
 from zipfs.cli.main import main
 from zipfs.store.store import open_store
@@ -79,7 +80,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wide = b"".join(b"\0\0" + BASE[at : at + 2] for at in range(0, len(BASE), 2))
         put_file(store, root, b"me/wide/model.safetensors", tensor_file({"w": ("F32", [len(BASE) // 2], wide)}))
         put_file(store, root, b"README.md", b"hello")
-        store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import model, put_file, tuned, weights
 from zipfs.cli.report.gather import gather
 from zipfs.cli.report.page import page
@@ -32,7 +33,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         put_file(store, root, b"base/m.safetensors", model(BASE))
         put_file(store, root, b"tuned/m.safetensors", model(tuned(BASE)))
         put_file(store, root, b"README", b"hello")
-        store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
     return path
 
 

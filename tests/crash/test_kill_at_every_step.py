@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.scenarios import KEPT, SCENARIOS, Scenario, prepare
+from tests.support.sql import sql
 from tests.support.stores import (
     all_problems,
     collect_garbage,
@@ -77,7 +78,7 @@ def run(scenario: str, path: Path, fault: str = "") -> int:
 
 
 def _anchored(store: Store) -> set[int]:
-    return {row[0] for row in store.catalog.query("SELECT DISTINCT blob_id FROM anchors")}
+    return {row[0] for row in sql(store.catalog, "SELECT DISTINCT blob_id FROM anchors")}
 
 
 def test_who_changed_places_with_its_base_before_a_kill_is_found_like_any_other(path: Path) -> None:
@@ -87,8 +88,8 @@ def test_who_changed_places_with_its_base_before_a_kill_is_found_like_any_other(
     assert run("optimize", path, "optimize.logged") == -signal.SIGKILL
     with open_store(path) as store:
         look(store, lambda what, done, total: None)
-        alone = {row[0] for row in store.catalog.query("SELECT id FROM blobs WHERE base_id IS NULL")}
-        landmarks = {row[0] for row in store.catalog.query("SELECT blob_id FROM landmarks")}
+        alone = {row[0] for row in sql(store.catalog, "SELECT id FROM blobs WHERE base_id IS NULL")}
+        landmarks = {row[0] for row in sql(store.catalog, "SELECT blob_id FROM landmarks")}
         assert _anchored(store) == alone & landmarks
         assert problems(store) == []
 

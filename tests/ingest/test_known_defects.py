@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.formats.hostile import BITS_OF_DTYPE
+from tests.support.sql import sql
 from tests.support.stores import (
     Tensor,
     base_of,
@@ -68,7 +69,7 @@ def test_two_tensors_of_one_fingerprint_stay_apart(
     expected = {b"one/" + name: content for name, content in files.items()}
     expected |= {b"two/" + name: content for name, content in files.items()} | {b"two/g": noise(3000, 9)}
     assert contents(store.path) == expected
-    assert store.catalog.query("SELECT count(*) FROM blobs") == [(5,)]
+    assert sql(store.catalog, "SELECT count(*) FROM blobs") == [(5,)]
     # What the false hash left in the catalog is no damage that a check should tell.
     for name in expected:
         remove(store, name)
@@ -170,8 +171,9 @@ def test_chains_stay_short_in_whatever_order_a_family_comes(seed: int, store: St
 
 
 def _assert_depth_one(store: Store) -> None:
-    rows = store.catalog.query(
-        "SELECT count(*) FROM blobs AS b JOIN blobs AS base ON base.id = b.base_id WHERE base.base_id IS NOT NULL"
+    rows = sql(
+        store.catalog,
+        "SELECT count(*) FROM blobs AS b JOIN blobs AS base ON base.id = b.base_id WHERE base.base_id IS NOT NULL",
     )
     assert rows == [(0,)]
 

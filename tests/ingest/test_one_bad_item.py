@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import (
     badly_based_family,
     compress,
@@ -148,10 +149,10 @@ def test_a_disk_that_fails_ends_the_run_and_is_told(store: Store, monkeypatch: p
 def test_a_store_that_became_read_only_ends_the_run_and_is_told(store: Store) -> None:
     copy_all_in(store)
     seal_everything(store)
-    store.catalog.query("PRAGMA query_only = ON")
+    sql(store.catalog, "PRAGMA query_only = ON")
     with pytest.raises(NotWritable):
         compress(store)
-    store.catalog.query("PRAGMA query_only = OFF")
+    sql(store.catalog, "PRAGMA query_only = OFF")
     compress(store)
     assert contents(store.path) == FILES
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.support.sql import sql
 from tests.support.stores import (
     collect_garbage,
     contents,
@@ -281,7 +282,7 @@ def test_many_tensors_that_all_look_alike_are_listed_a_few_times_only(shelf: She
     for seed in range(40):
         exponents = np.random.default_rng(seed + 2).integers(-30, 30, signs.size)
         shelf.put(file_of(items((signs * 2.0**exponents).astype("<f4")), width=100))
-    (most,) = shelf.store.catalog.query("SELECT max(n) FROM (SELECT count(*) AS n FROM anchors GROUP BY hash)")[0]
+    (most,) = sql(shelf.store.catalog, "SELECT max(n) FROM (SELECT count(*) AS n FROM anchors GROUP BY hash)")[0]
     assert most == 16
     shelf.check()
 
@@ -290,8 +291,8 @@ def test_anchors_of_what_was_collected_go(shelf: Shelf) -> None:
     shelf.put(file_of(BASE))
     remove(shelf.store, b"f0")
     collect_garbage(shelf.store)
-    assert shelf.store.catalog.query("SELECT count(*) FROM anchors") == [(0,)]
-    assert shelf.store.catalog.query("SELECT count(*) FROM landmarks") == [(0,)]
+    assert sql(shelf.store.catalog, "SELECT count(*) FROM anchors") == [(0,)]
+    assert sql(shelf.store.catalog, "SELECT count(*) FROM landmarks") == [(0,)]
 
 
 def test_a_base_of_which_only_a_part_is_needed_is_not_collected(shelf: Shelf) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import badly_based_family, base_of, contents, copy_in, noise, problems, remove
 from zipfs.errors import CatalogDamaged, NoSpace, Stopped, StoreBusy
 from zipfs.ingest import worker
@@ -137,7 +138,7 @@ def test_a_file_that_is_removed_while_it_is_compressed_is_no_failure(
             removed = True
             with open_store(store.path) as other:
                 with other.transaction() as txn:
-                    for entry in txn.catalog.query("SELECT parent_id, name FROM entries WHERE area <> 0"):
+                    for entry in sql(txn.catalog, "SELECT parent_id, name FROM entries WHERE area <> 0"):
                         txn.drop_entry(*entry)
                 remove(other, b"b")
 
@@ -147,5 +148,5 @@ def test_a_file_that_is_removed_while_it_is_compressed_is_no_failure(
     assert removed
     assert store.catalog.failures() == {}
     assert contents(store.path) == {b"a": files[b"a"], b"c": files[b"c"]}
-    assert store.catalog.row("SELECT count(*) FROM blobs") == (2,)
+    assert sql(store.catalog, "SELECT count(*) FROM blobs") == [(2,)]
     assert problems(store) == []

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.hub import Hub, Made
+from tests.support.sql import sql
 from tests.support.stores import collect_garbage, copy_in, remove, served_inode
 from zipfs.ingest.queue import seal_everything
 from zipfs.inspect.families import Family, Kinship, Share, find_families
@@ -216,7 +217,7 @@ def test_families_are_trees_and_sizes_add_up(
                 seen[member.path] = member.depth
             assert [member.parent for member in family.members].count(None) == 1
             assert max(member.carried_nbytes for member in family.members) == family.root.carried_nbytes
-        ((stored,),) = store.catalog.query("SELECT coalesce(sum(stored_nbytes), 0) FROM blobs")
+        ((stored,),) = sql(store.catalog, "SELECT coalesce(sum(stored_nbytes), 0) FROM blobs")
         assert found.stored_nbytes == stored
         assert found == kinship(store)
         if left:

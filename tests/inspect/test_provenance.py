@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.sample import files
+from tests.support.sql import sql
 from tests.support.stores import (
     import_path,
     model,
@@ -62,11 +63,11 @@ def test_a_fine_tune_is_against_its_base_as_was_predicted(store: Store, tmp_path
 
 def test_the_next_best_base_is_named(store: Store, tmp_path: Path) -> None:
     put_file(store, tmp_path / "x", b"base", model(BASE))
-    hidden = store.catalog.query("SELECT blob_id, signature FROM signatures")
-    store.catalog.query("DELETE FROM signatures")
-    store.catalog.query("DELETE FROM anchors")
+    hidden = sql(store.catalog, "SELECT blob_id, signature FROM signatures")
+    sql(store.catalog, "DELETE FROM signatures")
+    sql(store.catalog, "DELETE FROM anchors")
     put_file(store, tmp_path / "x", b"other", model(tuned(tuned(BASE, 5), 6)))
-    store.catalog.db.executemany("INSERT INTO signatures (blob_id, signature) VALUES (?, ?)", hidden)
+    store.catalog._db.executemany("INSERT INTO signatures (blob_id, signature) VALUES (?, ?)", hidden)
     put_file(store, tmp_path / "x", b"tuned", model(tuned(BASE)))
     (of_other,) = tensor_pieces(store, b"other")
     assert of_other.way is Way.ALONE

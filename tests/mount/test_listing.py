@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounts import REPOSITORY, Mount, poll, poll_equal, python, run, zipfs
+from tests.support.sql import sql
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import Area, Entry, Kind, State
 from zipfs.store.store import open_store
@@ -274,7 +275,7 @@ def test_a_damaged_row_is_an_error_of_its_directory(mounts: Callable[..., Mount]
     mount.umount()
     with open_store(mount.store) as store:
         hurt = tree.resolve(store.catalog, b"hurt/50")
-        store.catalog.query("UPDATE inodes SET mtime_ns = mtime_ns + 1 WHERE id = ?", (hurt.id,))
+        sql(store.catalog, "UPDATE inodes SET mtime_ns = mtime_ns + 1 WHERE id = ?", (hurt.id,))
     mount.start()
     assert len(os.listdir(mount.point / "well")) == 100
     with pytest.raises(OSError) as refused:

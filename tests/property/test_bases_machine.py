@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.sql import sql
 from tests.support.stores import (
     FREE,
     changed,
@@ -116,12 +117,13 @@ class BasesMachine(RuleBasedStateMachine):
     @invariant()
     def every_needed_tensor_and_its_base_are_there(self) -> None:
         needed = {xxhash.xxh3_128_digest(TENSORS[number]) for chosen in self.files.values() for number in chosen}
-        rows = self.store.catalog.query(
-            "SELECT id, fingerprint, base_id FROM blobs WHERE id IN (SELECT blob_id FROM extents) AND dtype <> ''"
+        rows = sql(
+            self.store.catalog,
+            "SELECT id, fingerprint, base_id FROM blobs WHERE id IN (SELECT blob_id FROM extents) AND dtype <> ''",
         )
         assert {fingerprint for _, fingerprint, _ in rows} == needed
         assert len(rows) == len(needed)
-        alone = {row[0] for row in self.store.catalog.query("SELECT id FROM blobs WHERE base_id IS NULL")}
+        alone = {row[0] for row in sql(self.store.catalog, "SELECT id FROM blobs WHERE base_id IS NULL")}
         assert {base_id for _, _, base_id in rows if base_id is not None} <= alone
 
     @invariant()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import (
     badly_based_family,
     collect_garbage,
@@ -138,7 +139,7 @@ def failing_commits(times: int) -> Iterator[list[str]]:
     def commit(catalog: Catalog, txn: Transaction) -> None:
         if (True in txn.changes.packs.values() or failed) and len(failed) < times:
             failed.append("commit")
-            catalog.query("ROLLBACK")  # as SQLite does by itself on a full disk
+            sql(catalog, "ROLLBACK")  # as SQLite does by itself on a full disk
             raise NoSpace(catalog.path.parent, "the disk is full")
         original(catalog, txn)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.sql import sql
 from tests.support.stores import Listener, model, noise, tensor_file, tuned, weights
 from zipfs.codec import Cast
 from zipfs.ingest.import_tree import find, put_directories
@@ -106,7 +107,7 @@ def main() -> None:
                 pipeline.run(found.sources)
                 put_directories(store, found)
             pipeline.close()
-            store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
+            sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
         SAMPLES.mkdir(exist_ok=True)
         shutil.make_archive(str(target.with_suffix("")), "zip", work, "store")
     finally:

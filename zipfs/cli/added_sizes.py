@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 def added_by_file(library: Library, nodes: Sequence[Node]) -> dict[InodeId, int]:
     """Return for each file its share of the packs, or its bytes in the spool. Raises CatalogDamaged."""
-    from zipfs.store.catalog.sizes import added_nbytes
 
     stored = [one.inode.id for one in nodes if one.inode.state.value == "stored"]
     spooled = {one.inode.id: one.stored_nbytes for one in nodes if one.inode.state.value in ("open", "sealed")}
-    return spooled | added_nbytes(library.store.catalog, stored)
+    return spooled | library.store.catalog.added_nbytes(stored)

@@ -18,6 +18,7 @@ from zipfs.codec import item_nbytes
 from zipfs.errors import Damaged
 from zipfs.formats import Span
 from zipfs.ingest.source import Source
+from zipfs.store.catalog.similarity_queries import StoredSamples
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.frames.cache import OpenBlob
 from zipfs.store.objects.values import BaseRef, Blob, BlobId
@@ -66,9 +67,9 @@ class Relations:
     def keep(self, txn: Transaction) -> None:
         """Write down what new blobs are found by, in the transaction that registers them."""
         for blob_id, candidate in self._new.items():
-            txn.put_landmarks(blob_id, candidate.landmarks.encode())
+            txn.put_samples(blob_id, candidate.landmarks.encode())
             if not candidate.is_member:
-                txn.put_anchors(blob_id, candidate.landmarks.anchors)
+                txn.put_index_keys(blob_id, candidate.landmarks.anchors)
 
     def find(
         self, mine: Landmarks, source: Source, span: Span, alone_bits: float, base: BaseRef | None, *, members: bool
@@ -117,13 +118,13 @@ class Relations:
         counted = Counter(blob_id for anchor in hashes for blob_id in self._anchors.get(anchor, ()))
         new = (self._new.get(blob_id) for blob_id, _ in counted.most_common(at_most))
         catalog = self._store.catalog
-        stored = catalog.landmarks(catalog.anchored(hashes, at_most))
+        stored = catalog.samples_of_standalone(catalog.blobs_with_index_keys(hashes, at_most))
         return [*filter(None, new), *_parsed(stored, is_member=False)]
 
     def _members_of(self, base_ids: set[BlobId]) -> list[Candidate]:
         """The newest tensors that are coded against some bases."""
         new = (self._new.get(blob_id) for base_id in base_ids for blob_id in self._members[base_id][-_MEMBERS:])
-        stored = self._store.catalog.landmarks_of_members(sorted(base_ids), _MEMBERS)
+        stored = self._store.catalog.samples_of_members(sorted(base_ids), _MEMBERS)
         return [*filter(None, new), *_parsed(stored, is_member=True)]
 
     def _agrees(self, source: Source, span: Span, base: OpenBlob, relative: Relative, start: int, stop: int) -> bool:
@@ -139,7 +140,7 @@ class Relations:
         return bool(np.count_nonzero(signs) >= _AGREEING * signs.size)
 
 
-def _parsed(rows: Iterable[tuple[BlobId, str, int, bytes]], *, is_member: bool) -> Iterator[Candidate]:
+def _parsed(rows: Iterable[StoredSamples], *, is_member: bool) -> Iterator[Candidate]:
     for blob_id, dtype, nbytes, stored in rows:
         landmarks = parse_landmarks(stored)
         if landmarks is not None and landmarks.items == nbytes // item_nbytes(dtype):

@@ -13,7 +13,6 @@ from zipfs.errors import NoSpace, NotFound, NotWritable, Stopped, StoreBusy, Zip
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.seal import SealPlan, note_interrupted, plan_everything, seal
 from zipfs.ingest.source import Source, StoredFile
-from zipfs.store.catalog import sizes
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.namespace import tree
@@ -96,8 +95,7 @@ def _source(store: Store, inode: Inode) -> Source:
         put_stored(txn, current, stored)
 
     def wanted() -> bool:
-        row = store.catalog.row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode.id,))
-        return row is not None
+        return store.catalog.is_sealed(inode.id)
 
     def done() -> None:
         store.spool_path(inode.id).unlink(missing_ok=True)
@@ -136,5 +134,5 @@ def put_stored(txn: Transaction, inode: Inode, stored: StoredFile) -> None:
     )
     txn.put_extents(inode.id, stored.extents)
     # A file that waited for longer than others of the same content counts for it from now on.
-    sizes.attribute(txn, [inode.id, *sizes.heirs(txn.catalog, inode.id)])
+    txn.attribute([inode.id, *txn.catalog.heirs(inode.id)])
     txn.clear_failure(inode.id)

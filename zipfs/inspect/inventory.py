@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zipfs.errors import CatalogDamaged, NotFound
 from zipfs.inspect.hub_names import HubNames
-from zipfs.store.catalog.statistics import BlobTable, Integers, blob_table
+from zipfs.store.catalog.statistics import BlobTable, Integers
 from zipfs.store.disk.progress import Report
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import ROOT, InodeId, Kind, State
@@ -115,7 +115,7 @@ def take_census(store: Store, report: Report) -> Census:
     """Read all of it in one snapshot. Raises CatalogDamaged for rows that are not what was written."""
     try:
         with store.catalog.snapshot():
-            blobs = blob_table(store.catalog)
+            blobs = store.catalog.blob_table()
             found = _files(store, report)
             rows = _extents(store, found, report)
     except NotFound as error:

@@ -15,7 +15,6 @@ from zipfs.bases.similarity.candidates import Search
 from zipfs.bases.similarity.size_model import predict_against, predict_alone
 from zipfs.errors import CatalogDamaged
 from zipfs.inspect.inventory import Way
-from zipfs.store.catalog.statistics import first_uses, member_counts, signatures_of, sketches_of
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import Blob, BlobId, Extent, Inode, InodeId
 from zipfs.store.store import Store
@@ -72,8 +71,8 @@ def pieces_of(store: Store, inode: Inode) -> list[Piece]:
     with catalog.snapshot():
         extents = catalog.extents(inode)
         blobs = catalog.blobs_of(inode)
-        places = {blob_id: Place(*use) for blob_id, use in first_uses(catalog, sorted(blobs)).items()}
-        members = member_counts(catalog, sorted(blobs))
+        places = {blob_id: Place(*use) for blob_id, use in catalog.first_uses(sorted(blobs)).items()}
+        members = catalog.member_counts(sorted(blobs))
         predictions = _Predictions(store, blobs)
         return [_piece(inode, extent, blobs, places, members, predictions) for extent in extents]
 
@@ -126,8 +125,8 @@ class _Predictions:
 
     def __init__(self, store: Store, blobs: Mapping[BlobId, Blob]) -> None:
         self._catalog = store.catalog
-        self._sketches = sketches_of(store.catalog, sorted(blobs))
-        self._signatures = signatures_of(store.catalog, sorted(blobs))
+        self._sketches = store.catalog.sketches(sorted(blobs))
+        self._signatures = store.catalog.signatures(sorted(blobs))
         self._search = Search(store)
         self._search.begin()
 
@@ -154,5 +153,5 @@ class _Predictions:
         if not finite:
             return None, None
         value, blob_id = min(finite)
-        use = first_uses(self._catalog, [blob_id]).get(blob_id)
+        use = self._catalog.first_uses([blob_id]).get(blob_id)
         return value, None if use is None else Place(*use)

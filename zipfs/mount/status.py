@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import zipfs
 from zipfs.ingest.seal import Pending, find_pending
-from zipfs.store.catalog.sizes import count_content
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.unfinished import UnfinishedNames
 from zipfs.store.objects.values import InodeId, State
@@ -52,7 +51,7 @@ def describe_queue(store: Store) -> dict[str, Any]:
 
 def describe_content(store: Store) -> dict[str, Any]:
     """Bytes that came in and what became of them."""
-    found = count_content(store.catalog)
+    found = store.catalog.content_sizes()
     return {
         "stored_files": found.files,
         "stored_raw_nbytes": found.raw_nbytes,

@@ -264,7 +264,7 @@ def open_store(
         if not read_only:
             _migrate(path, store_id)
         store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use, stop=stop)
-        if store.catalog.row("SELECT store_id FROM position") != (store_id,):
+        if store.catalog.store_id() != store_id:
             raise CatalogDamaged(f"{store.catalog.path} belongs to another store")
         _refuse_unknown(store.catalog)
         if not read_only:
@@ -303,9 +303,6 @@ def _migrate(path: Path, store_id: bytes) -> None:
 
 def _refuse_unknown(catalog: Catalog) -> None:
     """Raises UnknownVersion for a catalog to which a migration was applied that this version does not have."""
-    applied = catalog.query(
-        "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY 1", (MIGRATIONS.name,)
-    )
-    unknown = [str(name) for (name,) in applied if name not in KNOWN]
+    unknown = [name for name in catalog.applied_migrations() if name not in KNOWN]
     if unknown:
         raise UnknownVersion(f"catalog {catalog.path}", ", ".join(unknown), KNOWN[-1])

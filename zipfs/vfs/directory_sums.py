@@ -5,17 +5,10 @@ Looking through a large tree takes seconds, so it is done by a thread with a cat
 
 from __future__ import annotations
 
-from typing import Final
-
 import trio
 
 from zipfs.store.objects.values import InodeId, State
 from zipfs.store.store import Store
-
-_SUMS: Final = (
-    "WITH RECURSIVE below (id) AS (SELECT ?1 UNION SELECT inode_id FROM below JOIN entries ON parent_id = below.id)"
-    " SELECT state, sum(nbytes), sum(stored_nbytes) FROM inodes WHERE id IN below AND kind = 'file' GROUP BY state"
-)
 
 
 async def sum_directory(store: Store, directory: InodeId) -> dict[str, str]:
@@ -26,10 +19,9 @@ async def sum_directory(store: Store, directory: InodeId) -> dict[str, str]:
 def _sum(store: Store, directory: InodeId) -> dict[str, str]:
     session = store.session()
     try:
-        rows = session.catalog.query(_SUMS, (directory,))
+        sums = session.catalog.sizes_below(directory)
     finally:
         session.close()
-    sums = {State(state): (nbytes, stored_nbytes) for state, nbytes, stored_nbytes in rows}
     raw = sum(nbytes for nbytes, _ in sums.values())
     if not raw:
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from zipfs.store.objects.values import Inode, InodeId, Kind, State
+from zipfs.store.objects.values import Inode, Kind, State
 from zipfs.store.store import Store
 from zipfs.vfs.visibility import Requester, Sight
 
@@ -44,11 +44,7 @@ def names(inode: Inode) -> list[bytes]:
 
 def _bases(store: Store, inode: Inode, who: Requester) -> list[bytes]:
     """Paths of the files that hold the bases of this one and that somebody may read, the most used first."""
-    rows = store.catalog.query(
-        "SELECT inode_id FROM extents WHERE blob_id IN (SELECT base_id FROM blobs WHERE base_id IS NOT NULL"
-        " AND id IN (SELECT blob_id FROM extents WHERE inode_id = ?)) GROUP BY inode_id ORDER BY count(*) DESC LIMIT ?",
-        (inode.id, _MAX_BASES if who.sees_everything else _MAX_LOOKED_AT),
-    )
+    files = store.catalog.files_with_bases_of(inode.id, _MAX_BASES if who.sees_everything else _MAX_LOOKED_AT)
     sight = Sight(store.catalog, who)
-    paths = (sight.path_of(InodeId(row[0])) for row in rows)
+    paths = (sight.path_of(file) for file in files)
     return list(islice((path for path in paths if path or who.sees_everything), _MAX_BASES))

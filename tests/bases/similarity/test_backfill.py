@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import collect_garbage, contents, make_store, model, problems, remove, weights
 from zipfs.bases.similarity import backfill
 from zipfs.bases.similarity.backfill import make_landmarks, make_sketches
@@ -43,8 +44,8 @@ def test_a_tensor_that_is_collected_while_it_is_sketched_is_passed_over(
 
     monkeypatch.setattr(backfill, step, sketched)
     with open_store(path) as store:
-        store.catalog.query(f"DELETE FROM {table}")
+        sql(store.catalog, f"DELETE FROM {table}")
         assert make(store, lambda what, done, total: None) == len(FILES)
-        assert len(store.catalog.query(f"SELECT blob_id FROM {table}")) == 1
+        assert len(sql(store.catalog, f"SELECT blob_id FROM {table}")) == 1
         assert problems(store) == []
     assert contents(path) == {b"last": FILES[b"last"]}

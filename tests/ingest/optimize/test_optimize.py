@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import (
     Listener,
     all_problems,
@@ -88,7 +89,7 @@ def test_ids_and_sizes_stay_and_what_files_take_is_told_anew(path: Path) -> None
         for name, inode in before.items():
             assert served_inode(store, name).sha256 == inode.sha256
         taken = sum(served_inode(store, name).stored_nbytes for name in KIN)
-        assert taken == store.catalog.query("SELECT sum(stored_nbytes) FROM blobs")[0][0]
+        assert taken == sql(store.catalog, "SELECT sum(stored_nbytes) FROM blobs")[0][0]
 
 
 def test_a_second_run_finds_nothing_to_do(path: Path) -> None:
@@ -231,7 +232,7 @@ def test_ranges_of_the_new_base_are_found_and_those_of_the_old_one_lead_nowhere(
     with open_store(path) as store:
         optimize_all(store)
         (new_base,) = (name for name in KIN if base_of(store, name)[-1] is None)
-        anchored = {row[0] for row in store.catalog.query("SELECT DISTINCT blob_id FROM anchors")}
+        anchored = {row[0] for row in sql(store.catalog, "SELECT DISTINCT blob_id FROM anchors")}
         assert anchored == {blob_ids(store, new_base)[-1]}
         grown = changed(KIN[new_base][-40_000:], 2, 0.1, 5) + weights(3000, 6)
         put_file(store, tmp_path, b"grown", model(grown))
@@ -243,13 +244,13 @@ def test_a_rebuild_finds_the_new_forms(path: Path) -> None:
     with open_store(path) as store:
         _recode_only(store)
         bases = {name: base_of(store, name) for name in KIN}
-        sizes = store.catalog.query("SELECT id, stored_nbytes, base_id FROM blobs ORDER BY id")
+        sizes = sql(store.catalog, "SELECT id, stored_nbytes, base_id FROM blobs ORDER BY id")
     (path / "catalog.db").unlink()
     assert rebuild(path).lost == []
     assert contents(path) == KIN
     with open_store(path) as store:
         assert {name: base_of(store, name) for name in KIN} == bases
-        assert store.catalog.query("SELECT id, stored_nbytes, base_id FROM blobs ORDER BY id") == sizes
+        assert sql(store.catalog, "SELECT id, stored_nbytes, base_id FROM blobs ORDER BY id") == sizes
         assert problems(store) == []
         make_sketches(store, _quietly)
         collect_garbage(store)
@@ -267,7 +268,7 @@ def _recode_only(store: Store) -> None:
 def test_a_log_that_is_behind_its_packs_is_caught_up_with(path: Path, tmp_path: Path) -> None:
     """The catalog of before, with the log and the packs of after, as a power cut can leave them."""
     with open_store(path) as store:
-        store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
         before = (path / "catalog.db").read_bytes()
         _recode_only(store)
         put_file(store, tmp_path, b"kin/late", model(changed(weights(20_000, 77), 4, 1.0, 99)))
@@ -300,7 +301,7 @@ def test_a_base_that_no_file_needs_any_more_is_replaced_and_freed(path: Path) ->
         outlier = blob_ids(store, b"kin/0")[-1]
         remove(store, b"kin/0")
         optimize_all(store, prices=DEFAULT_PRICES)
-        assert store.catalog.query("SELECT 1 FROM blobs WHERE id = ?", (outlier,)) == []
+        assert sql(store.catalog, "SELECT 1 FROM blobs WHERE id = ?", (outlier,)) == []
         assert problems(store) == []
     assert contents(path) == {name: content for name, content in KIN.items() if name != b"kin/0"}
 
@@ -453,8 +454,8 @@ def test_a_small_family_changes_over_to_a_better_base_as_it_grows(tmp_path: Path
         assert sum(moved) > 0
         assert base_of(store, b"kin/0")[-1] is not None
         assert problems(store) == []
-        dead = store.catalog.query("SELECT sum(nbytes) FROM packs")[0][0]
-        dead -= store.catalog.query("SELECT sum(stored_nbytes) FROM blobs")[0][0]
+        dead = sql(store.catalog, "SELECT sum(nbytes) FROM packs")[0][0]
+        dead -= sql(store.catalog, "SELECT sum(stored_nbytes) FROM blobs")[0][0]
         assert dead < 0.1 * sum(map(len, family.values()))
     assert contents(tmp_path / "store") == family
 
@@ -488,8 +489,8 @@ def test_a_full_disk_while_settling_is_no_failure_of_the_ingest(path: Path, tmp_
 def test_columns_of_another_type_are_passed_over(change: str, path: Path, tmp_path: Path) -> None:
     """As a flipped bit leaves them: SQLite keeps the type of a value beside it."""
     with open_store(path) as store:
-        store.catalog.query("PRAGMA ignore_check_constraints = ON")
-        store.catalog.query(change)
+        sql(store.catalog, "PRAGMA ignore_check_constraints = ON")
+        sql(store.catalog, change)
     late = model(changed(changed(weights(20_000, 77), 4, 1.0, 78), 2, 0.1, 500))
     grown = model(changed(weights(20_000, 77), 2, 0.1, 5) + weights(3000, 6))
     with open_store(path) as store:

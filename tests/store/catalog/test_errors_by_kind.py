@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import contents, make_store, problems, served_inode
 from zipfs.errors import CatalogDamaged, Gone, NotWritable, Refused, Stopped, StoreBusy, ZipfsError
 from zipfs.store.catalog import database
@@ -89,10 +90,10 @@ def test_a_failure_is_noted_whatever_bytes_the_name_is_made_of(store: Store) -> 
 @pytest.mark.parametrize(
     "mistake",
     [
-        lambda store: store.catalog.query("SELEKT 1"),
-        lambda store: store.catalog.row("SELECT ?"),
-        lambda store: store.catalog.query("COMMIT"),
-        lambda store: (store.catalog.close(), store.catalog.query("SELECT 1")),
+        lambda store: sql(store.catalog, "SELEKT 1"),
+        lambda store: sql(store.catalog, "SELECT ?"),
+        lambda store: sql(store.catalog, "COMMIT"),
+        lambda store: (store.catalog.close(), sql(store.catalog, "SELECT 1")),
     ],
 )
 def test_a_mistake_in_our_own_code_is_never_told_as_damage(store: Store, mistake: Any) -> None:
@@ -103,7 +104,7 @@ def test_a_mistake_in_our_own_code_is_never_told_as_damage(store: Store, mistake
 
 def test_a_catalog_that_became_read_only_says_so(store: Store) -> None:
     """Not that the file is not there, nor that the catalog is damaged."""
-    store.catalog.query("PRAGMA query_only = ON")  # for SQLite the same as a file system that was remounted
+    sql(store.catalog, "PRAGMA query_only = ON")  # for SQLite the same as a file system that was remounted
     with pytest.raises(NotWritable, match="read-only") as raised, store.transaction() as txn:
         txn.put_inode(served_inode(store, b"a/one"))
     assert raised.value.errno == errno.EROFS

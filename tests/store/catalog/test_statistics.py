@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.hub import Hub, Made
 from tests.support.sample import SAMPLES
+from tests.support.sql import sql
 from zipfs.errors import CatalogDamaged
-from zipfs.store.catalog.statistics import blob_table, first_uses, member_counts, signatures_of, sketches_of
 from zipfs.store.objects.values import BlobId
 from zipfs.store.store import Store, open_store
 
@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[BlobId]]:
         )
         hub.add_model("same", [Made("a", (64, 64), same=whole)])
         hub.finish()
-        store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
     return path, [base, other, whole, half]
 
 
@@ -42,7 +42,7 @@ def store(made: tuple[Path, list[BlobId]], tmp_path: Path) -> Iterator[Store]:
 
 def test_views_are_told_apart(store: Store, made: tuple[Path, list[BlobId]]) -> None:
     base, _, whole, half = made[1]
-    table = blob_table(store.catalog)
+    table = store.catalog.blob_table()
     rows = {int(blob_id): row for row, blob_id in enumerate(table.ids)}
     assert list(table.bases[[rows[base], rows[whole], rows[half]]]) == [-1, rows[base], rows[base]]
     assert list(table.whole[[rows[base], rows[whole], rows[half]]]) == [False, True, False]
@@ -52,12 +52,12 @@ def test_views_are_told_apart(store: Store, made: tuple[Path, list[BlobId]]) -> 
 
 def test_a_blob_counts_for_the_first_file_that_uses_it(store: Store, made: tuple[Path, list[BlobId]]) -> None:
     _, _, whole, _ = made[1]
-    (use,) = first_uses(store.catalog, [whole, BlobId(999_999)]).values()
+    (use,) = store.catalog.first_uses([whole, BlobId(999_999)]).values()
     assert use[0] == min(
-        row[0] for row in store.catalog.query("SELECT inode_id FROM extents WHERE blob_id = ?", (whole,))
+        row[0] for row in sql(store.catalog, "SELECT inode_id FROM extents WHERE blob_id = ?", (whole,))
     )
-    assert member_counts(store.catalog, made[1]) == {made[1][0]: 2}
-    assert sketches_of(store.catalog, made[1]) == {}
+    assert store.catalog.member_counts(made[1]) == {made[1][0]: 2}
+    assert store.catalog.sketches(made[1]) == {}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_rows_that_cannot_be_are_refused(
     db.execute(change.format(**names))
     db.close()
     with pytest.raises(CatalogDamaged, match=words.format(**names)):
-        blob_table(store.catalog)
+        store.catalog.blob_table()
 
 
 @pytest.mark.parametrize("sample", sorted(SAMPLES.glob("format-*.zip")), ids=lambda path: path.name)
@@ -89,11 +89,11 @@ def test_catalogs_of_older_versions_are_understood_as_they_are(sample: Path, tmp
     with zipfile.ZipFile(sample) as archive:
         archive.extractall(tmp_path)
     with open_store(tmp_path / "store", read_only=True) as store:
-        table = blob_table(store.catalog)
+        table = store.catalog.blob_table()
         assert table.ids.size > 10
         assert (table.bases >= 0).any()
         assert table.whole.any()
         ids = [BlobId(int(blob_id)) for blob_id in table.ids]
-        assert set(sketches_of(store.catalog, ids)) <= set(ids)
-        has_signatures = store.catalog.query("SELECT 1 FROM sqlite_master WHERE name = 'signatures'") != []
-        assert has_signatures or signatures_of(store.catalog, ids) == {}
+        assert set(store.catalog.sketches(ids)) <= set(ids)
+        has_signatures = sql(store.catalog, "SELECT 1 FROM sqlite_master WHERE name = 'signatures'") != []
+        assert has_signatures or store.catalog.signatures(ids) == {}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import (
     base_of,
     compress,
@@ -71,7 +72,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy_in(store, b"late/waiting", SPOOLED[b"late/waiting"])
         seal_everything(store)
         assert base_of(store, b"m/tuned.safetensors")[-1] is not None
-        store.catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
     assert not (path / "catalog.db-wal").exists()
     assert contents(path) == ALL
     return path

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sql import sql
 from tests.support.stores import (
     collect_garbage,
     contents,
@@ -167,7 +168,7 @@ def test_a_pack_whose_record_stays_in_the_log_is_kept(
         nonlocal failed
         if txn.changes.packs or (failed and again):
             failed = True
-            catalog.query("ROLLBACK")  # as SQLite does by itself on a full disk
+            sql(catalog, "ROLLBACK")  # as SQLite does by itself on a full disk
             raise NoSpace(store.path, "the disk is full")
         original(catalog, txn)
 

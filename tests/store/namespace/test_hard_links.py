@@ -24,9 +24,9 @@ def _steps(store: Store, work: Callable[[], object]) -> int:
         counted += 1
         return 0
 
-    store.catalog.db.set_progress_handler(count, 1)
+    store.catalog._db.set_progress_handler(count, 1)
     work()
-    store.catalog.db.set_progress_handler(None, 1)
+    store.catalog._db.set_progress_handler(None, 1)
     return counted
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.sql import sql
 from tests.support.stores import copy_in, ingest_directory
 from zipfs.errors import CatalogDamaged, NotFound
 from zipfs.ingest.queue import seal_everything
@@ -99,9 +100,9 @@ LOOKS: list[Callable[[Catalog], object]] = [
 
 def damage(store: Store, statement: str) -> None:
     """Change a row behind the schema's back, as a flipped bit does."""
-    store.catalog.query("PRAGMA ignore_check_constraints = ON")
-    store.catalog.query("PRAGMA foreign_keys = OFF")
-    store.catalog.query(statement)
+    sql(store.catalog, "PRAGMA ignore_check_constraints = ON")
+    sql(store.catalog, "PRAGMA foreign_keys = OFF")
+    sql(store.catalog, statement)
 
 
 @pytest.mark.parametrize(
@@ -167,11 +168,11 @@ def test_what_waits_is_found_by_directory(store: Store) -> None:
 def steps(catalog: Catalog, look: Callable[[], object]) -> int:
     """How much SQLite does for something, in hundreds of its instructions."""
     count = itertools.count()
-    catalog.db.set_progress_handler(lambda: next(count) and None, 100)
+    catalog._db.set_progress_handler(lambda: next(count) and None, 100)
     try:
         look()
     finally:
-        catalog.db.set_progress_handler(None, 0)
+        catalog._db.set_progress_handler(None, 0)
     return next(count)
 
 

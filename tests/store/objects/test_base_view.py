@@ -148,7 +148,7 @@ def test_a_catalog_that_says_what_cannot_be_is_told(tmp_path: Path, kind: str) -
         put_file(store, tmp_path / "in", b"tuned", model(tuned(raw)))
         base_id = base_of(store, b"tuned")[-1]
         assert base_id is not None
-        db = store.catalog.db
+        db = store.catalog._db
         db.execute("PRAGMA ignore_check_constraints = ON")
         if kind == "a cycle":
             db.execute(

@@ -93,11 +93,8 @@ def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> It
 
 
 def _needed_nbytes(store: Store) -> int:
-    rows = store.catalog.query(
-        "SELECT sum(stored_nbytes) FROM blobs WHERE id IN (SELECT blob_id FROM extents UNION SELECT base_id FROM blobs"
-        " WHERE id IN (SELECT blob_id FROM extents))"
-    )
-    return int(rows[0][0])
+    sizes = store.catalog.store_sizes(freeable_nbytes=0)
+    return sizes.added_nbytes + sizes.kept_nbytes
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from zipfs.bases.similarity.signature import signature
 from zipfs.bases.similarity.sketch import LEAST_MEMBER_NBYTES, LEAST_NBYTES, sketch
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
-from zipfs.store.catalog.queries import SOUND_SIGNATURE
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.frames.cache import OpenBlob
 from zipfs.store.objects.values import BlobId, frame_count
@@ -29,23 +28,19 @@ def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
     """
     with store.transaction():
         pass  # applies what a killed process has logged
-    rows = store.catalog.query(
-        "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= iif(base_id IS NULL, ?, ?)"
-        f" AND id NOT IN (SELECT blob_id FROM signatures WHERE {SOUND_SIGNATURE})",
-        (LEAST_NBYTES, LEAST_MEMBER_NBYTES),
-    )
+    blob_ids = store.catalog.blobs_without_signature(LEAST_NBYTES, LEAST_MEMBER_NBYTES)
     made: dict[BlobId, tuple[bytes, bytes]] = {}
-    for done, (blob_id,) in enumerate(rows):
+    for done, blob_id in enumerate(blob_ids):
         try:
             made[blob_id] = _sketch(store, store.open_blob(blob_id))
         except Damaged:
             continue
         finally:
-            report("sketching", done + 1, len(rows))
+            report("sketching", done + 1, len(blob_ids))
         if len(made) == _COMMIT_EVERY:
             _put(store, made)
     _put(store, made)
-    return len(rows)
+    return len(blob_ids)
 
 
 def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int:
@@ -53,41 +48,38 @@ def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int
 
     Reads and decodes them from end to end.
     """
-    rows = store.catalog.query(
-        "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= ? AND id NOT IN (SELECT blob_id FROM landmarks)",
-        (LEAST_ITEMS,),
-    )
-    for start in range(0, len(rows), _COMMIT_EVERY):
+    blob_ids = store.catalog.blobs_without_samples(LEAST_ITEMS)
+    for start in range(0, len(blob_ids), _COMMIT_EVERY):
         found: list[tuple[BlobId, Landmarks]] = []
-        for done, (blob_id,) in enumerate(rows[start : start + _COMMIT_EVERY]):
+        for done, blob_id in enumerate(blob_ids[start : start + _COMMIT_EVERY]):
             try:
                 landmarks = _landmarks(store, store.open_blob(blob_id))
             except Damaged:
                 landmarks = None
             if landmarks is not None:
                 found.append((blob_id, landmarks))
-            report("looking for landmarks", start + done + 1, len(rows))
+            report("looking for landmarks", start + done + 1, len(blob_ids))
         with store.transaction() as txn:
             for blob_id, landmarks in found:
-                is_member = _is_member(txn, blob_id)
+                is_member = txn.catalog.is_member(blob_id)
                 if is_member is None:
                     continue
-                txn.put_landmarks(blob_id, landmarks.kept(is_member=is_member).encode())
+                txn.put_samples(blob_id, landmarks.kept(is_member=is_member).encode())
                 if not is_member:
-                    txn.put_anchors(blob_id, landmarks.anchors)
-    return len(rows)
+                    txn.put_index_keys(blob_id, landmarks.anchors)
+    return len(blob_ids)
 
 
 def set_anchors(txn: Transaction, blob_id: BlobId, *, is_member: bool) -> None:
     """Have a blob be found by ranges of others if it is coded alone, and no more if it is not."""
-    row = txn.catalog.row("SELECT landmarks FROM landmarks WHERE blob_id = ?", (blob_id,))
-    landmarks = parse_landmarks(row[0]) if row is not None and isinstance(row[0], bytes) else None
+    samples = txn.catalog.samples(blob_id)
+    landmarks = None if samples is None else parse_landmarks(samples)
     if landmarks is None:
         return
     if is_member:
-        txn.drop_anchors(blob_id, landmarks.anchors)
+        txn.drop_index_keys(blob_id, landmarks.anchors)
     else:
-        txn.put_anchors(blob_id, landmarks.anchors)
+        txn.put_index_keys(blob_id, landmarks.anchors)
 
 
 def _landmarks(store: Store, opened: OpenBlob) -> Landmarks | None:
@@ -112,14 +104,8 @@ def _sketch(store: Store, opened: OpenBlob) -> tuple[bytes, bytes]:
 def _put(store: Store, made: dict[BlobId, tuple[bytes, bytes]]) -> None:
     with store.transaction() as txn:
         for blob_id, content in made.items():
-            is_member = _is_member(txn, blob_id)
+            is_member = txn.catalog.is_member(blob_id)
             if is_member is not None:
                 txn.put_sketch(blob_id, *content)
                 set_anchors(txn, blob_id, is_member=is_member)
     made.clear()
-
-
-def _is_member(txn: Transaction, blob_id: BlobId) -> bool | None:
-    """Whether a blob has a base now; None if a collection has forgotten it since it was read."""
-    row = txn.catalog.row("SELECT base_id IS NOT NULL FROM blobs WHERE id = ?", (blob_id,))
-    return None if row is None else bool(row[0])

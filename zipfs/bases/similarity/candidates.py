@@ -8,6 +8,7 @@ thread, which holds the pack lock from `begin` until what it noted is committed 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from zipfs.bases.similarity.index import GroupIndex
 from zipfs.bases.similarity.signature import as_words
-from zipfs.store.catalog.queries import SOUND_SIGNATURE, WHOLE_VIEW
+from zipfs.store.objects.values import BlobId
 from zipfs.store.store import Store
 
 _MEMORY_NBYTES: Final = 32 << 20
@@ -61,26 +62,15 @@ class Search:
     def near(self, dtype: str, nbytes: int, signature: bytes) -> list[tuple[int, bytes]]:
         """(blob id, sketch) of tensors that may be bases of one with this signature, the likeliest first."""
         at_most = min(max(nbytes // _NBYTES_PER_CANDIDATE, _AT_LEAST), _AT_MOST)
-        ids = self._group(dtype, nbytes).index.near(as_words(signature)[0], at_most).tolist()
+        ids: list[BlobId] = self._group(dtype, nbytes).index.near(as_words(signature)[0], at_most).tolist()
         wanted = [blob_id for blob_id in ids if blob_id not in self._added]
-        marks = ", ".join("?" * len(wanted))
-        stored = dict(
-            self._store.catalog.query(
-                "SELECT blob_id, sketch FROM sketches JOIN blobs ON id = blob_id"
-                f" WHERE blob_id IN ({marks}) AND base_id IS NULL AND typeof(sketch) = 'blob'",
-                wanted,
-            )
-        )
-        found = stored | {blob_id: self._added[blob_id].sketch for blob_id in ids if blob_id in self._added}
+        found = self._store.catalog.sketches_of_standalone(wanted)
+        found |= {blob_id: self._added[blob_id].sketch for blob_id in ids if blob_id in self._added}
         return [(blob_id, found[blob_id]) for blob_id in ids if blob_id in found]
 
     def kin(self, base_id: int, nbytes: int, signature: bytes, at_most: int) -> list[bytes]:
         """Sketches of the members of a base that are nearest to a tensor with this signature."""
-        rows: list[tuple[int, bytes]] = self._store.catalog.query(
-            "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
-            f" WHERE base_id = ? AND {WHOLE_VIEW} AND nbytes = ? AND {SOUND_SIGNATURE} ORDER BY id DESC LIMIT ?",
-            (base_id, nbytes, _MEMBERS),
-        )
+        rows: list[tuple[int, bytes]] = [*self._store.catalog.signatures_of_members(base_id, nbytes, _MEMBERS)]
         rows += [
             (blob_id, added.signature)
             for blob_id, added in self._added.items()
@@ -91,25 +81,15 @@ class Search:
         words = as_words(b"".join(row[1] for row in rows))
         distances = np.bitwise_count(words ^ as_words(signature)[0]).sum(axis=1, dtype=np.int64)
         nearest = [rows[at][0] for at in np.argsort(distances, kind="stable")[:at_most].tolist()]
-        marks = ", ".join("?" * len(nearest))
-        stored = self._store.catalog.query(
-            f"SELECT sketch FROM sketches WHERE blob_id IN ({marks}) AND typeof(sketch) = 'blob'", nearest
-        )
-        return [row[0] for row in stored] + [self._added[one].sketch for one in nearest if one in self._added]
+        stored = self._store.catalog.sketches(sorted(nearest))
+        return [*stored.values()] + [self._added[one].sketch for one in nearest if one in self._added]
 
     def _group(self, dtype: str, nbytes: int) -> _Group:
         key = dtype, nbytes
         group = self._groups.setdefault(key, _Group())
         self._groups.move_to_end(key)
         if not group.current:
-            group.extend(
-                self._store.catalog.query(
-                    "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
-                    " WHERE dtype = ? AND dtype <> '' AND nbytes = ? AND base_id IS NULL AND id > ?"
-                    f" AND {SOUND_SIGNATURE} ORDER BY id",
-                    (dtype, nbytes, group.last_id),
-                )
-            )
+            group.extend(self._store.catalog.signatures_of_standalone(dtype, nbytes, group.last_id))
             group.current = True
             self._make_room()
         return group
@@ -139,7 +119,7 @@ class _Group:
         self.last_id = 0
         self.current = False
 
-    def extend(self, rows: list[tuple[int, bytes]]) -> None:
+    def extend(self, rows: Sequence[tuple[int, bytes]]) -> None:
         if rows:
             ids = np.array([row[0] for row in rows], np.int64)
             self.index.extend(ids, as_words(b"".join(row[1] for row in rows)))

@@ -32,13 +32,12 @@ def families_command(store: Path, as_json: bool) -> None:
     from zipfs.cli.render.families_text import families_text
     from zipfs.inspect.families import find_families
     from zipfs.inspect.inventory import take_census
-    from zipfs.store.catalog.sizes import take_figures
     from zipfs.store.maintenance.collect import freeable_nbytes
     from zipfs.store.store import open_store
 
     with open_store(store_at(store), read_only=True) as opened, step_progress() as report:
         found = find_families(take_census(opened, report))
-        figures = take_figures(opened.catalog, freeable_nbytes(opened))
+        figures = opened.catalog.store_sizes(freeable_nbytes(opened))
     if as_json:
         print_json(families_json(found, figures))
         return

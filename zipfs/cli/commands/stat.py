@@ -31,14 +31,13 @@ def stat_command(store: Path, path: str, as_json: bool) -> None:
     from zipfs.cli.added_sizes import added_by_file
     from zipfs.cli.locations import locate
     from zipfs.library import Library
-    from zipfs.store.catalog.sizes import take_figures
     from zipfs.store.maintenance.collect import freeable_nbytes
 
     found = locate(store, path)
     with Library(found.store) as library:
         node = library.node(found.path)
         nodes = list(library.walk(node))
-        figures = None if node.path else take_figures(library.store.catalog, freeable_nbytes(library.store))
+        figures = None if node.path else library.store.catalog.store_sizes(freeable_nbytes(library.store))
         stored = sum(added_by_file(library, nodes).values()) if figures is None else figures.stored_nbytes
     files = {one.inode.id: one.nbytes for one in nodes if one.inode.kind.value == "file"}
     raw = sum(files.values())

@@ -9,10 +9,10 @@ from zipfs.cli.render.store_sizes import sizes_json
 
 if TYPE_CHECKING:
     from zipfs.inspect.families import Family, Kinship, Member, Share
-    from zipfs.store.catalog.sizes import Figures
+    from zipfs.store.catalog.sizes import StoreSizes
 
 
-def families_json(found: Kinship, figures: Figures) -> dict[str, Any]:
+def families_json(found: Kinship, figures: StoreSizes) -> dict[str, Any]:
     """What `--json` prints: sizes in bytes, paths as text."""
     return {
         "nbytes": figures.raw_nbytes,

@@ -13,7 +13,7 @@ from zipfs.inspect.foreign import TAKEN_APART
 
 if TYPE_CHECKING:
     from zipfs.inspect.families import Family, Kinship, Member
-    from zipfs.store.catalog.sizes import Figures
+    from zipfs.store.catalog.sizes import StoreSizes
 
 _COLUMNS = (
     Column("model", number=False, least=24),
@@ -24,7 +24,7 @@ _COLUMNS = (
 _DISPENSABLE: Final = {"shared": 1, "delta": 2, "cast": 3, "range": 4, "spool": 5, "alone": 6, "bytes": 8}
 
 
-def families_text(found: Kinship, figures: Figures, width: int | None) -> Iterator[str]:
+def families_text(found: Kinship, figures: StoreSizes, width: int | None) -> Iterator[str]:
     from zipfs.inspect.inventory import Way
 
     used = [way for way in Way if any(way in member.ways for family in found.families for member in family.members)]
@@ -64,7 +64,7 @@ def _sum(family: Family) -> str:
     )
 
 
-def _totals(found: Kinship, figures: Figures) -> Iterator[str]:
+def _totals(found: Kinship, figures: StoreSizes) -> Iterator[str]:
     for ending, foreign in found.foreign.items():
         sizes = _in(foreign.share.nbytes, foreign.share.stored_nbytes)
         yield f"{counted(foreign.files, f'{ending} file')}: {sizes}, kept as bytes"

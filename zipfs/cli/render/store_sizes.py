@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from zipfs.cli.render.units import size
 
 if TYPE_CHECKING:
-    from zipfs.store.catalog.sizes import Figures
+    from zipfs.store.catalog.sizes import StoreSizes
 
 
-def sizes_json(figures: Figures) -> dict[str, int]:
+def sizes_json(figures: StoreSizes) -> dict[str, int]:
     """What `--json` prints; with the spool, the first four make up what is stored."""
     return {
         "added_nbytes": figures.added_nbytes,
@@ -22,7 +22,7 @@ def sizes_json(figures: Figures) -> dict[str, int]:
     }
 
 
-def leftovers(figures: Figures) -> Iterator[str]:
+def leftovers(figures: StoreSizes) -> Iterator[str]:
     """What removed files have left behind, a line each."""
     if figures.kept_nbytes:
         yield f"{size(figures.kept_nbytes)} of it are bases whose own files were removed: others are coded against them"

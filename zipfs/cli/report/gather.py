@@ -22,7 +22,7 @@ from zipfs.formats.safetensors import BITS_OF_DTYPE
 from zipfs.inspect.families import Family, Kinship, find_families
 from zipfs.inspect.inventory import Census, File, take_census
 from zipfs.inspect.tensor_names import Naming
-from zipfs.store.catalog.sizes import Figures, take_figures
+from zipfs.store.catalog.sizes import StoreSizes
 from zipfs.store.catalog.statistics import Integers
 from zipfs.store.disk.progress import Report
 from zipfs.store.maintenance.collect import freeable_nbytes
@@ -66,7 +66,7 @@ class Findings:
     kinship: Kinship
     census: Census
     details: Sequence[Detail]
-    figures: Figures
+    figures: StoreSizes
 
 
 def gather(store: Store, report: Report) -> Findings:
@@ -91,7 +91,7 @@ def gather(store: Store, report: Report) -> Findings:
                 report("reading headers", done, total)
                 _add(detail, number, anatomies.of(census.files[at]), census, uses[at])
         details.append(detail)
-    return Findings(kinship, census, details, take_figures(store.catalog, freeable_nbytes(store)))
+    return Findings(kinship, census, details, store.catalog.store_sizes(freeable_nbytes(store)))
 
 
 def _files_by_model(census: Census) -> dict[bytes, list[int]]:

@@ -22,7 +22,7 @@ from zipfs.cli.report.style import SCRIPT, STYLE
 from zipfs.inspect.families import Family, Kinship, Member, Share
 from zipfs.inspect.foreign import TAKEN_APART
 from zipfs.inspect.inventory import Way
-from zipfs.store.catalog.sizes import Figures
+from zipfs.store.catalog.sizes import StoreSizes
 
 DRAWN_FAMILIES: Final = 40
 FAMILY_ROWS: Final = 200
@@ -105,7 +105,7 @@ def _stored_how(ways: Mapping[Way, Share]) -> Iterator[str]:
     )
 
 
-def _remarks(kinship: Kinship, figures: Figures) -> Iterator[str]:
+def _remarks(kinship: Kinship, figures: StoreSizes) -> Iterator[str]:
     yield from (f"<p>{text(line.replace('`', ''))}.</p>" for line in leftovers(figures))
     if kinship.spool_files:
         are = "is" if kinship.spool_files == 1 else "are"

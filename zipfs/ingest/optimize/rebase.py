@@ -19,8 +19,6 @@ from zipfs.bases.similarity.backfill import set_anchors
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
 from zipfs.ingest.batch import same_bytes
-from zipfs.store.catalog import sizes
-from zipfs.store.catalog.statistics import first_uses
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.stopping import Stop
@@ -163,10 +161,7 @@ class _Pack:
             return
         if self._base(BlobId(move.base_id)).base is not None:
             raise _GivenUp("what was to be their base has a base itself by now")
-        hanging = self._store.catalog.query(
-            "SELECT id FROM blobs WHERE base_id = ? AND id IN (SELECT blob_id FROM extents)", (move.blob_id,)
-        )
-        if any(blob_id not in self._new for (blob_id,) in hanging):
+        if any(blob_id not in self._new for blob_id in self._store.catalog.used_members_of(move.blob_id)):
             raise _GivenUp("other tensors are coded against one of them by now")
 
     def _encode(self, old: OpenBlob, base: OpenBlob | None) -> OpenBlob:
@@ -204,7 +199,7 @@ class _Pack:
         for new, old in self._new.values():
             if (new.blob.base is None) != (old.blob.base is None):
                 set_anchors(txn, new.blob.id, is_member=new.blob.base is not None)
-        sizes.attribute(txn, sorted({file for file, _ in first_uses(txn.catalog, sorted(self._new)).values()}))
+        txn.attribute(sorted({use.inode_id for use in txn.catalog.first_uses(sorted(self._new)).values()}))
 
     def _verify_all(self, blobs: Sequence[PackedBlob]) -> None:
         for packed in blobs:

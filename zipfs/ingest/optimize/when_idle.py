@@ -51,7 +51,7 @@ class Idler:
 
     def work(self) -> None:
         """Optimize, if there is anything new; returns soon after `busy` is set."""
-        begun_at = self._next_blob()
+        _, begun_at = self._store.catalog.next_ids()
         if begun_at == self._seen:
             return
         try:
@@ -70,7 +70,3 @@ class Idler:
             )
         if not done.stopped and not done.left_nbytes:
             self._seen = begun_at
-
-    def _next_blob(self) -> int:
-        row = self._store.catalog.row("SELECT next FROM counters WHERE name = 'blob'")
-        return 0 if row is None else int(row[0])

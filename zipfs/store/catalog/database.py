@@ -170,7 +170,7 @@ class Database:
         check_files(path)
         with translated(path):
             try:
-                self.db = _connect(path, "mode=ro" if read_only else "mode=rw")
+                self._db = _connect(path, "mode=ro" if read_only else "mode=rw")
             except sqlite3.OperationalError as error:
                 if not path.exists():
                     raise NotAStore(path.parent, "its catalog is missing; `zipfs rebuild` makes a new one") from error
@@ -178,36 +178,36 @@ class Database:
                     raise
                 # On a disk that is read-only or full to the last byte nobody changes the database either. In a
                 # directory of another user somebody may: what is read then does not match its checksums.
-                self.db = _connect(path, "immutable=1")
-        self.db.set_progress_handler(self.stop.is_set, _STEPS_AT_ONCE)
+                self._db = _connect(path, "immutable=1")
+        self._db.set_progress_handler(self.stop.is_set, _STEPS_AT_ONCE)
 
     def close(self) -> None:
-        self.db.close()
+        self._db.close()
 
-    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:  # as `translated` does, but that would take longer than many a query
-            return self.db.execute(sql, parameters).fetchall()
+            return self._db.execute(sql, parameters).fetchall()
         except _ERRORS as error:
             with translated(self.path):
                 return self._again(error, sql, parameters).fetchall()
 
-    def row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
+    def _row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
         try:
-            row: tuple[Any, ...] | None = self.db.execute(sql, parameters).fetchone()
+            row: tuple[Any, ...] | None = self._db.execute(sql, parameters).fetchone()
         except _ERRORS as error:
             with translated(self.path):
                 row = self._again(error, sql, parameters).fetchone()
         return row
 
-    def write(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def _write(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run a statement inside of a transaction. Raises Refused where its values contradict the schema."""
         with translated_write(self.path):
-            return self.db.execute(sql, parameters).fetchall()
+            return self._db.execute(sql, parameters).fetchall()
 
-    def write_all(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+    def _write_all(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Run a statement with each row of values."""
         with translated_write(self.path):
-            self.db.executemany(sql, rows)
+            self._db.executemany(sql, rows)
 
     def _again(self, error: Exception, sql: str, parameters: Sequence[object]) -> sqlite3.Cursor:
         """Run a statement that failed again and again as long as another process is in its way."""
@@ -218,20 +218,20 @@ class Database:
                 raise error
             self.stop.check()
             try:
-                return self.db.execute(sql, parameters)
+                return self._db.execute(sql, parameters)
             except sqlite3.Error as newer:
                 error = newer
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Everything read in the block is of one moment."""
-        self.query("BEGIN")
+        self._query("BEGIN")
         try:
             yield
         finally:
-            if self.db.in_transaction:  # after some errors SQLite has ended it
-                self.db.execute("ROLLBACK")
+            if self._db.in_transaction:  # after some errors SQLite has ended it
+                self._db.execute("ROLLBACK")
 
     def data_version(self) -> int:
         """Another number than before if somebody has changed the catalog, through any connection but this one."""
-        return int(self.query("PRAGMA data_version")[0][0])
+        return int(self._query("PRAGMA data_version")[0][0])

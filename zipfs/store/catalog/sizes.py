@@ -1,11 +1,10 @@
-"""What a store holds and takes, each figure defined once: whoever shows one of them takes it from here.
+"""Owns the sizes of what a store holds and takes, each defined once: whoever shows one of them takes it from here.
 
     raw       bytes of the files that are served, each file once whatever the number of its names
     stored    pack files and spool: what all of that takes on disk, but for catalog and manifest log
 
 Of what is in packs, each blob that a file uses counts for the first file (by id) that does: that is what this file
 *added*.  The rest of the packs is what removed files have left behind, kept or unused, and the packs' own indices.
-Used by the thread whose catalog it is.
 """
 
 from __future__ import annotations
@@ -13,13 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from zipfs.store.catalog.queries import Catalog
-from zipfs.store.objects.values import InodeId
-
-if TYPE_CHECKING:
-    from zipfs.store.catalog.writes import Transaction
+from zipfs.store.catalog.blob_queries import BlobQueries
+from zipfs.store.objects.values import InodeId, State
 
 _ADDED = (
     "SELECT value, sum(stored_nbytes) FROM json_each(?) CROSS JOIN blobs"
@@ -41,9 +37,15 @@ _NOT_SERVED = (
 )
 
 
+_BELOW = (
+    "WITH RECURSIVE below (id) AS (SELECT ?1 UNION SELECT inode_id FROM below JOIN entries ON parent_id = below.id)"
+    " SELECT state, sum(nbytes), sum(stored_nbytes) FROM inodes WHERE id IN below AND kind = 'file' GROUP BY state"
+)
+
+
 @dataclass(frozen=True, slots=True)
-class Content:
-    """The figures that are told again and again, while a store is being filled: counted in a few milliseconds.
+class ContentSizes:
+    """The sizes that are asked for again and again while a store is being filled: counted in a few milliseconds.
 
     `files` and `raw_nbytes` are of what is served from packs, `spool_files` and `spool_nbytes` of what is served and
     not compressed yet.
@@ -58,15 +60,15 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """All figures of a store; sizes in bytes.
+class StoreSizes:
+    """All sizes of a store, in bytes.
 
     The packs hold what files `added`, `kept` bases whose own files were removed, what is `unused` (neither), and for
     the rest their own indices.  `freeable_nbytes` is what a collection would free now: what is unused stays where most
     of its pack is in use.
     """
 
-    content: Content
+    content: ContentSizes
     added_nbytes: int
     kept_nbytes: int
     unused_nbytes: int
@@ -89,51 +91,54 @@ class Figures:
         return self.content.packs_nbytes - self.added_nbytes - self.kept_nbytes - self.unused_nbytes
 
 
-def count_content(catalog: Catalog) -> Content:
-    """Raises CatalogDamaged."""
-    total = _sums(catalog, "SELECT count(*), sum(nbytes) FROM inodes WHERE state = 'stored'")
-    not_served = _sums(catalog, f"SELECT count(*), sum(nbytes) FROM inodes WHERE state = 'stored' AND {_NOT_SERVED}")
-    spool = _sums(
-        catalog, "SELECT count(*), sum(nbytes) FROM inodes WHERE state IN ('open', 'sealed') AND state = 'sealed'"
-    )
-    packs = catalog.packs()
-    return Content(
-        files=total[0] - not_served[0],
-        raw_nbytes=total[1] - not_served[1],
-        packs=len(packs),
-        packs_nbytes=sum(packs.values()),
-        spool_files=spool[0],
-        spool_nbytes=spool[1],
-    )
+class FileSizes(NamedTuple):
+    """Sums over files: their content, and what storing them added to the packs."""
+
+    nbytes: int
+    stored_nbytes: int
 
 
-def take_figures(catalog: Catalog, freeable_nbytes: int) -> Figures:
-    """All of them; to be called in a snapshot, with what `gc.freeable_nbytes` says. Raises CatalogDamaged."""
-    (used,) = _sums(catalog, f"SELECT sum(stored_nbytes) FROM blobs WHERE id IN {_USED}")
-    (kept,) = _sums(catalog, f"SELECT sum(stored_nbytes) FROM blobs WHERE id IN {_BASES_IN_USE} AND id NOT IN {_USED}")
-    (all_blobs,) = _sums(catalog, "SELECT sum(stored_nbytes) FROM blobs")
-    return Figures(count_content(catalog), used, kept, all_blobs - used - kept, freeable_nbytes)
+class SizeQueries(BlobQueries):
+    """The part of a `Catalog` that counts bytes."""
 
+    def content_sizes(self) -> ContentSizes:
+        """Return what is served and what the packs take. Raises CatalogDamaged."""
+        total = self._sums("SELECT count(*), sum(nbytes) FROM inodes WHERE state = 'stored'")
+        not_served = self._sums(f"SELECT count(*), sum(nbytes) FROM inodes WHERE state = 'stored' AND {_NOT_SERVED}")
+        spool = self._sums(
+            "SELECT count(*), sum(nbytes) FROM inodes WHERE state IN ('open', 'sealed') AND state = 'sealed'"
+        )
+        packs = self.packs()
+        return ContentSizes(
+            files=total[0] - not_served[0],
+            raw_nbytes=total[1] - not_served[1],
+            packs=len(packs),
+            packs_nbytes=sum(packs.values()),
+            spool_files=spool[0],
+            spool_nbytes=spool[1],
+        )
 
-def added_nbytes(catalog: Catalog, inode_ids: Sequence[InodeId]) -> dict[InodeId, int]:
-    """What each of some stored files added; those that added nothing are left out."""
-    rows = catalog.query(_ADDED, (json.dumps(inode_ids),))
-    return {InodeId(inode_id): int(nbytes) for inode_id, nbytes in rows}
+    def store_sizes(self, freeable_nbytes: int) -> StoreSizes:
+        """Return all sizes, with what `maintenance.collect.freeable_nbytes` says; to be called in a snapshot. Raises
+        CatalogDamaged.
+        """
+        (used,) = self._sums(f"SELECT sum(stored_nbytes) FROM blobs WHERE id IN {_USED}")
+        (kept,) = self._sums(f"SELECT sum(stored_nbytes) FROM blobs WHERE id IN {_BASES_IN_USE} AND id NOT IN {_USED}")
+        (all_blobs,) = self._sums("SELECT sum(stored_nbytes) FROM blobs")
+        return StoreSizes(self.content_sizes(), used, kept, all_blobs - used - kept, freeable_nbytes)
 
+    def sizes_below(self, directory: InodeId) -> dict[State, FileSizes]:
+        """Return the sums over all files below a directory, each file once, by where their content is."""
+        return {State(state): FileSizes(*sums) for state, *sums in self._query(_BELOW, (directory,))}
 
-def heirs(catalog: Catalog, inode_id: InodeId) -> list[InodeId]:
-    """The files that blobs of a file will count for once it is gone."""
-    return [InodeId(row[0]) for row in catalog.query(_HEIRS, (inode_id,)) if row[0] is not None]
+    def added_nbytes(self, inode_ids: Sequence[InodeId]) -> dict[InodeId, int]:
+        """Return what each of some stored files added; those that added nothing are left out."""
+        rows = self._query(_ADDED, (json.dumps(inode_ids),))
+        return {InodeId(inode_id): int(nbytes) for inode_id, nbytes in rows}
 
+    def heirs(self, inode_id: InodeId) -> list[InodeId]:
+        """Return the files that blobs of a file will count for once it is gone."""
+        return [InodeId(row[0]) for row in self._query(_HEIRS, (inode_id,)) if row[0] is not None]
 
-def attribute(txn: Transaction, inode_ids: Sequence[InodeId]) -> None:
-    """Have some stored files say what they added, after a change of what others hold or of how blobs are stored."""
-    added = added_nbytes(txn.catalog, inode_ids)
-    for inode_id in inode_ids:
-        if txn.catalog.inode(inode_id).stored_nbytes != added.get(inode_id, 0):
-            txn.set_stored_nbytes(inode_id, added.get(inode_id, 0))
-
-
-def _sums(catalog: Catalog, sql: str) -> list[int]:
-    row = catalog.row(sql)
-    return [int(value or 0) for value in row or ()]
+    def _sums(self, sql: str) -> list[int]:
+        return [int(value or 0) for value in self._row(sql) or ()]

@@ -1,7 +1,7 @@
-"""What the catalog tells of how blobs hang together, many rows at a time: for looking at a store, not for serving it.
+"""Owns the statistics of how blobs hang together, many rows at a time: for looking at a store, not for serving it.
 
-Rows of blobs are checked for what contradicts itself or names what is not there; their frames are not read.  Used by
-the thread whose catalog it is, in a snapshot where several answers have to be of one moment.
+Rows of blobs are checked for what contradicts itself or names what is not there; their frames are not read.  Several
+answers are of one moment only in a snapshot.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import CatalogDamaged
-from zipfs.store.catalog.queries import SOUND_SIGNATURE, Catalog
+from zipfs.store.catalog.blob_queries import BlobQueries
 from zipfs.store.objects.values import BlobId, InodeId
 
 Integers = NDArray[np.int64]
@@ -41,36 +42,66 @@ class BlobTable:
     cast: NDArray[np.bool_]
 
     def rows(self, ids: Integers) -> NDArray[np.intp]:
-        """The rows of some blobs. Raises CatalogDamaged where one is missing."""
+        """Return the rows of some blobs. Raises CatalogDamaged where one is missing."""
         return _rows(self.ids, ids)
 
 
-def blob_table(catalog: Catalog) -> BlobTable:
-    """All blobs. Raises CatalogDamaged."""
-    rows = catalog.query(
-        "SELECT id, nbytes, stored_nbytes, length(frames), coalesce(base_id, 0), base_offset, dtype,"
-        f" {catalog.view_columns()} FROM blobs ORDER BY id"
-    )
-    columns = list(zip(*rows, strict=True)) or [()] * 9
-    ids, nbytes, stored, frames, base_ids, offsets = (_integers(column) for column in columns[:6])
-    names = [_text(name) for name in columns[6]]
-    view_nbytes = _integers([value or 0 for value in columns[7]])
-    cast = np.array([_text(value) != "" for value in columns[8]], np.bool_)
-    wrong = (nbytes <= 0) | (stored <= 0) | (frames != 4 * -(-nbytes // FRAME_NBYTES)) | (offsets < 0) | (base_ids < 0)
-    if wrong.any():
-        raise CatalogDamaged(f"row of blob {int(ids[wrong][0])} contradicts itself")
-    has_base = base_ids != 0
-    bases = np.full(ids.size, _NONE, np.intp)
-    bases[has_base] = _rows(ids, base_ids[has_base])
-    base_nbytes = np.zeros(ids.size, np.int64)
-    base_nbytes[has_base] = nbytes[bases[has_base]]
-    outside = has_base & (offsets + view_nbytes > base_nbytes)
-    if outside.any():
-        raise CatalogDamaged(f"blob {int(ids[outside][0])} is coded against bytes that its base does not have")
-    whole = has_base & (offsets == 0) & (view_nbytes == base_nbytes) & (view_nbytes == nbytes) & ~cast
-    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
-    dtypes = np.array([codes[name] for name in names], np.intp)
-    return BlobTable(ids, nbytes, stored, dtypes, tuple(codes), bases, whole, cast)
+class Use(NamedTuple):
+    """Where a blob is used first: the file with the lowest id, the offset in it."""
+
+    inode_id: InodeId
+    offset: int
+
+
+class StatisticsQueries(BlobQueries):
+    """The part of a `Catalog` that looks at all blobs, or at many."""
+
+    def blob_table(self) -> BlobTable:
+        """Return all blobs. Raises CatalogDamaged."""
+        rows = self._query(
+            "SELECT id, nbytes, stored_nbytes, length(frames), coalesce(base_id, 0), base_offset, dtype,"
+            f" {self._view_columns()} FROM blobs ORDER BY id"
+        )
+        columns = list(zip(*rows, strict=True)) or [()] * 9
+        ids, nbytes, stored, frames, base_ids, offsets = (_integers(column) for column in columns[:6])
+        names = [_text(name) for name in columns[6]]
+        view_nbytes = _integers([value or 0 for value in columns[7]])
+        cast = np.array([_text(value) != "" for value in columns[8]], np.bool_)
+        wrong = (
+            (nbytes <= 0) | (stored <= 0) | (frames != 4 * -(-nbytes // FRAME_NBYTES)) | (offsets < 0) | (base_ids < 0)
+        )
+        if wrong.any():
+            raise CatalogDamaged(f"row of blob {int(ids[wrong][0])} contradicts itself")
+        has_base = base_ids != 0
+        bases = np.full(ids.size, _NONE, np.intp)
+        bases[has_base] = _rows(ids, base_ids[has_base])
+        base_nbytes = np.zeros(ids.size, np.int64)
+        base_nbytes[has_base] = nbytes[bases[has_base]]
+        outside = has_base & (offsets + view_nbytes > base_nbytes)
+        if outside.any():
+            raise CatalogDamaged(f"blob {int(ids[outside][0])} is coded against bytes that its base does not have")
+        whole = has_base & (offsets == 0) & (view_nbytes == base_nbytes) & (view_nbytes == nbytes) & ~cast
+        codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+        dtypes = np.array([codes[name] for name in names], np.intp)
+        return BlobTable(ids, nbytes, stored, dtypes, tuple(codes), bases, whole, cast)
+
+    def first_uses(self, blob_ids: Sequence[int]) -> dict[BlobId, Use]:
+        """Return where each of some blobs is used first; unused ones are left out. Its bytes count for that file."""
+        first = "(SELECT {} FROM extents WHERE blob_id = value ORDER BY inode_id, offset LIMIT 1)"
+        rows = self._query(
+            f"SELECT value, {first.format('inode_id')}, {first.format('offset')} FROM json_each(?)",
+            (json.dumps(blob_ids),),
+        )
+        return {BlobId(blob_id): Use(InodeId(inode), offset) for blob_id, inode, offset in rows if inode is not None}
+
+    def member_counts(self, blob_ids: Sequence[int]) -> dict[BlobId, int]:
+        """Return how many blobs are coded against each of some; those that serve none are left out."""
+        rows = self._query(
+            "SELECT base_id, count(*) FROM json_each(?) CROSS JOIN blobs ON base_id = value WHERE base_id IS NOT NULL"
+            " GROUP BY base_id",
+            (json.dumps(blob_ids),),
+        )
+        return {BlobId(blob_id): count for blob_id, count in rows}
 
 
 def _rows(ids: Integers, wanted: Integers) -> NDArray[np.intp]:
@@ -80,48 +111,6 @@ def _rows(ids: Integers, wanted: Integers) -> NDArray[np.intp]:
     if not known.all():
         raise CatalogDamaged(f"blob {int(wanted[~known][0])} is missing")
     return found
-
-
-def first_uses(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, tuple[InodeId, int]]:
-    """Where each of some blobs is used first: the file with the lowest id, the offset in it. Unused ones are left out.
-
-    Its bytes count for that file (`gc` attributes them so as well).
-    """
-    first = "(SELECT {} FROM extents WHERE blob_id = value ORDER BY inode_id, offset LIMIT 1)"
-    rows = catalog.query(
-        f"SELECT value, {first.format('inode_id')}, {first.format('offset')} FROM json_each(?)", (json.dumps(blob_ids),)
-    )
-    return {BlobId(blob_id): (InodeId(inode), offset) for blob_id, inode, offset in rows if inode is not None}
-
-
-def member_counts(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, int]:
-    """How many blobs are coded against each of some; those that serve none are left out."""
-    rows = catalog.query(
-        "SELECT base_id, count(*) FROM json_each(?) CROSS JOIN blobs ON base_id = value WHERE base_id IS NOT NULL"
-        " GROUP BY base_id",
-        (json.dumps(blob_ids),),
-    )
-    return {BlobId(blob_id): count for blob_id, count in rows}
-
-
-def sketches_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, bytes]:
-    """The sketches of those of some blobs that have one."""
-    rows = catalog.query(
-        "SELECT blob_id, sketch FROM json_each(?) CROSS JOIN sketches ON blob_id = value WHERE typeof(sketch) = 'blob'",
-        (json.dumps(blob_ids),),
-    )
-    return {BlobId(blob_id): sketch for blob_id, sketch in rows}
-
-
-def signatures_of(catalog: Catalog, blob_ids: Sequence[BlobId]) -> dict[BlobId, bytes]:
-    """The signatures of those of some blobs that have one; none in a catalog that an older ZipFS has left."""
-    if not catalog.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'signatures'"):
-        return {}
-    rows = catalog.query(
-        f"SELECT blob_id, signature FROM json_each(?) CROSS JOIN signatures ON blob_id = value WHERE {SOUND_SIGNATURE}",
-        (json.dumps(blob_ids),),
-    )
-    return {BlobId(blob_id): signature for blob_id, signature in rows}
 
 
 def _integers(column: Sequence[object]) -> Integers:

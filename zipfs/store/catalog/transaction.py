@@ -39,15 +39,15 @@ def transaction(
     `fault` prefixes the fault points `.logged` and `.committed`. Raises StoreBusy, NoSpace, NotWritable,
     CatalogDamaged; Refused where what is changed contradicts the schema or names what has gone.
     """
-    db = catalog.db
-    catalog.query("BEGIN IMMEDIATE")
+    db = catalog._db
+    catalog._query("BEGIN IMMEDIATE")
     logged_at: Position | None = None
     try:
         db.execute("PRAGMA defer_foreign_keys = ON")
         position = redo(catalog, manifests, packs)
         txn = Transaction(catalog)
         yield txn
-        txn.settle_bases()
+        txn.check_bases()
         if txn.changes:
             data = log_record.encode(txn.changes, position.seq + 1)
             logged_at = position
@@ -71,12 +71,12 @@ def transaction(
 
 def _commit(catalog: Catalog, txn: Transaction) -> None:
     try:
-        catalog.write("COMMIT")
+        catalog._write("COMMIT")
     except Refused as error:
-        found = catalog.row("PRAGMA foreign_key_check")
-        if found is None:
+        missing = catalog.missing_references()
+        if not missing:
             raise
-        table, row_id, parent, _ = found
+        table, row_id, parent = missing[0]
         what = f"a row of {table} ({row_id}) refers to one of {parent} that is not there"
         if txn.changes:
             raise Refused(catalog.path, what) from error
@@ -89,12 +89,12 @@ def _roll_back(catalog: Catalog, manifests: ManifestLog, logged_at: Position | N
     On a full disk SQLite rolls back by itself, and lets go of the lock with it. Another process may then have applied
     the record as if we had been killed: it stays in that case, and the change has taken place.
     """
-    db = catalog.db
+    db = catalog._db
     try:
         alone = db.in_transaction
         if logged_at is not None:
             if not alone:
-                catalog.query("BEGIN IMMEDIATE")
+                catalog._query("BEGIN IMMEDIATE")
             if alone or catalog.position() == logged_at:
                 manifests.truncate(logged_at.segment, logged_at.offset)
     except (OSError, sqlite3.Error, ZipfsError) as error:
@@ -136,7 +136,7 @@ def redo(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> Posi
         if not _ends_record(manifests, catalog.position()):
             return _start_over(catalog, manifests, position)
         manifests.truncate(position.segment, position.offset)
-    txn.settle_bases()
+    txn.check_bases()
     txn.drop_undecodable()
     txn.set_position(position)
     return position
@@ -160,9 +160,9 @@ def _ends_record(manifests: ManifestLog, position: Position) -> bool:
 def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
     """The whole tree as records of a new segment, a bounded number of rows in each."""
     batch = Changes()
-    for row in catalog.query("SELECT id FROM inodes ORDER BY id"):
+    for inode_id in catalog.inode_ids():
         catalog.stop.check()
-        inode = catalog.inode(row[0])
+        inode = catalog.inode(inode_id)
         batch.inodes[inode.id] = inode
         batch.xattrs.update({(inode.id, name): value for name, value in catalog.all_xattrs(inode.id).items()})
         extents = catalog.extents(inode)
@@ -176,6 +176,19 @@ def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
     batch.next_inode, batch.next_blob = catalog.next_ids()
     batch.packs = dict.fromkeys(catalog.packs(), True)
     yield log_record.encode(batch, seq, log_record.SNAPSHOT | log_record.SNAPSHOT_END)
+
+
+@contextmanager
+def filling(catalog: Catalog) -> Iterator[Transaction]:
+    """Begin and commit a transaction on a catalog that is being made from the log and that nobody else knows yet.
+
+    Nothing is logged, and nothing is undone if the block raises: the catalog is thrown away then.
+    """
+    catalog._query("BEGIN IMMEDIATE")
+    catalog._query("PRAGMA defer_foreign_keys = ON")
+    yield Transaction(catalog)
+    catalog._query("COMMIT")
+    catalog._query("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _start_over(catalog: Catalog, manifests: ManifestLog, position: Position) -> Position:
@@ -194,8 +207,8 @@ def compact(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> N
     faults.point("gc.snapshot-committed")
     # The old segment may go only when a power cut cannot take the catalog back to it. Where readers keep that from
     # being made sure, it stays until the next time: waiting for them would hold up every writer.
-    catalog.query(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
-    busy, _, _ = catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")[0]
-    catalog.query(f"PRAGMA busy_timeout = {BUSY_SLICE_S * 1000:.0f}")
+    catalog._query(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
+    busy, _, _ = catalog._query("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+    catalog._query(f"PRAGMA busy_timeout = {BUSY_SLICE_S * 1000:.0f}")
     if not busy:
         manifests.drop_except(catalog.position().segment)

@@ -77,31 +77,31 @@ def check_integers(*values: object) -> None:
         raise TypeError(f"{values} where sizes and offsets belong")
 
 
-class TreeCatalog(Database):
+class TreeQueries(Database):
     """The part of a `Catalog` that knows of files and directories."""
 
     def inode(self, inode_id: InodeId) -> Inode:
         """Raises NotFound, or CatalogDamaged where the row's checksum does not match."""
-        row = self.row(_SELECT_INODE, (inode_id,))
+        row = self._row(_SELECT_INODE, (inode_id,))
         if row is None:
             raise NotFound(f"inode {inode_id}")
         return self._inode(row)
 
     def inode_and_names(self, inode_id: InodeId) -> tuple[Inode, int]:
         """An inode and how many names it has in both trees. Raises as `inode` does."""
-        row = self.row(_SELECT_INODE_AND_NAMES, (inode_id,))
+        row = self._row(_SELECT_INODE_AND_NAMES, (inode_id,))
         if row is None:
             raise NotFound(f"inode {inode_id}")
         return self._inode(row), row[_SUM_COLUMN + 1]
 
     def inodes_in(self, state: State) -> list[Inode]:
         """Files whose content is OPEN or SEALED, oldest first."""
-        rows = self.query(f"SELECT {INODE_COLUMNS} FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
+        rows = self._query(f"SELECT {INODE_COLUMNS} FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
         return [self._inode(row) for row in rows]
 
     def spooled(self) -> set[InodeId]:
         """Inodes whose content is in the spool."""
-        return {InodeId(row[0]) for row in self.query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
+        return {InodeId(row[0]) for row in self._query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
 
     def _inode(self, row: Sequence[Any]) -> Inode:
         """Of a row that begins with `INODE_COLUMNS`."""
@@ -118,48 +118,52 @@ class TreeCatalog(Database):
         raise CatalogDamaged(f"{self.path}: inode {row[0]} has attributes that no file can have")
 
     def entry(self, parent_id: InodeId, name: bytes) -> Entry | None:
-        row = self.row(_SELECT_ENTRY, (parent_id, name))
+        row = self._row(_SELECT_ENTRY, (parent_id, name))
         return None if row is None else self._entry(row)
 
     def entries_of(self, inode_id: InodeId) -> list[Entry]:
         """The names of an inode."""
-        return [self._entry(row) for row in self.query(_SELECT_ENTRIES_OF, (inode_id,))]
+        return [self._entry(row) for row in self._query(_SELECT_ENTRIES_OF, (inode_id,))]
 
-    def echoes_of(self, inode_id: InodeId) -> list[Entry]:
+    def lingering_entries_of(self, inode_id: InodeId) -> list[Entry]:
         """Those of them that `ingest/` shows of what is sealed."""
-        rows = self.query(f"{_SELECT_ENTRIES_OF} AND area = ?", (inode_id, int(Area.LINGERING)))
+        rows = self._query(f"{_SELECT_ENTRIES_OF} AND area = ?", (inode_id, int(Area.LINGERING)))
         return [self._entry(row) for row in rows]
 
+    def is_sealed(self, inode_id: InodeId) -> bool:
+        """Return whether there is an inode with this id whose content is in the spool and final."""
+        return self._row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode_id,)) is not None
+
     def has_name(self, inode_id: InodeId) -> bool:
-        return self.row("SELECT 1 FROM entries WHERE inode_id = ? LIMIT 1", (inode_id,)) is not None
+        return self._row("SELECT 1 FROM entries WHERE inode_id = ? LIMIT 1", (inode_id,)) is not None
 
     def has_name_in(self, inode_id: InodeId, *, under_ingest: bool) -> bool:
         """Whether an inode has a name on one side."""
         among = _ON_SIDE[under_ingest]
-        return self.row(f"SELECT 1 FROM entries WHERE inode_id = ? AND {among} LIMIT 1", (inode_id,)) is not None
+        return self._row(f"SELECT 1 FROM entries WHERE inode_id = ? AND {among} LIMIT 1", (inode_id,)) is not None
 
     def ingest_parents(self, inode_id: InodeId) -> set[InodeId]:
         """The directories below `ingest/` in which an inode has a name; asked at each write, however many those are."""
         found: set[InodeId] = set()
         for area in (Area.PENDING, Area.LINGERING):
             parent = InodeId(0)
-            while (row := self.row(_SELECT_NEXT_PARENT, (inode_id, int(area), parent))) not in (None, (None,)):
+            while (row := self._row(_SELECT_NEXT_PARENT, (inode_id, int(area), parent))) not in (None, (None,)):
                 parent = InodeId(row[0])
                 found.add(parent)
         return found
 
     def children(self, parent_id: InodeId) -> list[tuple[Entry, Inode]]:
         """What a directory holds, in order of name."""
-        return [(self._entry(row), self._inode(row[5:])) for row in self.query(_SELECT_CHILDREN, (parent_id,))]
+        return [(self._entry(row), self._inode(row[5:])) for row in self._query(_SELECT_CHILDREN, (parent_id,))]
 
     def child(self, parent_id: InodeId, name: bytes) -> tuple[Inode, int] | None:
         """What a name of a directory leads to, and how many names that has in both trees."""
-        row = self.row(_SELECT_ONE_NAMED, (parent_id, name))
+        row = self._row(_SELECT_ONE_NAMED, (parent_id, name))
         return None if row is None else self._named(row)
 
     def children_named(self, parent_id: InodeId, names: Sequence[bytes]) -> dict[bytes, tuple[Inode, int]]:
         """What each of at most `NAMES_AT_ONCE` names leads to; one that is not there is left out."""
-        rows = self.query(_SELECT_SOME_NAMED[len(names)], (parent_id, *names))
+        rows = self._query(_SELECT_SOME_NAMED[len(names)], (parent_id, *names))
         return {row[1]: self._named(row) for row in rows}
 
     def _named(self, row: Sequence[Any]) -> tuple[Inode, int]:
@@ -174,12 +178,12 @@ class TreeCatalog(Database):
         after, parameters = (
             ("", (parent_id, at_most)) if name is None else (" AND name > ?3", (parent_id, at_most, name))
         )
-        rows = self.query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
+        rows = self._query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
         with rows_made_values(self.path):
             return [blob_column(row[0]) for row in rows]
 
     def is_empty(self, parent_id: InodeId) -> bool:
-        return self.row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
+        return self._row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
 
     def _entry(self, row: Sequence[Any]) -> Entry:
         """Of a row that begins with `_ENTRY_COLUMNS`."""
@@ -197,7 +201,7 @@ class TreeCatalog(Database):
 
     def pending(self, directory: InodeId | None = None) -> list[tuple[Entry, Inode]]:
         """What is PENDING, anywhere or in one directory."""
-        rows = self.query(
+        rows = self._query(
             f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE {_IN_AREA}"
             + ("" if directory is None else " AND parent_id = ?2"),
             (int(Area.PENDING),) if directory is None else (int(Area.PENDING), directory),
@@ -206,7 +210,7 @@ class TreeCatalog(Database):
 
     def pending_directories(self) -> set[InodeId]:
         """Directories that are PENDING or hold what is."""
-        rows = self.query(
+        rows = self._query(
             f"SELECT parent_id FROM entries WHERE {_IN_AREA}"
             f" UNION SELECT id FROM entries JOIN inodes ON id = inode_id WHERE {_IN_AREA} AND kind = 'dir'",
             (int(Area.PENDING),),
@@ -215,7 +219,7 @@ class TreeCatalog(Database):
 
     def link_count(self, inode_id: InodeId, *, under_ingest: bool) -> int:
         """How many names an inode has on one side."""
-        rows = self.query(f"SELECT count(*) FROM entries WHERE inode_id = ? AND {_ON_SIDE[under_ingest]}", (inode_id,))
+        rows = self._query(f"SELECT count(*) FROM entries WHERE inode_id = ? AND {_ON_SIDE[under_ingest]}", (inode_id,))
         return int(rows[0][0])
 
     def xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
@@ -233,12 +237,12 @@ class TreeCatalog(Database):
 
     def mark(self, inode_id: InodeId, name: bytes) -> bytes | None:
         """The value of a mark that ZipFS has set on an inode."""
-        row = self.row("SELECT value FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
+        row = self._row("SELECT value FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
         with rows_made_values(self.path):
             return None if row is None else blob_column(row[0])
 
     def _xattrs(self, inode_id: InodeId, which: str = "") -> dict[bytes, bytes]:
-        rows = self.query(f"SELECT name, value FROM xattrs WHERE inode_id = ?{which} ORDER BY name", (inode_id,))
+        rows = self._query(f"SELECT name, value FROM xattrs WHERE inode_id = ?{which} ORDER BY name", (inode_id,))
         with rows_made_values(self.path):
             return {blob_column(name): blob_column(value) for name, value in rows}
 
@@ -248,7 +252,7 @@ class TreeCatalog(Database):
         """
         if inode.state is not State.STORED:
             return ()
-        rows = self.query(
+        rows = self._query(
             "SELECT offset, nbytes, blob_id, blob_offset FROM extents WHERE inode_id = ? ORDER BY offset", (inode.id,)
         )
         with rows_made_values(self.path):

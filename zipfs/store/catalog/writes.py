@@ -25,7 +25,7 @@ from zipfs.store.objects.values import (
 )
 from zipfs.store.packs.local import PackDirectory
 
-_ANCHOR_BLOBS = 16
+_BLOBS_OF_A_KEY = 16
 _IDS = 10_000
 """Ids in one statement: SQLite takes 32,766 parameters."""
 
@@ -42,7 +42,7 @@ class Transaction:
         """Blobs that were put into a pack."""
 
     def _execute(self, sql: str, parameters: Sequence[object] = ()) -> None:
-        self.catalog.write(sql, parameters)
+        self.catalog._write(sql, parameters)
 
     # Tree
 
@@ -103,7 +103,7 @@ class Transaction:
 
     def put_xattr(self, inode_id: InodeId, name: bytes, value: bytes) -> None:
         """Raises Gone where the inode has no row any more."""
-        if self.catalog.row("SELECT 1 FROM inodes WHERE id = ?", (inode_id,)) is None:
+        if self.catalog._row("SELECT 1 FROM inodes WHERE id = ?", (inode_id,)) is None:
             raise Gone(f"inode {inode_id}")
         self._execute("INSERT OR REPLACE INTO xattrs (inode_id, name, value) VALUES (?, ?, ?)", (inode_id, name, value))
         self.changes.xattrs[inode_id, name] = value
@@ -115,7 +115,7 @@ class Transaction:
     def put_extents(self, inode_id: InodeId, extents: Sequence[Extent]) -> None:
         """Replace the extents of a file; the caller puts an inode with the fitting `layout_sum`."""
         self._execute("DELETE FROM extents WHERE inode_id = ?", (inode_id,))
-        self.catalog.write_all(
+        self.catalog._write_all(
             "INSERT INTO extents (inode_id, offset, nbytes, blob_id, blob_offset) VALUES (?, ?, ?, ?, ?)",
             [(inode_id, e.offset, e.nbytes, e.blob_id, e.blob_offset) for e in extents],
         )
@@ -139,14 +139,14 @@ class Transaction:
         has there. Raises CatalogDamaged if one of its ids is that of another blob.
         """
         self._execute("INSERT OR IGNORE INTO packs (name, nbytes) VALUES (?, ?)", (name, nbytes))
-        row = self.catalog.row("SELECT id FROM packs WHERE name = ?", (name,))
+        row = self.catalog._row("SELECT id FROM packs WHERE name = ?", (name,))
         assert row is not None
         last = 0
         for blob in blobs:
             last = max(last, blob.id)
             self._placed.add(blob.id)
             view = None if blob.base is None else blob.base.view
-            written = self.catalog.write(
+            written = self.catalog._write(
                 "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, base_nbytes,"
                 " base_cast, pack_id, pack_offset, stored_nbytes, frames)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
@@ -186,7 +186,7 @@ class Transaction:
         self._execute("DELETE FROM packs WHERE name = ?", (name,))
         self.changes.packs[name] = False
 
-    def settle_bases(self) -> None:
+    def check_bases(self) -> None:
         """See to it that the bases of what was put into packs, and of what hangs on it, are coded alone.
 
         A blob that no file needs is forgotten if its base has become a member: it cannot be decoded in one step any
@@ -200,7 +200,7 @@ class Transaction:
                 "SELECT member.id, EXISTS (SELECT 1 FROM extents WHERE blob_id = member.id), base.id FROM blobs AS"
                 " member JOIN blobs AS base ON base.id = member.base_id WHERE base.base_id IS NOT NULL AND"
             )
-            deep = self.catalog.query(
+            deep = self.catalog._query(
                 f"{chains} member.id IN ({marks}) UNION {chains} base.id IN ({marks})", some + some
             )
             for blob_id, needed, base_id in deep:
@@ -220,23 +220,21 @@ class Transaction:
         self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
         self._execute("INSERT OR REPLACE INTO signatures (blob_id, signature) VALUES (?, ?)", (blob_id, signature))
 
-    def put_landmarks(self, blob_id: BlobId, landmarks: bytes) -> None:
-        """Keep what ranges of a blob are recognised by."""
-        self._execute("INSERT OR REPLACE INTO landmarks (blob_id, landmarks) VALUES (?, ?)", (blob_id, landmarks))
+    def put_samples(self, blob_id: BlobId, samples: bytes) -> None:
+        """Keep the encoded minhash samples of a blob, by which ranges of it are recognised."""
+        self._execute("INSERT OR REPLACE INTO landmarks (blob_id, landmarks) VALUES (?, ?)", (blob_id, samples))
 
-    def put_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
-        """Have a blob that is coded alone be found. A hash that _ANCHOR_BLOBS blobs have already tells nothing more."""
-        self.catalog.write_all(
+    def put_index_keys(self, blob_id: BlobId, keys: Sequence[int]) -> None:
+        """Have a blob that is coded standalone be found. A key that _BLOBS_OF_A_KEY blobs have tells nothing more."""
+        self.catalog._write_all(
             "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
             " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
-            [(anchor, blob_id, _ANCHOR_BLOBS) for anchor in anchors],
+            [(key, blob_id, _BLOBS_OF_A_KEY) for key in keys],
         )
 
-    def drop_anchors(self, blob_id: BlobId, anchors: Sequence[int]) -> None:
-        """A blob has a base now: only what is coded alone is found by its anchors."""
-        self.catalog.write_all(
-            "DELETE FROM anchors WHERE hash = ? AND blob_id = ?", [(anchor, blob_id) for anchor in anchors]
-        )
+    def drop_index_keys(self, blob_id: BlobId, keys: Sequence[int]) -> None:
+        """Have a blob that has a base now be found no more."""
+        self.catalog._write_all("DELETE FROM anchors WHERE hash = ? AND blob_id = ?", [(key, blob_id) for key in keys])
 
     def _forget_signatures(self, blobs: Sequence[Blob]) -> None:
         """Of those that become bases or members by being moved: whoever makes the signature anew sets the anchors."""
@@ -247,9 +245,45 @@ class Transaction:
                 (blob.id, blob.base is None),
             )
 
-    def drop_stale_anchors(self) -> None:
-        """Forget hashes of blobs that are gone."""
+    def drop_stale_index_keys(self) -> None:
+        """Forget the index keys of blobs that are gone."""
         self._execute("DELETE FROM anchors WHERE blob_id NOT IN (SELECT blob_id FROM landmarks)")
+
+    def drop_unreadable(self) -> list[InodeId]:
+        """Drop from a catalog that is being made anew what cannot be read; returns the files whose content is lost.
+
+        Dropped are blobs whose base is gone or has become a member, and all extents of a file of which a blob is gone.
+        """
+        self._execute("DELETE FROM blobs WHERE base_id IN (SELECT id FROM blobs WHERE base_id IS NOT NULL)")
+        self._execute("DELETE FROM blobs WHERE base_id IS NOT NULL AND base_id NOT IN (SELECT id FROM blobs)")
+        rows = self.catalog._query(
+            "SELECT DISTINCT inode_id FROM extents WHERE blob_id NOT IN (SELECT id FROM blobs) ORDER BY inode_id"
+        )
+        for (inode_id,) in rows:
+            self._execute("DELETE FROM extents WHERE inode_id = ?", (inode_id,))
+        return [InodeId(row[0]) for row in rows]
+
+    # What files added
+
+    def attribute(self, inode_ids: Sequence[InodeId]) -> None:
+        """Have some stored files say what they added, after a change of what others hold or of how blobs are stored."""
+        added = self.catalog.added_nbytes(inode_ids)
+        for inode_id in inode_ids:
+            if self.catalog.inode(inode_id).stored_nbytes != added.get(inode_id, 0):
+                self.set_stored_nbytes(inode_id, added.get(inode_id, 0))
+
+    def attribute_all(self) -> None:
+        """Have every stored file say what it added, so that `du` adds up."""
+        added: dict[int, int] = dict(
+            self.catalog._query(
+                "SELECT owner, sum(stored_nbytes) FROM"
+                " (SELECT blob_id, min(inode_id) AS owner FROM extents GROUP BY blob_id)"
+                " JOIN blobs ON blobs.id = blob_id GROUP BY owner"
+            )
+        )
+        for inode_id, nbytes in self.catalog._query("SELECT id, stored_nbytes FROM inodes WHERE state = 'stored'"):
+            if added.get(inode_id, 0) != nbytes:
+                self.set_stored_nbytes(InodeId(inode_id), added.get(inode_id, 0))
 
     # The log
 

@@ -65,10 +65,9 @@ def check(store: Store, *, read_data: bool = False, report: Report = report_noth
 def _check_database(catalog: Catalog) -> Iterator[Problem]:
     where = str(catalog.path)
     try:
-        for row in catalog.query("PRAGMA integrity_check"):
-            if row[0] != "ok":
-                yield Problem("catalog", where, str(row[0]))
-        for table, row_id, parent, _ in catalog.query("PRAGMA foreign_key_check"):
+        for message in catalog.integrity_errors():
+            yield Problem("catalog", where, message)
+        for table, row_id, parent in catalog.missing_references():
             yield Problem("catalog", where, f"row {row_id} of {table} refers to a row of {parent} that is missing")
     except CatalogDamaged as error:
         yield Problem("catalog", where, str(error))
@@ -87,8 +86,8 @@ def _check_rows(store: Store) -> list[Problem]:
 
 def _check_tree(catalog: Catalog) -> Iterator[Problem]:
     where = str(catalog.path)
-    sizes = dict(catalog.query("SELECT id, nbytes FROM blobs WHERE typeof(nbytes) = 'integer'"))
-    for (inode_id,) in catalog.query("SELECT id FROM inodes"):
+    sizes = catalog.blob_sizes()
+    for inode_id in catalog.inode_ids():
         catalog.stop.check()
         try:
             inode = catalog.inode(inode_id)
@@ -112,7 +111,7 @@ def _check_tree(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _blobs(catalog: Catalog) -> Iterator[Blob | Problem]:
-    for (blob_id,) in catalog.query("SELECT id FROM blobs"):
+    for blob_id in catalog.blob_ids():
         catalog.stop.check()
         try:
             yield catalog.blob(blob_id)
@@ -120,7 +119,7 @@ def _blobs(catalog: Catalog) -> Iterator[Blob | Problem]:
             yield Problem("catalog", str(catalog.path), str(error), users_of_blob(catalog, blob_id))
 
 
-def _check_extents(catalog: Catalog, inode: Inode, sizes: dict[int, int]) -> None:
+def _check_extents(catalog: Catalog, inode: Inode, sizes: dict[BlobId, int]) -> None:
     offset = 0
     for extent in catalog.extents(inode):
         if extent.offset != offset or extent.blob_offset + extent.nbytes > sizes.get(extent.blob_id, 0):
@@ -152,12 +151,7 @@ def _paths(catalog: Catalog, inode_ids: list[InodeId]) -> tuple[str, ...]:
 
 def users_of_blob(catalog: Catalog, blob_id: BlobId) -> tuple[str, ...]:
     """Paths of the files that need a blob, also as a base."""
-    rows = catalog.query(
-        "SELECT DISTINCT inode_id FROM extents WHERE blob_id = ?1"
-        " OR blob_id IN (SELECT id FROM blobs WHERE base_id = ?1)",
-        (blob_id,),
-    )
-    return _paths(catalog, [InodeId(row[0]) for row in rows])
+    return _paths(catalog, catalog.users_of_blob(blob_id))
 
 
 def _check_manifests(store: Store) -> Iterator[Problem]:
@@ -202,7 +196,7 @@ def _replay(state: Changes, changes: Changes) -> None:
 def _compare(catalog: Catalog, logged: Changes, where: str) -> Iterator[Problem]:
     found: dict[InodeId, Inode] = {}
     entries: dict[tuple[InodeId, bytes], Entry] = {}
-    for (inode_id,) in catalog.query("SELECT id FROM inodes"):
+    for inode_id in catalog.inode_ids():
         catalog.stop.check()
         try:
             found[inode_id] = catalog.inode(inode_id)
@@ -275,20 +269,16 @@ def _check_spool(store: Store) -> Iterator[Problem]:
         try:
             nbytes = path.stat().st_size
         except FileNotFoundError:
-            if not _is_sealed(store.catalog, inode.id):
+            if not store.catalog.is_sealed(inode.id):
                 continue
             yield Problem("spool", str(path), "is missing, and its content was not compressed yet", paths)
             continue
         if nbytes != inode.nbytes:
             yield Problem("spool", str(path), f"has {nbytes} bytes instead of {inode.nbytes}", paths)
-    known = {int(row[0]) for row in store.catalog.query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
+    known = store.catalog.spooled()
     for path in (store.path / "spool").iterdir():
         if not path.name.isdecimal() or int(path.name) not in known:
             yield Problem("spool", str(path), "belongs to no file; the next mount deletes it", harmless=True)
-
-
-def _is_sealed(catalog: Catalog, inode_id: InodeId) -> bool:
-    return catalog.row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode_id,)) is not None
 
 
 def _check_data(store: Store, report: Report) -> Iterator[Problem]:
@@ -297,11 +287,9 @@ def _check_data(store: Store, report: Report) -> Iterator[Problem]:
     done = 0
     for name, nbytes in store.catalog.packs().items():
         yield from _check_stored_sums(store, name)
-        for (blob_id,) in store.catalog.query(
-            "SELECT blobs.id FROM blobs JOIN packs ON packs.id = pack_id WHERE packs.name = ?", (name,)
-        ):
-            problem = decode_problem(store, BlobId(blob_id))
-            if problem is not None and store.catalog.row("SELECT 1 FROM blobs WHERE id = ?", (blob_id,)) is not None:
+        for blob_id in store.catalog.blob_ids_in(name):
+            problem = decode_problem(store, blob_id)
+            if problem is not None and store.catalog.has_blob(blob_id):
                 yield Problem("data", str(store.packs.path_of(name)), problem, users_of_blob(store.catalog, blob_id))
         done += nbytes
         report("reading data", done, total)

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import xxhash
 
-from zipfs.errors import CatalogDamaged, NoSpace, PackDamaged
+from zipfs.errors import NoSpace, PackDamaged
 from zipfs.store.catalog.transaction import compact
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.files import full_disk_told
 from zipfs.store.disk.progress import Report, report_nothing
 from zipfs.store.disk.stopping import Stop
-from zipfs.store.objects.values import BlobId, InodeId, PackName
+from zipfs.store.objects.values import BlobId, PackName
 from zipfs.store.packs.local import PackFile, PackWriter
 from zipfs.store.packs.pack_format import PackedBlob
 from zipfs.store.publish import NewPack
@@ -76,9 +76,8 @@ def collect(store: Store, report: Report = report_nothing, *, sparse: float = SP
     before = _packs_nbytes(store)
     _begin(store)
     _check_catalog(store, report)
-    live = _live_blobs(store)
-    dead = [row[0] for row in store.catalog.query("SELECT id FROM blobs") if row[0] not in live]
-    collected.blobs_dropped = len(dead)
+    live = store.catalog.live_blob_ids()
+    collected.blobs_dropped = sum(blob_id not in live for blob_id in store.catalog.blob_ids())
     _drop_dead_packs(store, live, collected)
     with full_disk_told(store.path):
         _rewrite_sparse(store, live, sparse, collected, report)
@@ -117,36 +116,15 @@ def _packs_nbytes(store: Store) -> int:
 def _check_catalog(store: Store, report: Report) -> None:
     """Nothing is deleted on the word of a catalog whose rows do not match their checksums."""
     with store.catalog.snapshot():
-        rows = store.catalog.query("SELECT id FROM inodes")
-        for done, row in enumerate(rows):
+        inode_ids = store.catalog.inode_ids()
+        for done, inode_id in enumerate(inode_ids):
             store.stop.check()
-            store.catalog.extents(store.catalog.inode(InodeId(row[0])))
-            report("checking files", done + 1, len(rows))
-
-
-def _live_blobs(store: Store) -> set[BlobId]:
-    return {
-        BlobId(row[0])
-        for row in store.catalog.query(
-            "SELECT blob_id FROM extents UNION SELECT base_id FROM blobs WHERE base_id IS NOT NULL"
-            " AND id IN (SELECT blob_id FROM extents)"
-        )
-    }
-
-
-def _blobs_by_pack(store: Store) -> dict[PackName, list[tuple[BlobId, int]]]:
-    """(blob, stored bytes) of every pack in the catalog. Raises CatalogDamaged."""
-    found: dict[PackName, list[tuple[BlobId, int]]] = {name: [] for name in store.catalog.packs()}
-    rows = store.catalog.query("SELECT packs.name, blobs.id, stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id")
-    for name, blob_id, nbytes in rows:
-        if not isinstance(nbytes, int):
-            raise CatalogDamaged(f"row of blob {blob_id} contradicts itself")
-        found[PackName(name)].append((BlobId(blob_id), nbytes))
-    return found
+            store.catalog.extents(store.catalog.inode(inode_id))
+            report("checking files", done + 1, len(inode_ids))
 
 
 def _drop_dead_packs(store: Store, live: set[BlobId], collected: Collected) -> None:
-    dead = [name for name, blobs in _blobs_by_pack(store).items() if not any(blob in live for blob, _ in blobs)]
+    dead = [name for name, blobs in store.catalog.blobs_by_pack().items() if not any(blob in live for blob, _ in blobs)]
     if dead:
         with store.transaction(durable=True, fault="gc") as txn:
             _drop(txn, dead)
@@ -155,14 +133,14 @@ def _drop_dead_packs(store: Store, live: set[BlobId], collected: Collected) -> N
 
 def freeable_nbytes(store: Store) -> int:
     """About what a collection would free now, by the rules that it goes by. Raises CatalogDamaged."""
-    live, sizes = _live_blobs(store), store.catalog.packs()
+    live, sizes = store.catalog.live_blob_ids(), store.catalog.packs()
     return sum(sizes[name] - live_nbytes for name, live_nbytes in _sparse_packs(store, live, SPARSE))
 
 
 def _sparse_packs(store: Store, live: set[BlobId], least_live: float) -> Iterator[tuple[PackName, int]]:
     """Packs of which less than `least_live` is needed, and how many bytes of each are."""
     sizes = store.catalog.packs()
-    for name, blobs in _blobs_by_pack(store).items():
+    for name, blobs in store.catalog.blobs_by_pack().items():
         live_nbytes = sum(nbytes for blob, nbytes in blobs if blob in live)
         all_nbytes = sum(nbytes for _, nbytes in blobs)
         if live_nbytes < least_live * max(all_nbytes, sizes[name] - _INDEX_NBYTES) or not live_nbytes:
@@ -200,9 +178,7 @@ class _Passed:
 def _to_merge(store: Store) -> Iterator[list[PackName]]:
     """Groups of small packs of about one size, smallest sizes first."""
     sizes = store.catalog.packs()
-    blobs: dict[bytes, int] = dict(
-        store.catalog.query("SELECT packs.name, count(*) FROM blobs JOIN packs ON packs.id = pack_id GROUP BY pack_id")
-    )
+    blobs = store.catalog.blob_counts()
     tiers: dict[int, list[PackName]] = defaultdict(list)
     for name, nbytes in sizes.items():
         if nbytes < _SMALL_NBYTES and 0 < blobs.get(name, 0) <= _MERGED_BLOBS // _TIER:
@@ -229,7 +205,7 @@ def _tier(nbytes: int) -> int:
 def _merge_small(store: Store, live: set[BlobId] | None, collected: Collected, report: Report) -> None:
     """Merge until there are not enough packs of any size. Without `live` every blob counts."""
     while names := next(_to_merge(store), None):
-        sizes, by_pack = store.catalog.packs(), _blobs_by_pack(store)
+        sizes, by_pack = store.catalog.packs(), store.catalog.blobs_by_pack()
         here = {blob for name in names for blob, _ in by_pack[name]}
         passed = _Passed(store, report, "merging small packs", sum(sizes[name] for name in names))
         try:
@@ -270,7 +246,7 @@ def shed(store: Store, names: Iterable[PackName]) -> None:
 
     Whatever the catalog says to be in them is kept, needed or not.
     """
-    sizes, by_pack = store.catalog.packs(), _blobs_by_pack(store)
+    sizes, by_pack = store.catalog.packs(), store.catalog.blobs_by_pack()
     for name in names:
         if name in sizes:
             here = by_pack[name]
@@ -283,7 +259,7 @@ def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId], p
     source = store.packs.open(name)
     start = len(writer.blobs)
     # A blob may be listed by several packs after a kill: only the copy that the catalog names counts.
-    here = {blob for blob, _ in _blobs_by_pack(store)[name]}
+    here = {blob for blob, _ in store.catalog.blobs_by_pack()[name]}
     try:
         for packed in source.index():
             if packed.blob.id in live and packed.blob.id in here:
@@ -338,16 +314,7 @@ def _delete_unlisted(store: Store, collected: Collected) -> None:
 
 
 def _attribute(store: Store) -> None:
-    """Count the bytes of each blob for one of the files that still hold it, so that `du` adds up."""
+    """Count the bytes of each blob for one of the files that still hold it."""
     with store.transaction() as txn:
-        txn.drop_stale_anchors()
-        owned: dict[int, int] = dict(
-            txn.catalog.query(
-                "SELECT owner, sum(stored_nbytes) FROM"
-                " (SELECT blob_id, min(inode_id) AS owner FROM extents GROUP BY blob_id)"
-                " JOIN blobs ON blobs.id = blob_id GROUP BY owner"
-            )
-        )
-        for inode_id, nbytes in txn.catalog.query("SELECT id, stored_nbytes FROM inodes WHERE state = 'stored'"):
-            if owned.get(inode_id, 0) != nbytes:
-                txn.set_stored_nbytes(InodeId(inode_id), owned.get(inode_id, 0))
+        txn.drop_stale_index_keys()
+        txn.attribute_all()

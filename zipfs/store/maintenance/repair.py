@@ -12,7 +12,7 @@ from zipfs.errors import Damaged, StoreBusy
 from zipfs.store.catalog.log_record import Record
 from zipfs.store.catalog.log_segments import ManifestLog
 from zipfs.store.catalog.queries import Catalog, Position
-from zipfs.store.catalog.transaction import compact
+from zipfs.store.catalog.transaction import compact, filling
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk.files import make_directory, open_file, replace_file, sync_directory
 from zipfs.store.disk.locks import FileLock
@@ -21,7 +21,7 @@ from zipfs.store.frames.cache import FrameCache
 from zipfs.store.maintenance.check import Problem, decode_problem
 from zipfs.store.maintenance.collect import verify_stored
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import Blob, BlobId, InodeId, PackName
+from zipfs.store.objects.values import Blob, InodeId, PackName
 from zipfs.store.packs.local import PackDirectory
 from zipfs.store.publish import NewPack
 from zipfs.store.store import Store, admit, create_catalog, read_marker
@@ -79,19 +79,16 @@ def _fill(
 ) -> None:
     """Write all rows of a new catalog."""
     with closing(Catalog(fresh)) as catalog:
-        catalog.query("BEGIN IMMEDIATE")
-        catalog.query("PRAGMA defer_foreign_keys = ON")
-        txn = Transaction(catalog)
-        _add_packs(txn, packs, _listed(records), rebuilt, report)
-        for done, entry in enumerate(records):
-            entry.changes.packs.clear()  # what is on disk counts, and is there already
-            txn.apply(entry.changes, packs)
-            report("replaying manifests", done + 1, len(records))
-        _leave_out_lost(catalog, rebuilt)
-        txn.set_position(Position(segment, end, records[-1].seq))
-        catalog.query("COMMIT")
-        rebuilt.files = catalog.query("SELECT count(*) FROM inodes WHERE kind = 'file'")[0][0]
-        catalog.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        with filling(catalog) as txn:
+            _add_packs(txn, packs, _listed(records), rebuilt, report)
+            for done, entry in enumerate(records):
+                entry.changes.packs.clear()  # what is on disk counts, and is there already
+                txn.apply(entry.changes, packs)
+                report("replaying manifests", done + 1, len(records))
+            for inode_id in txn.drop_unreadable():  # reading such a file then ends in an error
+                rebuilt.lost.append(f"content of inode {inode_id}: {_path(catalog, inode_id)}")
+            txn.set_position(Position(segment, end, records[-1].seq))
+        rebuilt.files = catalog.file_count()
 
 
 def _set_aside(path: Path, manifests: ManifestLog, segment: int, end: int, rebuilt: Rebuilt) -> None:
@@ -109,7 +106,7 @@ def _set_aside(path: Path, manifests: ManifestLog, segment: int, end: int, rebui
         file.write(rest)
     manifests.truncate(segment, end)
     with closing(Catalog(path / "catalog.db", read_only=True)) as catalog:
-        known = {str(row[0]) for row in catalog.query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
+        known = {str(inode_id) for inode_id in catalog.spooled()}
     for spooled in (path / "spool").iterdir():
         if spooled.name not in known:
             spooled.rename(aside / f"spool-{spooled.name}")
@@ -159,7 +156,7 @@ def _add_packs(
         if name not in listed:
             if any(_is_taken(txn.catalog, blob) for blob in blobs):
                 continue
-            blobs = [blob for blob in blobs if txn.catalog.row("SELECT 1 FROM blobs WHERE id = ?", (blob.id,)) is None]
+            blobs = [blob for blob in blobs if not txn.catalog.has_blob(blob.id)]
         txn.add_pack(name, file.nbytes, blobs)
         rebuilt.packs += 1
         rebuilt.blobs += len(blobs)
@@ -167,26 +164,11 @@ def _add_packs(
 
 
 def _is_taken(catalog: Catalog, blob: Blob) -> bool:
-    rows = catalog.query("SELECT fingerprint, nbytes FROM blobs WHERE id = ?", (blob.id,))
-    return rows not in ([], [(blob.fingerprint, blob.nbytes)])
+    return catalog.blob_identity(blob.id) not in (None, (blob.fingerprint, blob.nbytes))
 
 
-def _leave_out_lost(catalog: Catalog, rebuilt: Rebuilt) -> None:
-    """Drop blobs whose base is gone, or is a member now because nothing needed them, and extents whose blob is gone:
-    reading such a file then ends in an error.
-    """
-    catalog.query("DELETE FROM blobs WHERE base_id IN (SELECT id FROM blobs WHERE base_id IS NOT NULL)")
-    catalog.query("DELETE FROM blobs WHERE base_id IS NOT NULL AND base_id NOT IN (SELECT id FROM blobs)")
-    missing = catalog.query(
-        "SELECT DISTINCT inode_id FROM extents WHERE blob_id NOT IN (SELECT id FROM blobs) ORDER BY inode_id"
-    )
-    for (inode_id,) in missing:
-        rebuilt.lost.append(f"content of inode {inode_id}: {_path(catalog, inode_id)}")
-        catalog.query("DELETE FROM extents WHERE inode_id = ?", (inode_id,))
-
-
-def _path(catalog: Catalog, inode_id: int) -> str:
-    return os.fsdecode(tree.served_path(catalog, InodeId(inode_id)))
+def _path(catalog: Catalog, inode_id: InodeId) -> str:
+    return os.fsdecode(tree.served_path(catalog, inode_id))
 
 
 def _swap(path: Path, fresh: Path) -> None:
@@ -225,18 +207,16 @@ def repair(store: Store, problems: Iterable[Problem], report: Report = report_no
 def _rewrite_from_catalog(store: Store, name: PackName) -> str:
     """Copy the frames of a pack, as the catalog lists them, into a new one with a good index."""
     path = store.packs.path_of(name)
-    rows = store.catalog.query(
-        "SELECT blobs.id FROM blobs JOIN packs ON packs.id = pack_id WHERE packs.name = ? ORDER BY pack_offset", (name,)
-    )
+    blob_ids = store.catalog.blob_ids_in(name)
     store.frames = FrameCache(64 << 20)  # nothing that was decoded before may vouch for what is on disk
     source = store.packs.open(name)
     with NewPack(store, "repair") as pack:
         writer = pack.writer
-        for (blob_id,) in rows:
-            problem = decode_problem(store, BlobId(blob_id))
+        for blob_id in blob_ids:
+            problem = decode_problem(store, blob_id)
             if problem is not None:
                 return f"{path}: left as it is, because it also holds damaged data: {problem}"
-            blob = store.catalog.blob(BlobId(blob_id))
+            blob = store.catalog.blob(blob_id)
             writer.begin_blob()
             at = blob.pack_offset
             for nbytes in blob.frames.tolist():

@@ -24,7 +24,6 @@ from zipfs.errors import (
     NotFound,
     PathError,
 )
-from zipfs.store.catalog import sizes
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace.attributes import attributes_of, put_attributes
@@ -183,9 +182,9 @@ def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
 def drop_if_nameless(txn: Transaction, inode: Inode) -> Inode | None:
     if txn.catalog.has_name(inode.id):
         return None
-    left_to = sizes.heirs(txn.catalog, inode.id) if inode.state is State.STORED else []
+    left_to = txn.catalog.heirs(inode.id) if inode.state is State.STORED else []
     txn.drop_inode(inode.id)
-    sizes.attribute(txn, left_to)
+    txn.attribute(left_to)
     return inode
 
 
@@ -210,7 +209,7 @@ def forget_echoes(txn: Transaction, start: Inode, path: bytes) -> None:
         if inode.is_directory:
             forget_echo_of_directory(txn, at)
             continue
-        for entry in txn.catalog.echoes_of(inode.id):
+        for entry in txn.catalog.lingering_entries_of(inode.id):
             txn.drop_entry(entry.parent_id, entry.name)
 
 

@@ -167,7 +167,7 @@ def transposed(tensor: Tensor) -> Tensor:
 def decoded_per_second(store: Store) -> float | None:
     """Bytes of what has a base, decoded in a second by one thread with the bases in memory; None if nothing has."""
     frames = FrameCache(_CACHE_NBYTES)
-    members = [store.open_blob(row[0]) for row in store.catalog.query("SELECT id FROM blobs WHERE base_id IS NOT NULL")]
+    members = [store.open_blob(blob_id) for blob_id in store.catalog.blob_ids() if store.catalog.is_member(blob_id)]
     out = [memoryview(bytearray(FRAME_NBYTES)) for _ in range(_RUN_FRAMES)]
     best_s = float("inf")
     for _ in range(_ROUNDS):
