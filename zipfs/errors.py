@@ -122,6 +122,10 @@ class Refused(ZipfsError):
     errno = errno.EINVAL
 
 
+class IllegalTransition(ZipfsError):
+    """{0} cannot be {1}; that is a bug in ZipFS, or the store was changed by something else: see `zipfs fsck`"""
+
+
 # Exit code 4: the machine is short of something; trying again later can help.
 
 

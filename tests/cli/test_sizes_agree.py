@@ -24,7 +24,8 @@ from tests.support.stores import (
 from zipfs.cli.render.units import size
 from zipfs.ingest.queue import seal_everything
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import ROOT, Area
+from zipfs.store.namespace.lifecycle import Event
+from zipfs.store.objects.values import ROOT
 from zipfs.store.store import open_store
 
 BASE = weights(60_000)
@@ -144,7 +145,7 @@ def test_a_file_of_several_names_counts_once(run: Run, store: Path) -> None:
     before = figures(run, store)
     with open_store(store) as opened, opened.transaction() as txn:
         inode = tree.resolve(txn.catalog, b"noise/junk")
-        tree.link(txn, ROOT, b"other-name", inode, Area.SERVED)
+        tree.link(txn, ROOT, b"other-name", inode, Event.SERVE)
     assert run("stat", store, "--json").json["files"] == run("status", store, "--json").json["stored_files"]
     assert run("stat", store, "--json").json["nbytes"] == before["nbytes"]
 

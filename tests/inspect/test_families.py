@@ -18,7 +18,8 @@ from zipfs.ingest.queue import seal_everything
 from zipfs.inspect.families import Family, Kinship, Share, find_families
 from zipfs.inspect.inventory import Way, take_census
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import ROOT, Area, BlobId
+from zipfs.store.namespace.lifecycle import Event
+from zipfs.store.objects.values import ROOT, BlobId
 from zipfs.store.store import Store, open_store
 
 SHAPE = (64, 64)
@@ -155,7 +156,7 @@ def test_two_names_of_one_file_count_once(store: Store) -> None:
     hub.finish()
     before = kinship(store)
     with store.transaction() as txn:
-        tree.link(txn, ROOT, b"again", served_inode(store, b"m/model.safetensors"), Area.SERVED)
+        tree.link(txn, ROOT, b"again", served_inode(store, b"m/model.safetensors"), Event.SERVE)
     after = kinship(store)
     assert after.nbytes == before.nbytes
     assert [family.root.path for family in after.families] == [b""]  # the first of its names lies at the top

@@ -17,7 +17,8 @@ import pytest
 from tests.support.mounts import REPOSITORY, Mount, poll, poll_equal, python, run, zipfs
 from tests.support.sql import sql
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import Area, Entry, Kind, State
+from zipfs.store.namespace.lifecycle import Event
+from zipfs.store.objects.values import Area, Entry, Kind
 from zipfs.store.store import open_store
 
 pytestmark = pytest.mark.mount
@@ -35,7 +36,7 @@ def put_links(store: Path, directory: bytes, links: dict[bytes, bytes]) -> None:
         for name, target in links.items():
             if txn.catalog.entry(parent_id, name) is not None:
                 tree.unlink(txn, parent_id, name)
-            inode = tree.new_inode(txn, Kind.SYMLINK, State.NONE, 0o777, 0, 0, target)
+            inode = tree.new_inode(txn, Kind.SYMLINK, Event.MAKE_SERVED, 0o777, 0, 0, target)
             txn.put_entry(Entry(parent_id, name, inode.id, Area.SERVED))
         tree.touch_directory(txn, parent_id)
 

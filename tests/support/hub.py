@@ -21,8 +21,9 @@ import xxhash
 from zipfs.codec import FRAME_NBYTES, Cast, encode_frame, item_nbytes
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace import tree
+from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.base_view import View
-from zipfs.store.objects.values import ROOT, Area, BaseRef, Blob, BlobId, Extent, Kind, State, frame_count, layout_sum
+from zipfs.store.objects.values import ROOT, BaseRef, Blob, BlobId, Extent, Kind, State, frame_count, layout_sum
 from zipfs.store.packs.local import PackWriter
 from zipfs.store.store import Store, open_store
 
@@ -95,10 +96,11 @@ class Hub:
     def _put(self, txn: Transaction, path: bytes, nbytes: int, extents: Sequence[Extent]) -> None:
         directory, name = os.path.split(path)
         parent = tree.make_directories(txn, directory) if directory else ROOT
-        inode = tree.new_inode(txn, Kind.FILE, State.STORED, 0o644, 0, 0)
-        txn.put_inode(replace(inode, nbytes=nbytes, layout_sum=layout_sum(extents)))
+        inode = tree.new_inode(txn, Kind.FILE, Event.IMPORT, 0o644, 0, 0)
+        inode = replace(inode, state=State.STORED, nbytes=nbytes, layout_sum=layout_sum(extents))
+        txn.put_inode(inode)
         txn.put_extents(inode.id, extents)
-        tree.link(txn, parent, name, inode, Area.SERVED)
+        tree.link(txn, parent, name, inode, Event.SERVE)
 
     def _add_file(self, path: bytes, extents: list[Extent]) -> None:
         self._pending.append((path, sum(extent.nbytes for extent in extents), extents))

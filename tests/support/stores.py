@@ -198,7 +198,8 @@ def copy_in(store: Store, served: bytes, content: bytes, *, durable: bool = Fals
             with store.transaction() as txn:
                 superseding = ingest_side.supersede(txn, inode, fresh)
             assert superseding is not None
-            inode = superseding
+            inode, gone = superseding
+            removal.free_spool(store, gone)
     else:
         with store.transaction() as txn:
             inode = ingest_side.create(txn, parent, name, Kind.FILE, 0o644, 0, 0)

@@ -15,8 +15,9 @@ from zipfs.store.catalog.writes import Transaction
 from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.attributes import Attributes, put_attributes, read_attributes, with_stat
+from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
-from zipfs.store.objects.values import NAME_NBYTES_AT_MOST, ROOT, Area, Inode, Kind, State
+from zipfs.store.objects.values import NAME_NBYTES_AT_MOST, ROOT, Inode, Kind
 from zipfs.store.store import Store
 
 
@@ -159,7 +160,7 @@ def _put_symlink(store: Store, item: Path, at: bytes, info: os.stat_result) -> N
     target = os.readlink(os.fsencode(item))
     attributes = read_attributes(item, info)
     with store.transaction() as txn:
-        inode = tree.new_inode(txn, Kind.SYMLINK, State.NONE, 0o777, info.st_uid, info.st_gid, target)
+        inode = tree.new_inode(txn, Kind.SYMLINK, Event.MAKE_SERVED, 0o777, info.st_uid, info.st_gid, target)
         gone = _replace(txn, at, put_attributes(txn, inode, attributes))
     free_spool(store, gone)
 
@@ -169,7 +170,7 @@ def _source(store: Store, item: Path, at: bytes, info: os.stat_result) -> Source
     gone: list[Inode] = []
 
     def commit(txn: Transaction, stored: StoredFile) -> None:
-        inode = tree.new_inode(txn, Kind.FILE, State.SEALED, info.st_mode, info.st_uid, info.st_gid)
+        inode = tree.new_inode(txn, Kind.FILE, Event.IMPORT, info.st_mode, info.st_uid, info.st_gid)
         # Of the content that was read: its path may have led to another file before.
         own = attributes if source.info is None else with_stat(attributes, source.info)
         put_stored(txn, put_attributes(txn, inode, own), stored)
@@ -188,9 +189,9 @@ def _replace(txn: Transaction, at: bytes, inode: Inode) -> list[Inode]:
     if existing is not None:
         if txn.catalog.inode(existing.inode_id).is_directory:
             raise IsADirectory(at)
-        tree.forget_echoes_of_name(txn, parent_id, name)
+        tree.forget_lingering(txn, parent_id, name)
         gone = tree.unlink(txn, parent_id, name)
-    tree.link(txn, parent_id, name, inode, Area.SERVED)
+    tree.link(txn, parent_id, name, inode, Event.SERVE)
     txn.put_inode(inode)
     return [gone] if gone is not None else []
 

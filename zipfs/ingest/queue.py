@@ -16,6 +16,7 @@ from zipfs.ingest.source import Source, StoredFile
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.namespace import tree
+from zipfs.store.namespace.lifecycle import ABSENT, Event, transition
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
 from zipfs.store.objects.values import Inode, State, layout_sum
 from zipfs.store.store import Store
@@ -105,6 +106,7 @@ def _source(store: Store, inode: Inode) -> Source:
         with store.transaction() as txn:
             # Another process may have compressed it first, and taken the spool file away.
             if wanted():
+                transition(State.SEALED, ABSENT, Event.COMPRESS_FAILS)
                 txn.put_failure(inode.id, str(error), tree.now_ns())
 
     return Source(
@@ -122,10 +124,11 @@ def _source(store: Store, inode: Inode) -> Source:
 
 def put_stored(txn: Transaction, inode: Inode, stored: StoredFile) -> None:
     """Turn an inode into one whose content is in packs."""
+    state = transition(inode.state, ABSENT, Event.COMPRESS).state
     txn.put_inode(
         replace(
             inode,
-            state=State.STORED,
+            state=state,
             nbytes=stored.nbytes,
             sha256=stored.sha256,
             stored_nbytes=stored.stored_nbytes,

@@ -26,6 +26,7 @@ from zipfs.store.disk.files import open_file, sync_directory
 from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import removed, tree
 from zipfs.store.namespace.attributes import attributes_of, put_attributes
+from zipfs.store.namespace.lifecycle import Event, transition
 from zipfs.store.namespace.models import Units
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
 from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Inode, InodeId, State
@@ -214,6 +215,7 @@ def seal(
                 txn.clear_failure(item.inode.id)
                 directories.add(item.directory)
             except PathError as error:
+                transition(txn.catalog.inode(item.inode.id).state, item.entry.area, Event.SEAL_FAILS)
                 txn.put_failure(item.inode.id, f"cannot be served at {os.fsdecode(item.path)}: {error}", tree.now_ns())
         units = Units(txn.catalog, STANDARD)
         for directory in {item.entry.parent_id for item in sealed}:
@@ -221,7 +223,7 @@ def seal(
                 gone += removed.remove_served_files(txn, directory)
         for directory in directories:
             _copy_attributes_up(txn, directory, changed)
-    if any(inode.state in (State.OPEN, State.SEALED) for inode in gone):
+    if any(inode.is_spooled for inode in gone):
         _sync_spool(store, sealed)  # a power cut must not take the old version and the new one
     free_spool(store, gone)
     return sealed
@@ -232,6 +234,7 @@ def note_failure(store: Store, items: Iterable[Pending], why: Callable[[Pending]
     with store.transaction() as txn:
         for item in items:
             if not item.inode.is_directory and _is_there(txn.catalog, item):
+                transition(txn.catalog.inode(item.inode.id).state, item.entry.area, Event.SEAL_FAILS)
                 txn.put_failure(item.inode.id, why(item), tree.now_ns())
 
 
@@ -290,17 +293,18 @@ def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:
             if not gone:
                 raise IsADirectory(item.path)
         else:
-            last = tree.unlink(txn, served_parent, name)
+            last = tree.unlink(txn, served_parent, name, Event.REPLACE)
             gone = [last] if last is not None else []
         replaced = None
-    if inode.state is State.OPEN:
+    state = transition(inode.state, item.entry.area, Event.SEAL).state
+    if state is not inode.state:
         found = os.stat(_spool_file(store, inode.id))
         mtime_ns = bounded_time_ns(found.st_mtime_ns)
-        inode = replace(inode, state=State.SEALED, nbytes=found.st_size, mtime_ns=mtime_ns)
+        inode = replace(inode, state=state, nbytes=found.st_size, mtime_ns=mtime_ns)
         txn.put_inode(inode)
     if replaced is None:
-        tree.link(txn, served_parent, name, inode, Area.SERVED)
-    txn.put_entry(replace(item.entry, area=Area.LINGERING))
+        tree.link(txn, served_parent, name, inode, Event.SERVE)
+    tree.put_area(txn, item.entry, state, Event.SEAL)
     return gone
 
 
@@ -310,7 +314,7 @@ def _seal_directory(txn: Transaction, item: Pending) -> None:
         tree.make_directories(txn, item.path, like=item.inode)
     elif _served_directory(txn.catalog, item.path) is None:
         return  # it holds only what is not finished
-    txn.put_entry(replace(item.entry, area=Area.LINGERING))
+    tree.put_area(txn, item.entry, item.inode.state, Event.SEAL)
 
 
 def _served_directory(catalog: Catalog, path: bytes) -> Inode | None:
@@ -349,7 +353,8 @@ def _copy_attributes_up(txn: Transaction, directory: InodeId, changed: Collectio
         served = _served_directory(txn.catalog, tree.path_of(txn.catalog, directory))
         if served is not None:
             if entry.area is Area.PENDING or directory in changed:
-                txn.put_entry(replace(entry, area=Area.LINGERING))
+                if entry.area is Area.PENDING:
+                    tree.put_area(txn, entry, like.state, Event.SEAL)
                 put_attributes(txn, served, attributes_of(txn.catalog, like))
             elif served.mtime_ns != like.mtime_ns:
                 txn.put_inode(replace(served, mtime_ns=like.mtime_ns))

@@ -15,7 +15,7 @@ from zipfs.reading.content import Content, open_content
 from zipfs.reading.reader import Reader
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.attributes import Attributes, attributes_of
-from zipfs.store.objects.values import ROOT, Inode, Kind, State
+from zipfs.store.objects.values import ROOT, Inode, Kind
 from zipfs.store.store import Store, open_store
 
 _MAX_LINKS = 40
@@ -72,7 +72,7 @@ def file_type(inode: Inode) -> int:
 
 def sizes(store: Store, inode: Inode) -> tuple[int, int]:
     """(apparent, stored) bytes of a file; what is still in the spool is stored as it is."""
-    if inode.state in (State.OPEN, State.SEALED):
+    if inode.is_spooled:
         try:
             found = os.stat(store.spool_path(inode.id))
         except FileNotFoundError:

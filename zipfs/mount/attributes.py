@@ -41,7 +41,7 @@ def describe(
     attributes.st_rdev = 0
     attributes.st_blksize = _LISTING_NBYTES if inode.is_directory else _IO_NBYTES
     nbytes, stored_nbytes, mtime_ns, ctime_ns = inode.nbytes, inode.stored_nbytes, inode.mtime_ns, inode.ctime_ns
-    if inode.state in (State.OPEN, State.SEALED):
+    if inode.is_spooled:
         found = spooled or _spool_file(store, inode.id)
         if found is not None:
             nbytes, stored_nbytes = found.st_size, found.st_blocks * BLOCK_NBYTES

@@ -145,8 +145,8 @@ class IngestOperations(ServedOperations):
             content = open_content(self.store, self.reader, inode)
             await trio.to_thread.run_sync(self._copy, content, fresh_id, inode.mtime_ns)
         self.spool.expect(fresh_id)  # or it could be sealed, empty, before it is opened
-        fresh = await self._ingest(lambda txn: ingest_side.supersede(txn, inode, fresh_id), kernel_knows=False)
-        if fresh is None:
+        found = await self._ingest(lambda txn: ingest_side.supersede(txn, inode, fresh_id), kernel_knows=False)
+        if found is None:
             # Another open of the same file came first: what the name leads to now is found by the next look.
             self.store.spool_path(fresh_id).unlink(missing_ok=True)
 

@@ -29,7 +29,8 @@ from zipfs.mount.virtual import Virtual
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import ROOT, Area, Entry, Inode, Kind, State
+from zipfs.store.namespace.lifecycle import Event
+from zipfs.store.objects.values import ROOT, Area, Entry, Inode, Kind
 from zipfs.store.store import Store
 from zipfs.vfs import xattrs
 
@@ -187,10 +188,8 @@ class ServedOperations(ReadingOperations):
             raise ReadOnly(name)
 
         def make(txn: Transaction) -> Inode:
-            own_mode, gid = tree.owned_in(txn.catalog.inode(parent.inode_id), kind, mode & ~ctx.umask, ctx.gid)
-            inode = tree.new_inode(txn, kind, State.NONE, own_mode, ctx.uid, gid, target)
-            tree.link(txn, parent.inode_id, name, inode, Area.SERVED)
-            return inode
+            own_mode = mode & ~ctx.umask
+            return tree.make(txn, parent.inode_id, name, kind, Event.MAKE_SERVED, own_mode, ctx.uid, ctx.gid, target)
 
         inode = await self._change(make)
         if inode.is_directory:
@@ -221,7 +220,7 @@ class ServedOperations(ReadingOperations):
     async def _link(self, where: Place, parent: Place, name: bytes) -> EntryAttributes:
         beside = self.store.catalog.has_name_in(where.inode_id, under_ingest=True)
         await self._change(
-            lambda txn: tree.link(txn, parent.inode_id, name, txn.catalog.inode(where.inode_id), Area.SERVED),
+            lambda txn: tree.link(txn, parent.inode_id, name, txn.catalog.inode(where.inode_id), Event.SERVE),
             kernel_knows=not beside,
         )
         return self._describe(where)
@@ -246,7 +245,7 @@ class ServedOperations(ReadingOperations):
 
     def _drop_name(self, txn: Transaction, parent: Place, name: bytes) -> Inode | None:
         """Remove the name of a file or symlink; returns the inode if that was its last name."""
-        tree.forget_echoes_of_name(txn, parent.inode_id, name)
+        tree.forget_lingering(txn, parent.inode_id, name)
         return tree.unlink(txn, parent.inode_id, name)
 
     def _remember_name(self, parent: Place, name: bytes) -> Entry | None:
@@ -274,7 +273,7 @@ class ServedOperations(ReadingOperations):
 
     def _drop_directory(self, txn: Transaction, parent: Place, name: bytes) -> None:
         tree.rmdir(txn, parent.inode_id, name)
-        tree.forget_echo_of_directory(txn, tree.path_of(txn.catalog, parent.inode_id) + b"/" + name)
+        tree.forget_lingering_directory(txn, tree.path_of(txn.catalog, parent.inode_id) + b"/" + name)
 
     @guarded
     async def rename(
@@ -299,9 +298,9 @@ class ServedOperations(ReadingOperations):
     async def _rename(self, old: Place, name: bytes, new: Place, new_name: bytes, flags: int) -> None:
         def move(txn: Transaction) -> Inode | None:
             # The kernel knows nothing of these: a change that may include them is told to it like one of others.
-            tree.forget_echoes_of_name(txn, old.inode_id, name)
+            tree.forget_lingering(txn, old.inode_id, name)
             if txn.catalog.entry(new.inode_id, new_name) is not None:
-                tree.forget_echoes_of_name(txn, new.inode_id, new_name)
+                tree.forget_lingering(txn, new.inode_id, new_name)
             if flags & pyfuse3.RENAME_EXCHANGE:
                 tree.exchange(txn, old.inode_id, name, new.inode_id, new_name)
                 return None

@@ -18,6 +18,7 @@ from zipfs.ingest.queue import seal_everything
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.tree_queries import NAMES_AT_ONCE
 from zipfs.store.namespace import tree
+from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, Entry, InodeId, Kind, State, is_name
 from zipfs.store.store import Store, open_store
 
@@ -34,7 +35,7 @@ def put_links(store: Store, parent_id: InodeId, links: dict[bytes, bytes]) -> No
     """Symlinks of these names and targets, in the served tree."""
     with store.transaction() as txn:
         for name, target in links.items():
-            inode = tree.new_inode(txn, Kind.SYMLINK, State.NONE, 0o777, 0, 0, target)
+            inode = tree.new_inode(txn, Kind.SYMLINK, Event.MAKE_SERVED, 0o777, 0, 0, target)
             txn.put_entry(Entry(parent_id, name, inode.id, Area.SERVED))
 
 
@@ -49,7 +50,7 @@ def test_names_lead_to_the_same_however_they_are_asked_for(
     shared: Store, there: dict[bytes, bytes], absent: set[bytes], start: bytes
 ) -> None:
     with shared.transaction() as txn:
-        directory = tree.new_inode(txn, Kind.DIRECTORY, State.NONE, 0o755, 0, 0).id
+        directory = tree.new_inode(txn, Kind.DIRECTORY, Event.MAKE_SERVED, 0o755, 0, 0).id
     put_links(shared, directory, there)
     catalog = shared.catalog
     assert [entry.name for entry, _ in catalog.children(directory)] == sorted(there)
@@ -84,7 +85,7 @@ def test_names_are_counted_in_both_trees(store: Store) -> None:
     seal_everything(store)  # which leaves an echo
     assert store.catalog.inode_and_names(inode.id)[1] == 2
     with store.transaction() as txn:
-        tree.link(txn, ROOT, b"another", txn.catalog.inode(inode.id), Area.SERVED)
+        tree.link(txn, ROOT, b"another", txn.catalog.inode(inode.id), Event.SERVE)
     found = store.catalog.child(ROOT, b"another")
     assert found is not None and found[1] == 3
     assert store.catalog.link_count(inode.id, under_ingest=False) == 2

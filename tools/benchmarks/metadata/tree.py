@@ -18,6 +18,7 @@ from pathlib import Path
 from tools.benchmarks.put_files import ingest
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Extent, Inode, InodeId, Kind, State, layout_sum
 from zipfs.store.store import Store
 
@@ -112,7 +113,7 @@ def fill_ingest(store: Store, files: int, advance: Callable[[int], None]) -> Non
             numbers = range(start, min(files, start + _ROWS_AT_ONCE))
             for number in numbers:
                 name = b"shard-%06d.safetensors.incomplete" % number
-                inode = tree.new_inode(txn, Kind.FILE, State.OPEN, 0o644, 0, 0)
+                inode = tree.new_inode(txn, Kind.FILE, Event.CREATE, 0o644, 0, 0)
                 txn.put_entry(Entry(parent_id, name, inode.id, Area.PENDING))
                 store.spool_path(inode.id).write_bytes(b"%d" % number)
         advance(len(numbers))

@@ -93,7 +93,7 @@ CREATE TABLE entries (
     parent_id INTEGER NOT NULL REFERENCES inodes (id),
     name BLOB NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
     inode_id INTEGER NOT NULL REFERENCES inodes (id),
-    area INTEGER NOT NULL CHECK (area IN (0, 1, 2)),    -- served, pending, echo
+    area INTEGER NOT NULL CHECK (area IN (0, 1, 2)),    -- served, pending, lingering
     sum INTEGER NOT NULL,
     PRIMARY KEY (parent_id, name)
 ) WITHOUT ROWID;

@@ -13,14 +13,14 @@ from zipfs.store.disk import faults
 from zipfs.store.disk.reserve import Reserve
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import Inode, State
+from zipfs.store.objects.values import Inode
 from zipfs.store.store import RESERVE, Store, open_store
 
 
 def free_spool(store: Store, gone: Iterable[Inode]) -> None:
     """Delete the spool files of inodes that are gone. Whoever has one open keeps it."""
     for inode in gone:
-        if inode.state in (State.OPEN, State.SEALED):
+        if inode.is_spooled:
             store.spool_path(inode.id).unlink(missing_ok=True)
 
 
@@ -38,7 +38,7 @@ def remove(store: Store, path: bytes) -> list[Inode]:
 
     def work() -> list[Inode]:
         with store.transaction(durable=True, fault="delete") as txn:
-            tree.forget_echoes_of_name(txn, parent.id, name)
+            tree.forget_lingering(txn, parent.id, name)
             return tree.remove_tree(txn, parent.id, name)
 
     gone = store.reserve.removing(work)

@@ -1,12 +1,12 @@
-"""The front door: what can be done below `ingest/`, where new content is written.
+"""The ingest namespace: what can be done below `ingest/`, where new content is written.
 
-New files are PENDING entries of OPEN inodes. Once sealed, the entry becomes an ECHO of the served one, so that whoever
+New files are PENDING entries of OPEN inodes. Once sealed, the entry lingers beside the served one, so that whoever
 looks again finds what it wrote for as long as that is served. Sealed content never changes: opening it for writing
 gives its names below `ingest/` to a new inode (`supersede`). Removing a name here never removes a served one by itself
-(`removed.py`); moving an echo moves the served one along, as long as it still is the same file.
+(`removed.py`); moving a lingering entry moves the served one along, as long as it still is the same file.
 
 These functions run inside a transaction of the caller and raise PathError; raw content is freed by the caller
-afterwards.
+afterwards. Which step may follow which is in `lifecycle.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace import interrupted, removed, tree
 from zipfs.store.namespace.attributes import attributes_of, put_xattrs, with_attributes
+from zipfs.store.namespace.lifecycle import Effect, Event, transition
 from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
 
 
@@ -37,12 +38,10 @@ def create(
     gid: int,
     target: bytes | None = None,
 ) -> Inode:
-    """A new file, directory or symlink below `ingest/`. Raises NotFound for a parent that is gone."""
+    """Make a file, directory or symlink below `ingest/`. Raises NotFound for a parent that is gone."""
     check_name(parent_id, name)
-    state = State.OPEN if kind is Kind.FILE else State.NONE
-    mode, gid = tree.owned_in(txn.catalog.inode(parent_id), kind, mode, gid)
-    inode = tree.new_inode(txn, kind, state, mode, uid, gid, target)
-    tree.link(txn, parent_id, name, inode, Area.PENDING)
+    event = Event.CREATE if kind is Kind.FILE else Event.MAKE
+    inode = tree.make(txn, parent_id, name, kind, event, mode, uid, gid, target)
     removed.note_made(txn, parent_id, name, inode)
     return inode
 
@@ -66,37 +65,42 @@ def link(txn: Transaction, inode: Inode, parent_id: InodeId, name: bytes) -> Ino
     check_name(parent_id, name)
     if inode.is_directory:
         raise InvalidMove(name, "a directory has one name only")
-    tree.link(txn, parent_id, name, inode, Area.PENDING)
+    tree.link(txn, parent_id, name, inode, Event.LINK)
     removed.note_made(txn, parent_id, name, inode)
     return txn.catalog.inode(inode.id)
 
 
-def supersede(txn: Transaction, inode: Inode, fresh_id: InodeId) -> Inode | None:
-    """A new OPEN inode that takes over every name that sealed content has below `ingest/`; None if it has none there.
+def supersede(txn: Transaction, inode: Inode, fresh_id: InodeId) -> tuple[Inode, list[Inode]] | None:
+    """Give every name that sealed content has below `ingest/` to a new OPEN inode; None if it has none there.
 
-    The caller has reserved `fresh_id` and copied the content into its spool file, unless it is to be truncated.
+    The caller has reserved `fresh_id` and copied the content into its spool file, unless it is to be truncated. Returns
+    the new inode, and the old one if that has lost its last name.
     """
     if inode.kind is not Kind.FILE:
         raise InvalidMove(f"inode {inode.id}", "only the content of a file can be replaced")
     names = [entry for entry in txn.catalog.entries_of(inode.id) if entry.area is not Area.SERVED]
     if not names:
         return None
+    inode = txn.catalog.inode(inode.id)  # it may have been compressed since it was looked at
+    steps = [transition(inode.state, entry.area, Event.WRITE) for entry in names]
+    if not all(Effect.NEW_INODE in step.effects for step in steps):
+        return None
     now, kept = tree.now_ns(), attributes_of(txn.catalog, inode)
     fresh = with_attributes(Inode(fresh_id, Kind.FILE, State.OPEN, 0, 0, 0, 0, now, now), kept)
     txn.put_inode(fresh)
     put_xattrs(txn, fresh, kept.xattrs)
-    for entry in names:
-        txn.put_entry(Entry(entry.parent_id, entry.name, fresh.id, Area.PENDING))
-    tree.drop_if_nameless(txn, inode)
-    return fresh
+    for entry, step in zip(names, steps, strict=True):
+        assert step.area is not None
+        txn.put_entry(replace(entry, inode_id=fresh.id, area=step.area))
+    gone = tree.drop_if_nameless(txn, inode)
+    return fresh, [] if gone is None else [gone]
 
 
 def mark_changed(txn: Transaction, inode: Inode) -> None:
     """Attributes of a directory below `ingest/` have changed: its next seal copies them."""
     if inode.is_directory:
         for entry in txn.catalog.entries_of(inode.id):
-            if entry.area is Area.LINGERING:
-                txn.put_entry(replace(entry, area=Area.PENDING))
+            tree.put_area(txn, entry, inode.state, Event.CHANGE)
 
 
 def rename(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: InodeId, new_name: bytes) -> list[Inode]:
@@ -117,7 +121,7 @@ def rename(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: Ino
     ):  # an empty directory has gone, and what it was to replace is served
         removed.note_removed(txn, new_parent_id, new_name)
     removed.note_made(txn, new_parent_id, new_name, moving)
-    for relative, entry in _echoes(catalog, moving, new_parent_id, new_name):
+    for relative, entry in _lingering_below(catalog, moving, new_parent_id, new_name):
         lost += removed.replace_served(txn, entry.parent_id)
         lost += _move_served(txn, entry, old_path + relative, new_path + relative)
     if moving.is_directory:
@@ -140,11 +144,15 @@ def exchange(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: I
     return gone + rename(txn, parent_id, aside, new_parent_id, new_name)
 
 
-def _echoes(catalog: Catalog, moved: Inode, parent_id: InodeId, name: bytes) -> list[tuple[bytes, Entry]]:
-    """(path below the moved name, entry) of each sealed file at or below it."""
+def _lingering_below(catalog: Catalog, moved: Inode, parent_id: InodeId, name: bytes) -> list[tuple[bytes, Entry]]:
+    """Return (path below the moved name, entry) of each file or symlink at or below it whose served name follows."""
+
+    def follows(entry: Entry, inode: Inode) -> bool:
+        return Effect.MOVE_SERVED in transition(inode.state, entry.area, Event.RENAME).effects
+
     if not moved.is_directory:
         entry = tree.require(catalog, parent_id, name)
-        return [(b"", entry)] if entry.area is Area.LINGERING else []
+        return [(b"", entry)] if follows(entry, moved) else []
     found: list[tuple[bytes, Entry]] = []
     pending = [(b"", moved.id)]
     while pending:
@@ -152,25 +160,25 @@ def _echoes(catalog: Catalog, moved: Inode, parent_id: InodeId, name: bytes) -> 
         for entry, child in catalog.children(directory):
             if child.is_directory:
                 pending.append((prefix + b"/" + entry.name, child.id))
-            elif entry.area is Area.LINGERING:
+            elif follows(entry, child):
                 found.append((prefix + b"/" + entry.name, entry))
     return found
 
 
-def _move_served(txn: Transaction, echo: Entry, old_path: bytes, new_path: bytes) -> list[Inode]:
-    """Let the served name of a sealed file follow the move of its echo; where it cannot, the file is sealed anew."""
+def _move_served(txn: Transaction, lingering: Entry, old_path: bytes, new_path: bytes) -> list[Inode]:
+    """Let the served name follow the move of its lingering entry; where it cannot, that is sealed anew."""
     catalog = txn.catalog
     old_parts, new_parts = tree.components(old_path), tree.components(new_path)
     try:
         old_parent = tree.resolve(catalog, b"/".join(old_parts[:-1]))
         served = catalog.entry(old_parent.id, old_parts[-1])
-        if served is None or served.inode_id != echo.inode_id:
+        if served is None or served.inode_id != lingering.inode_id:
             raise AlreadyExists(old_path)
-        like = catalog.inode(echo.parent_id)
+        like = catalog.inode(lingering.parent_id)
         new_parent = tree.make_directories(txn, b"/".join(new_parts[:-1]), like=like)
-        gone = tree.rename(txn, old_parent.id, old_parts[-1], new_parent, new_parts[-1])
+        gone = tree.rename(txn, old_parent.id, old_parts[-1], new_parent, new_parts[-1], Event.FOLLOW)
     except (AlreadyExists, NotADirectory, InvalidMove, NotFound, IsADirectory):
-        txn.put_entry(replace(echo, area=Area.PENDING))
+        tree.put_area(txn, lingering, catalog.inode(lingering.inode_id).state, Event.PART)
         return []
     return [gone] if gone is not None else []
 
@@ -186,4 +194,4 @@ def _prune_served(txn: Transaction, path: bytes) -> None:
     for _, inode in reversed(list(tree.walk(txn.catalog, top))):
         if inode.is_directory and txn.catalog.is_empty(inode.id):
             entry = tree.parent_entry(txn.catalog, inode.id)
-            tree.rmdir(txn, entry.parent_id, entry.name)
+            tree.rmdir(txn, entry.parent_id, entry.name, Event.REPLACE)

@@ -16,6 +16,7 @@ from zipfs.errors import PathError
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace import tree
+from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Inode, InodeId
 
 _REMOVED: Final = b"zipfs.removed:"
@@ -120,4 +121,4 @@ def _remove_served(txn: Transaction, parent_id: InodeId, name: bytes, mark: byte
     served = _served_entry(txn.catalog, parent_id, name)
     if served is None or served.inode_id != int(mark):
         return []
-    return tree.remove_tree(txn, served.parent_id, name)
+    return tree.remove_tree(txn, served.parent_id, name, Event.REPLACE)

@@ -27,6 +27,7 @@ from zipfs.errors import (
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace.attributes import attributes_of, put_attributes
+from zipfs.store.namespace.lifecycle import ABSENT, Event, transition
 from zipfs.store.objects.values import INGEST_ROOT, NAME_NBYTES_AT_MOST, ROOT, Area, Entry, Inode, InodeId, Kind, State
 
 RESERVED_AT_ROOT = (b"ingest", b".zipfs")
@@ -119,9 +120,10 @@ def walk(catalog: Catalog, start: Inode, path: bytes = b"") -> Iterator[tuple[by
 
 
 def new_inode(
-    txn: Transaction, kind: Kind, state: State, mode: int, uid: int, gid: int, target: bytes | None = None
+    txn: Transaction, kind: Kind, event: Event, mode: int, uid: int, gid: int, target: bytes | None = None
 ) -> Inode:
-    """Put a fresh inode; the caller gives it a name in the same transaction."""
+    """Put the inode that `event` makes; the caller gives it a name in the same transaction."""
+    state = transition(ABSENT, ABSENT, event).state
     now = now_ns()
     nbytes = 0 if target is None else len(target)
     inode = Inode(txn.new_inode_id(), kind, state, mode & 0o7777, uid, gid, nbytes, now, now, target, atime_ns=now)
@@ -149,8 +151,32 @@ def touch_directory(txn: Transaction, inode_id: InodeId) -> None:
     txn.put_inode(replace(txn.catalog.inode(inode_id), mtime_ns=now, ctime_ns=now))
 
 
-def link(txn: Transaction, parent_id: InodeId, name: bytes, inode: Inode, area: Area) -> None:
-    """Give an inode a name that is not taken yet. The first one is part of making it; each further one is a change."""
+def make(
+    txn: Transaction,
+    parent_id: InodeId,
+    name: bytes,
+    kind: Kind,
+    event: Event,
+    mode: int,
+    uid: int,
+    gid: int,
+    target: bytes | None = None,
+) -> Inode:
+    """Put an inode with a name, as `event` makes both. Raises NotFound for a parent that is gone."""
+    own_mode, own_gid = owned_in(txn.catalog.inode(parent_id), kind, mode, gid)
+    inode = new_inode(txn, kind, event, own_mode, uid, own_gid, target)
+    _put_name(txn, parent_id, name, inode, transition(ABSENT, ABSENT, event).area)
+    return inode
+
+
+def link(txn: Transaction, parent_id: InodeId, name: bytes, inode: Inode, event: Event) -> None:
+    """Give an inode a name that is not taken yet; `event` is LINK or SERVE."""
+    _put_name(txn, parent_id, name, inode, transition(inode.state, ABSENT, event).area)
+
+
+def _put_name(txn: Transaction, parent_id: InodeId, name: bytes, inode: Inode, area: Area | None) -> None:
+    """Put an entry where there is none. The first one of an inode is part of making it, each further one a change."""
+    assert area is not None
     check_name(name)
     if not txn.catalog.inode(parent_id).is_directory:
         raise NotADirectory(name)
@@ -164,12 +190,21 @@ def link(txn: Transaction, parent_id: InodeId, name: bytes, inode: Inode, area: 
     touch_directory(txn, parent_id)
 
 
-def unlink(txn: Transaction, parent_id: InodeId, name: bytes) -> Inode | None:
+def put_area(txn: Transaction, entry: Entry, state: State, event: Event) -> None:
+    """Have an entry enter the area that an event leads to."""
+    area = transition(state, entry.area, event).area
+    assert area is not None
+    if area is not entry.area:
+        txn.put_entry(replace(entry, area=area))
+
+
+def unlink(txn: Transaction, parent_id: InodeId, name: bytes, event: Event = Event.REMOVE) -> Inode | None:
     """Remove the name of a file or symlink; returns the inode if that was its last name."""
     entry = require(txn.catalog, parent_id, name)
     inode = txn.catalog.inode(entry.inode_id)
     if inode.is_directory:
         raise IsADirectory(name)
+    transition(inode.state, entry.area, event)
     txn.drop_entry(parent_id, name)
     touch_directory(txn, parent_id)
     gone = drop_if_nameless(txn, inode)
@@ -188,50 +223,49 @@ def drop_if_nameless(txn: Transaction, inode: Inode) -> Inode | None:
     return inode
 
 
-def rmdir(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
+def rmdir(txn: Transaction, parent_id: InodeId, name: bytes, event: Event = Event.REMOVE) -> None:
+    """Remove an empty directory."""
     entry = require(txn.catalog, parent_id, name)
     inode = txn.catalog.inode(entry.inode_id)
     if not inode.is_directory:
         raise NotADirectory(name)
     if not txn.catalog.is_empty(inode.id):
         raise NotEmpty(name)
+    transition(inode.state, entry.area, event)
     txn.drop_entry(parent_id, name)
     txn.drop_inode(inode.id)
     touch_directory(txn, parent_id)
 
 
-def forget_echoes(txn: Transaction, start: Inode, path: bytes) -> None:
-    """Drop what `ingest/` still shows of a served file at `path`, or of a directory with all that is below it.
+def forget_lingering(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
+    """Drop the lingering entries of what a name of the served tree leads to, and of all that is below it.
 
-    To be called when they are removed or moved: an echo would let a second copy of the same files be skipped.
+    To be called when it is removed or moved: a lingering entry would let a second copy of the same files be skipped.
     """
-    for at, inode in reversed(list(walk(txn.catalog, start, path))):
+    entry = require(txn.catalog, parent_id, name)
+    path = path_of(txn.catalog, parent_id) + b"/" + name
+    for at, inode in reversed(list(walk(txn.catalog, txn.catalog.inode(entry.inode_id), path))):
         if inode.is_directory:
-            forget_echo_of_directory(txn, at)
+            forget_lingering_directory(txn, at)
             continue
-        for entry in txn.catalog.lingering_entries_of(inode.id):
-            txn.drop_entry(entry.parent_id, entry.name)
+        for lingering in txn.catalog.lingering_entries_of(inode.id):
+            transition(inode.state, lingering.area, Event.FORGET)
+            txn.drop_entry(lingering.parent_id, lingering.name)
 
 
-def forget_echo_of_directory(txn: Transaction, path: bytes) -> None:
-    """Drop the echo of a directory, once nothing is left in it."""
+def forget_lingering_directory(txn: Transaction, path: bytes) -> None:
+    """Drop the lingering entry of a directory, once nothing is left in it."""
     try:
-        echo = resolve(txn.catalog, path, INGEST_ROOT)
+        directory = resolve(txn.catalog, path, INGEST_ROOT)
     except PathError:
         return
-    if echo.is_directory and echo.id != INGEST_ROOT and txn.catalog.is_empty(echo.id):
-        entry = parent_entry(txn.catalog, echo.id)
+    if directory.is_directory and directory.id != INGEST_ROOT and txn.catalog.is_empty(directory.id):
+        entry = parent_entry(txn.catalog, directory.id)
         if entry.area is Area.LINGERING:
-            rmdir(txn, entry.parent_id, entry.name)
+            rmdir(txn, entry.parent_id, entry.name, Event.FORGET)
 
 
-def forget_echoes_of_name(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
-    """Drop the echoes of whatever a name of the served tree stands for."""
-    entry = require(txn.catalog, parent_id, name)
-    forget_echoes(txn, txn.catalog.inode(entry.inode_id), path_of(txn.catalog, parent_id) + b"/" + name)
-
-
-def remove_tree(txn: Transaction, parent_id: InodeId, name: bytes) -> list[Inode]:
+def remove_tree(txn: Transaction, parent_id: InodeId, name: bytes, event: Event = Event.REMOVE) -> list[Inode]:
     """Remove a name and everything below it; returns the inodes that are gone."""
     gone: list[Inode] = []
     pending = [(parent_id, name)]
@@ -243,22 +277,24 @@ def remove_tree(txn: Transaction, parent_id: InodeId, name: bytes) -> list[Inode
             pending += [(inode.id, child.name) for child, _ in children]
             continue
         if inode.is_directory:
-            rmdir(txn, parent_id, name)
+            rmdir(txn, parent_id, name, event)
             gone.append(inode)
         else:
-            last = unlink(txn, parent_id, name)
+            last = unlink(txn, parent_id, name, event)
             gone += [last] if last is not None else []
         pending.pop()
     return gone
 
 
 def rename(
-    txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: InodeId, new_name: bytes, area: Area | None = None
+    txn: Transaction,
+    parent_id: InodeId,
+    name: bytes,
+    new_parent_id: InodeId,
+    new_name: bytes,
+    event: Event = Event.RENAME,
 ) -> Inode | None:
-    """Move a name, replacing what is there as rename(2) does; returns the inode that lost its last name.
-
-    `area` is what the moved entry becomes; by default it stays what it was.
-    """
+    """Move a name, replacing what is there as rename(2) does; returns the inode that lost its last name."""
     check_name(new_name)
     entry = require(txn.catalog, parent_id, name)
     inode = txn.catalog.inode(entry.inode_id)
@@ -266,22 +302,25 @@ def rename(
         raise AlreadyExists(new_name)
     if inode.is_directory and _is_below(txn.catalog, new_parent_id, inode.id):
         raise InvalidMove(name, "a directory cannot be moved into itself")
+    area = transition(inode.state, entry.area, event).area
+    assert area is not None
     gone: Inode | None = None
     replaced = txn.catalog.entry(new_parent_id, new_name)
     if replaced is not None:
         if replaced.inode_id == inode.id:
             return None  # two names of one file: rename(2) leaves both
         other = txn.catalog.inode(replaced.inode_id)
+        makes_way = Event.REPLACE if event is Event.FOLLOW else Event.REMOVE
         if other.is_directory and not inode.is_directory:
             raise IsADirectory(new_name)
         if inode.is_directory and not other.is_directory:
             raise NotADirectory(new_name)
         if other.is_directory:
-            rmdir(txn, new_parent_id, new_name)
+            rmdir(txn, new_parent_id, new_name, makes_way)
         else:
-            gone = unlink(txn, new_parent_id, new_name)
+            gone = unlink(txn, new_parent_id, new_name, makes_way)
     txn.drop_entry(parent_id, name)
-    txn.put_entry(Entry(new_parent_id, new_name, inode.id, entry.area if area is None else area))
+    txn.put_entry(Entry(new_parent_id, new_name, inode.id, area))
     for parent in {parent_id, new_parent_id}:
         touch_directory(txn, parent)
     txn.put_inode(replace(inode, ctime_ns=now_ns()))
@@ -294,6 +333,8 @@ def exchange(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: I
     for moving, into in ((one.inode_id, new_parent_id), (other.inode_id, parent_id)):
         if _is_below(txn.catalog, into, moving):
             raise InvalidMove(name, "a directory cannot be moved into itself")
+    for entry in (one, other):
+        transition(txn.catalog.inode(entry.inode_id).state, entry.area, Event.RENAME)
     txn.put_entry(replace(one, inode_id=other.inode_id, area=other.area))
     txn.put_entry(replace(other, inode_id=one.inode_id, area=one.area))
     for parent in {parent_id, new_parent_id}:
@@ -311,11 +352,9 @@ def make_directories(txn: Transaction, path: bytes, like: Inode | None = None) -
     for name in components(path):
         entry = txn.catalog.entry(parent_id, name)
         if entry is None:
-            mode, gid = owned_in(txn.catalog.inode(parent_id), Kind.DIRECTORY, 0o755, os.getgid())
-            directory = new_inode(txn, Kind.DIRECTORY, State.NONE, mode, os.getuid(), gid)
+            directory = make(txn, parent_id, name, Kind.DIRECTORY, Event.MAKE_SERVED, 0o755, os.getuid(), os.getgid())
             if like is not None:
                 put_attributes(txn, directory, attributes_of(txn.catalog, like))
-            link(txn, parent_id, name, directory, Area.SERVED)
             parent_id = directory.id
         elif txn.catalog.inode(entry.inode_id).is_directory:
             parent_id = entry.inode_id

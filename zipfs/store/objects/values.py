@@ -95,6 +95,11 @@ class Inode:
     def is_directory(self) -> bool:
         return self.kind is Kind.DIRECTORY
 
+    @property
+    def is_spooled(self) -> bool:
+        """Whether the content is in the spool."""
+        return self.state is State.OPEN or self.state is State.SEALED
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
