@@ -1,4 +1,4 @@
-"""Landmarks are found where a plain reading of the signs says they are."""
+"""MinhashSample are found where a plain reading of the signs says they are."""
 
 from __future__ import annotations
 

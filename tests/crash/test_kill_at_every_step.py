@@ -25,7 +25,7 @@ from tests.support.stores import (
     spooled,
 )
 from zipfs.errors import NotFound
-from zipfs.ingest.optimize.run import look
+from zipfs.ingest.optimize.run import plan_rebases
 from zipfs.store.disk.faults import POINTS
 from zipfs.store.publish import FAULT_POINTS, fault_points
 from zipfs.store.store import Store, open_store
@@ -87,7 +87,7 @@ def test_who_changed_places_with_its_base_before_a_kill_is_found_like_any_other(
         SCENARIOS["optimize"].before(store)
     assert run("optimize", path, "optimize.logged") == -signal.SIGKILL
     with open_store(path) as store:
-        look(store, lambda what, done, total: None)
+        plan_rebases(store, lambda what, done, total: None)
         alone = {row[0] for row in sql(store.catalog, "SELECT id FROM blobs WHERE base_id IS NULL")}
         landmarks = {row[0] for row in sql(store.catalog, "SELECT blob_id FROM landmarks")}
         assert _anchored(store) == alone & landmarks

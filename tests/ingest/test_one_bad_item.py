@@ -234,8 +234,8 @@ def test_a_family_that_cannot_be_coded_anew_ends_no_optimizing(
     monkeypatch.setattr(rebase._Pack, "_verify", failing)
     with open_store(path) as store:
         done = optimize_all(store)
-        assert done.recoded.tensors > 0
-        assert done.recoded.given_up == 1
+        assert done.rebased.tensors > 0
+        assert done.rebased.given_up == 1
         assert list(store.packs.parts()) == []
         assert problems(store) == []
     assert contents(path) == {**one, **other}

@@ -129,7 +129,7 @@ def with_rebase(store: Store, scratch: Path, files: Files) -> None:
         pipeline = Pipeline(store, Listener())
         try:
             pipeline.run(find(store, path, name).sources)
-            pipeline.settle()
+            pipeline.rebase()
         finally:
             pipeline.close()
 

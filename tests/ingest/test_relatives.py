@@ -21,7 +21,7 @@ from tests.support.stores import (
     served_inode,
     tensor_file,
 )
-from zipfs.bases.similarity.backfill import make_landmarks, make_sketches
+from zipfs.bases.similarity.backfill import backfill_samples, backfill_sketches
 from zipfs.codec import Cast, item_nbytes
 from zipfs.library import Library
 from zipfs.store.maintenance.repair import rebuild
@@ -93,7 +93,7 @@ def shelf(tmp_path: Path) -> Shelf:
 BASE = matrix(2400, 1)
 OTHER = matrix(2400, 2)
 NEW_ROWS = matrix(40, 3)
-ALONE = 10.8 / 8 / 2
+STANDALONE = 10.8 / 8 / 2
 """Stored bytes for each byte of a BF16 matrix that has no relative."""
 OVERHEAD = 1200
 """Header, tables and what else files have."""
@@ -101,7 +101,7 @@ OVERHEAD = 1200
 
 def test_a_matrix_without_relatives_is_coded_alone(shelf: Shelf) -> None:
     shelf.put(file_of(OTHER))
-    assert 0.95 * ALONE < shelf.put(file_of(BASE)) / len(BASE) < ALONE
+    assert 0.95 * STANDALONE < shelf.put(file_of(BASE)) / len(BASE) < STANDALONE
     shelf.check()
 
 
@@ -125,7 +125,7 @@ def test_rows_that_are_stored_already_are_shared(shelf: Shelf, kind: str) -> Non
     raw, new_nbytes = EQUAL[kind]
     shelf.put(file_of(BASE))
     shelf.put(file_of(OTHER))
-    assert shelf.put(file_of(raw)) < new_nbytes * ALONE + OVERHEAD
+    assert shelf.put(file_of(raw)) < new_nbytes * STANDALONE + OVERHEAD
     shelf.check()
 
 
@@ -139,7 +139,7 @@ def test_rows_that_were_changed_a_little_take_what_the_change_takes(shelf: Shelf
     change = Shelf(shelf.root / "other")
     change.put(file_of(BASE))
     per_byte = change.put(file_of(tuned(BASE, 6))) / len(BASE)
-    assert shelf.put(file_of(raw)) < 1.05 * (len(raw) - new_nbytes) * per_byte + new_nbytes * ALONE + OVERHEAD
+    assert shelf.put(file_of(raw)) < 1.05 * (len(raw) - new_nbytes) * per_byte + new_nbytes * STANDALONE + OVERHEAD
     shelf.check()
 
 
@@ -150,7 +150,7 @@ def test_rows_of_a_tensor_that_has_a_base_are_shared_too(shelf: Shelf, kind: str
     raw = raw.replace(BASE, moved) if BASE in raw else cut_like(raw, moved)
     for content in (BASE, OTHER, moved):
         shelf.put(file_of(content))
-    assert shelf.put(file_of(raw)) < new_nbytes * ALONE + OVERHEAD
+    assert shelf.put(file_of(raw)) < new_nbytes * STANDALONE + OVERHEAD
     shelf.check()
 
 
@@ -182,10 +182,10 @@ def test_another_shape_and_name_make_no_difference(shelf: Shelf, shape: list[int
 
 
 def test_experts_that_were_copied_from_one_are_stored_once(shelf: Shelf) -> None:
-    assert shelf.put(file_of(BASE * 4)) < len(BASE) * ALONE + OVERHEAD
+    assert shelf.put(file_of(BASE * 4)) < len(BASE) * STANDALONE + OVERHEAD
     assert shelf.put(file_of(BASE)) < OVERHEAD
     apart = tuned(OTHER, 1) + tuned(OTHER, 2) + tuned(OTHER, 3)
-    assert shelf.put(file_of(apart)) < 1.9 * len(OTHER) * ALONE
+    assert shelf.put(file_of(apart)) < 1.9 * len(OTHER) * STANDALONE
     shelf.check()
 
 
@@ -194,8 +194,8 @@ def test_what_is_found_is_found_after_a_rebuild_too(shelf: Shelf) -> None:
     shelf.put(file_of(tuned(BASE, 1)))
     shelf.check()
     shelf.store = open_store(shelf.root / "store")
-    make_sketches(shelf.store, lambda what, done, total: None)
-    make_landmarks(shelf.store, lambda what, done, total: None)
+    backfill_sketches(shelf.store, lambda what, done, total: None)
+    backfill_samples(shelf.store, lambda what, done, total: None)
     assert shelf.put(file_of(BASE[700 * ROW : 1900 * ROW])) < OVERHEAD
     assert shelf.put(file_of(tuned(BASE, 1)[700 * ROW : 1900 * ROW])) < OVERHEAD
     assert shelf.put(file_of(cast(BASE, "BF16", "F32"), "F32")) < OVERHEAD

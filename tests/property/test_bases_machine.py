@@ -28,7 +28,7 @@ from tests.support.stores import (
     weights,
 )
 from zipfs.bases.planning.planner import DEFAULT_PRICES
-from zipfs.bases.similarity.backfill import make_sketches
+from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.ingest.optimize.run import Limits, optimize
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.maintenance.repair import rebuild
@@ -112,7 +112,7 @@ class BasesMachine(RuleBasedStateMachine):
         (self.root / "store" / "catalog.db").unlink()
         assert rebuild(self.root / "store").lost == []
         self.store = open_store(self.root / "store")
-        make_sketches(self.store, _quietly)
+        backfill_sketches(self.store, _quietly)
 
     @invariant()
     def every_needed_tensor_and_its_base_are_there(self) -> None:

@@ -26,7 +26,7 @@ from tests.support.stores import (
     weights,
     widened,
 )
-from zipfs.bases.similarity.backfill import make_landmarks, make_sketches
+from zipfs.bases.similarity.backfill import backfill_samples, backfill_sketches
 from zipfs.errors import AlreadyExists, PathError
 from zipfs.ingest.queue import seal_everything
 from zipfs.reading import Content, Reader, open_content
@@ -146,8 +146,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.close()
         assert rebuild(self.root / "store").lost == []
         self.store = open_store(self.root / "store")
-        make_sketches(self.store, lambda what, done, total: None)
-        make_landmarks(self.store, lambda what, done, total: None)
+        backfill_sketches(self.store, lambda what, done, total: None)
+        backfill_samples(self.store, lambda what, done, total: None)
 
     @rule()
     def refuse(self) -> None:

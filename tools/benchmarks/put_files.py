@@ -24,12 +24,12 @@ class _Silent:
         raise SystemExit(message)
 
 
-def ingest(store: Store, path: Path, name: str, *, settle: bool = True) -> None:
-    """Store a file or a folder under `name`; with `settle` small families are rearranged, as after any ingest."""
+def ingest(store: Store, path: Path, name: str, *, rebase: bool = True) -> None:
+    """Store a file or a folder under `name`; with `rebase` small families are rearranged, as after any ingest."""
     pipeline = Pipeline(store, _Silent())
     try:
         pipeline.run(find(store, path, name.encode()).sources)
-        if settle:
-            pipeline.settle()
+        if rebase:
+            pipeline.rebase()
     finally:
         pipeline.close()

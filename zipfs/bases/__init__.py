@@ -3,7 +3,7 @@
 from zipfs.bases.similarity.candidates import Search
 from zipfs.bases.similarity.choose_base import Choice, choose_base
 from zipfs.bases.similarity.signature import signature
-from zipfs.bases.similarity.size_model import predict_against, predict_alone
+from zipfs.bases.similarity.size_model import predict_against, predict_standalone
 from zipfs.bases.similarity.sketch import LEAST_MEMBER_NBYTES, LEAST_NBYTES, SKETCH_MAX_NBYTES, sketch
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "Search",
     "choose_base",
     "predict_against",
-    "predict_alone",
+    "predict_standalone",
     "signature",
     "sketch",
 ]

@@ -11,10 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from zipfs.bases import LEAST_MEMBER_NBYTES, LEAST_NBYTES, Choice, Search, choose_base, predict_alone, signature, sketch
+from zipfs.bases import (
+    LEAST_MEMBER_NBYTES,
+    LEAST_NBYTES,
+    Choice,
+    Search,
+    choose_base,
+    predict_standalone,
+    signature,
+    sketch,
+)
 from zipfs.bases.planning.planner import OUTSIDE
 from zipfs.bases.similarity.choose_base import MIN_SAVED_NBYTES, Probe
-from zipfs.bases.similarity.open_new_base import KIN, is_poor, worth_opening
+from zipfs.bases.similarity.open_new_base import SIBLINGS, is_poor, worth_opening
 from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes
 from zipfs.errors import Damaged
 from zipfs.formats import Span
@@ -37,7 +46,8 @@ class Mine:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The best base of the same length, None to code the tensor alone, and predicted bits an item with it and alone.
+    """The best base of the same length, None to code the tensor standalone, and predicted bits an item with it and
+    alone.
 
     `bits` are also given of a base that is passed over so that the tensor can be one itself: whoever finds relatives
     for its parts has to save clearly more by them than that base would.
@@ -45,7 +55,7 @@ class Chosen:
 
     base: BaseRef | None
     bits: float
-    alone_bits: float
+    standalone_bits: float
 
 
 class Chooser:
@@ -72,26 +82,31 @@ class Chooser:
         """Raises SourceError."""
         if mine is None:
             return Chosen(None, 0.0, 0.0)
-        alone_bits = predict_alone(mine.sketch, span.dtype)
-        alone = Chosen(None, alone_bits, alone_bits)
-        if alone_bits * span.nbytes <= MIN_SAVED_NBYTES * 8 * item_nbytes(span.dtype):
-            return alone  # no base could save enough of a tensor that is all but constant
+        standalone_bits = predict_standalone(mine.sketch, span.dtype)
+        standalone = Chosen(None, standalone_bits, standalone_bits)
+        if standalone_bits * span.nbytes <= MIN_SAVED_NBYTES * 8 * item_nbytes(span.dtype):
+            return standalone  # no base could save enough of a tensor that is all but constant
         candidates = self._search.near(span.dtype, span.nbytes, mine.signature)
         choice = choose_base(
-            mine.sketch, span.nbytes, span.dtype, candidates, alone=alone_bits, probe=self._probe(source, span)
+            mine.sketch,
+            span.nbytes,
+            span.dtype,
+            candidates,
+            standalone=standalone_bits,
+            probe=self._probe(source, span),
         )
         if choice is None:
-            return alone
+            return standalone
         bits = choice.predicted_nbytes * 8 * item_nbytes(span.dtype) / span.nbytes
         if is_poor(choice) and self._is_to_open(span, mine, choice, dict(candidates)[choice.blob_id]):
-            return Chosen(None, bits, alone_bits)
+            return Chosen(None, bits, standalone_bits)
         reference = BaseRef(BlobId(choice.blob_id), View(0, span.nbytes))
         try:
             self._open(reference.blob_id)
         except Damaged as error:
-            log.error("%s; the tensor is coded alone instead", error)
-            return alone
-        return Chosen(reference, bits, alone_bits)
+            log.error("%s; the tensor is coded standalone instead", error)
+            return standalone
+        return Chosen(reference, bits, standalone_bits)
 
     def _probe(self, source: Source, span: Span) -> Probe:
         """Codes the frame in the middle of a tensor."""
@@ -109,8 +124,8 @@ class Chooser:
         return probe
 
     def _is_to_open(self, span: Span, mine: Mine, choice: Choice, base: bytes) -> bool:
-        kin = self._search.kin(choice.blob_id, span.nbytes, mine.signature, KIN)
-        return worth_opening(mine.sketch, span.nbytes, span.dtype, choice, base, kin)
+        siblings = self._search.siblings(choice.blob_id, span.nbytes, mine.signature, SIBLINGS)
+        return worth_opening(mine.sketch, span.nbytes, span.dtype, choice, base, siblings)
 
     def add(self, blob: Blob, mine: Mine) -> None:
         """Have a new tensor be found."""

@@ -17,9 +17,9 @@ import numpy as np
 import xxhash
 
 from zipfs.bases import Search
-from zipfs.bases.similarity.alignment import Relative
+from zipfs.bases.similarity.alignment import PartialMatch
 from zipfs.bases.similarity.choose_base import MARGIN
-from zipfs.bases.similarity.minhash import Landmarks, Scan
+from zipfs.bases.similarity.minhash import MinhashSample, SampleScan
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
 from zipfs.formats import Span, lay_out
@@ -54,7 +54,7 @@ class _Look:
     """What one pass over a span tells of it."""
 
     fingerprint: bytes
-    landmarks: Landmarks | None
+    landmarks: MinhashSample | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class Batch:
 
     def _look(self, source: Source, span: Span, sha256: hashlib._Hash | None = None, *, first: bool = False) -> _Look:
         """Fingerprint and landmarks of a span; the file's SHA-256 is fed in the `first` pass over its bytes."""
-        fingerprint, scan = xxhash.xxh3_128(), Scan(span.nbytes, span.dtype, span.shape)
+        fingerprint, scan = xxhash.xxh3_128(), SampleScan(span.nbytes, span.dtype, span.shape)
         for at in range(0, span.nbytes, FRAME_NBYTES):
             data = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
             fingerprint.update(data)
@@ -176,7 +176,7 @@ class Batch:
             if sha256 is not None:
                 sha256.update(data)
             self._advance(source, len(data) if first else 0)
-        return _Look(fingerprint.digest(), scan.landmarks())
+        return _Look(fingerprint.digest(), scan.sample())
 
     # Deduplication
 
@@ -222,13 +222,15 @@ class Batch:
         """
         mine = self.chooser.look(source, span)
         chosen = self.chooser.choose(source, span, mine)
-        relatives: list[Relative] = []
+        relatives: list[PartialMatch] = []
         if look.landmarks is not None and mine is not None:
-            alone_bits = chosen.alone_bits
+            standalone_bits = chosen.standalone_bits
             if chosen.base is None or chosen.bits * look.landmarks.items > _SEARCHED_BITS:
-                found = self.relations.find(look.landmarks, source, span, alone_bits, chosen.base, members=members)
-                saved_bits = sum((relative.stop - relative.start) * (alone_bits - relative.bits) for relative in found)
-                if saved_bits / look.landmarks.items > (alone_bits - chosen.bits) + MARGIN * alone_bits:
+                found = self.relations.find(look.landmarks, source, span, standalone_bits, chosen.base, members=members)
+                saved_bits = sum(
+                    (relative.stop - relative.start) * (standalone_bits - relative.bits) for relative in found
+                )
+                if saved_bits / look.landmarks.items > (standalone_bits - chosen.bits) + MARGIN * standalone_bits:
                     relatives = found
                 elif not repeats or chosen.base is not None:
                     pass
@@ -320,7 +322,7 @@ class Batch:
             if reference is None:
                 writer.drop_blob()
                 raise
-            # Frames coded alone would not help: those who read them would still ask for the base.
+            # Frames coded standalone would not help: those who read them would still ask for the base.
             log.error("%s; %s is coded without it", error, source.shown)
             writer.drop_blob()
             return self._write_new(source, span, look, None, mine)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from zipfs.bases.similarity.alignment import Candidate, Relative, find_relatives, settle
-from zipfs.bases.similarity.minhash import Landmarks, parse_landmarks
+from zipfs.bases.similarity.alignment import Candidate, PartialMatch, find_partial_matches, refine_ends
+from zipfs.bases.similarity.minhash import MinhashSample, parse_sample
 from zipfs.codec import item_nbytes
 from zipfs.errors import Damaged
 from zipfs.formats import Span
@@ -49,7 +49,7 @@ class Relations:
         self._members: dict[BlobId, list[BlobId]] = defaultdict(list)
         self._anchors: dict[int, list[BlobId]] = defaultdict(list)
 
-    def add(self, blob: Blob, landmarks: Landmarks) -> None:
+    def add(self, blob: Blob, landmarks: MinhashSample) -> None:
         """Have a new blob be found."""
         is_member = blob.base is not None
         kept = landmarks.kept(is_member=is_member)
@@ -57,7 +57,7 @@ class Relations:
         if blob.base is not None:
             self._members[blob.base.blob_id].append(blob.id)
             return
-        for anchor in kept.anchors:
+        for anchor in kept.index_keys:
             if len(self._anchors[anchor]) < _NEW_PER_ANCHOR:
                 self._anchors[anchor].append(blob.id)
 
@@ -67,13 +67,20 @@ class Relations:
     def keep(self, txn: Transaction) -> None:
         """Write down what new blobs are found by, in the transaction that registers them."""
         for blob_id, candidate in self._new.items():
-            txn.put_samples(blob_id, candidate.landmarks.encode())
+            txn.put_samples(blob_id, candidate.sample.encode())
             if not candidate.is_member:
-                txn.put_index_keys(blob_id, candidate.landmarks.anchors)
+                txn.put_index_keys(blob_id, candidate.sample.index_keys)
 
     def find(
-        self, mine: Landmarks, source: Source, span: Span, alone_bits: float, base: BaseRef | None, *, members: bool
-    ) -> list[Relative]:
+        self,
+        mine: MinhashSample,
+        source: Source,
+        span: Span,
+        standalone_bits: float,
+        base: BaseRef | None,
+        *,
+        members: bool,
+    ) -> list[PartialMatch]:
         """Ranges of a tensor that resemble others, apart from each other and in order; with `members` also ranges that
         seem to be equal to some of what has a base itself. Raises SourceError.
 
@@ -82,11 +89,11 @@ class Relations:
         candidates = self._candidates(mine, span.nbytes)
         if all(base is not None and candidate.blob_id == base.blob_id for candidate in candidates):
             return []
-        found = find_relatives(mine, span.dtype, alone_bits, candidates)
+        found = find_partial_matches(mine, span.dtype, standalone_bits, candidates)
         if members and not all(relative.equal for relative in found):
             equal = self._members_of({BlobId(relative.blob_id) for relative in found})
             if equal:
-                found = find_relatives(mine, span.dtype, alone_bits, candidates + equal)
+                found = find_partial_matches(mine, span.dtype, standalone_bits, candidates + equal)
         try:
             opened = {relative.blob_id: self._open(BlobId(relative.blob_id)) for relative in found}
             if len(found) == 1 and (found[0].start, found[0].stop, found[0].distance) == (0, mine.items, 0):
@@ -97,20 +104,20 @@ class Relations:
             return []
 
     def _settled(
-        self, found: list[Relative], opened: Mapping[int, OpenBlob], mine: Landmarks, source: Source, span: Span
-    ) -> list[Relative]:
+        self, found: list[PartialMatch], opened: Mapping[int, OpenBlob], mine: MinhashSample, source: Source, span: Span
+    ) -> list[PartialMatch]:
         def items_of(blob_id: int) -> int:
             blob = opened[blob_id].blob
             return blob.nbytes // item_nbytes(blob.dtype)
 
-        def agrees(relative: Relative, start: int, stop: int) -> bool:
+        def agrees(relative: PartialMatch, start: int, stop: int) -> bool:
             return self._agrees(source, span, opened[relative.blob_id], relative, start, stop)
 
         row_items = math.prod(span.shape[1:]) if len(span.shape) > 1 else 1
-        return settle(found, mine.items, max(1, row_items), items_of, agrees)
+        return refine_ends(found, mine.items, max(1, row_items), items_of, agrees)
 
-    def _candidates(self, mine: Landmarks, nbytes: int) -> list[Candidate]:
-        """Tensors that are coded alone and have most landmarks in common."""
+    def _candidates(self, mine: MinhashSample, nbytes: int) -> list[Candidate]:
+        """Tensors that are coded standalone and have most landmarks in common."""
         mib = nbytes >> 20
         looked_up = min(nbytes // _NBYTES_PER_LOOK_UP + _LEAST_LOOKED_UP, _LOOKED_UP) + _LOOKED_UP_PER_MIB * mib
         hashes = mine.hashes[: min(looked_up, _LOOKED_UP_MAX)].view(np.int64).tolist()
@@ -127,7 +134,9 @@ class Relations:
         stored = self._store.catalog.samples_of_members(sorted(base_ids), _MEMBERS)
         return [*filter(None, new), *_parsed(stored, is_member=True)]
 
-    def _agrees(self, source: Source, span: Span, base: OpenBlob, relative: Relative, start: int, stop: int) -> bool:
+    def _agrees(
+        self, source: Source, span: Span, base: OpenBlob, relative: PartialMatch, start: int, stop: int
+    ) -> bool:
         width, base_width = item_nbytes(span.dtype), item_nbytes(base.blob.dtype)
         mine = np.frombuffer(source.read_exactly(span.offset + start * width, (stop - start) * width), np.uint8)
         theirs = np.frombuffer(
@@ -142,6 +151,6 @@ class Relations:
 
 def _parsed(rows: Iterable[StoredSamples], *, is_member: bool) -> Iterator[Candidate]:
     for blob_id, dtype, nbytes, stored in rows:
-        landmarks = parse_landmarks(stored)
+        landmarks = parse_sample(stored)
         if landmarks is not None and landmarks.items == nbytes // item_nbytes(dtype):
             yield Candidate(blob_id, dtype, landmarks, is_member)

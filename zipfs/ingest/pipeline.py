@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from zipfs.bases import Search
 from zipfs.errors import CatalogUnreadable, NoSpace, NotWritable, Stopped, StoreBusy, ZipfsError
 from zipfs.ingest.batch import Batch, SourcesChanged
-from zipfs.ingest.optimize.after_ingest import settle
-from zipfs.ingest.optimize.rebase import Recoded
+from zipfs.ingest.optimize.after_ingest import rebase_after_ingest
+from zipfs.ingest.optimize.rebase import Rebased
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import NotWanted, Source, SourceError
 from zipfs.ingest.spool import free_nbytes
@@ -47,7 +47,7 @@ class Pipeline:
         self.stop = store.stop
         self._joined: set[BlobId] = set()
         self._joined_nbytes = 0
-        """Bases that got members since the last `settle`, and the raw bytes of these."""
+        """Bases that got members since the last `rebase`, and the raw bytes of these."""
 
     def close(self) -> None:
         self._executor.shutdown(cancel_futures=True)
@@ -67,14 +67,14 @@ class Pipeline:
                 for source in group:
                     self._store_alone(source, error if len(group) == 1 else None)
 
-    def settle(self) -> Recoded:
+    def rebase(self) -> Rebased:
         """Change over to better bases where families that have grown since the last time are still small.
 
         Raises StoreBusy, Stopped.
         """
         bases, joined_nbytes = self._joined, self._joined_nbytes
         self._joined, self._joined_nbytes = set(), 0
-        return settle(self._store, self._executor, bases, joined_nbytes, self.stop)
+        return rebase_after_ingest(self._store, self._executor, bases, joined_nbytes, self.stop)
 
     def _store_alone(self, source: Source, error: Exception | None) -> None:
         """Store one file, unless that has ended in `error` already. Raises NoSpace: the next would not fit either."""

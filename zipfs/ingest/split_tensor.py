@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from zipfs.bases.similarity.alignment import Relative, least_range_nbytes
+from zipfs.bases.similarity.alignment import PartialMatch, least_range_nbytes
 from zipfs.codec import item_nbytes
 from zipfs.formats import Span
 from zipfs.store.objects.base_view import View
@@ -22,7 +22,7 @@ class Part:
     equal: bool
 
 
-def parts_of(span: Span, relatives: Sequence[Relative]) -> list[Part]:
+def parts_of(span: Span, relatives: Sequence[PartialMatch]) -> list[Part]:
     """Parts that tile a span: one for each relative, of which there is at least one, and what lies between them.
 
     A few items behind a part join it, because a part has its price; they are coded against zeros.
@@ -58,7 +58,7 @@ def parts_of_repetition(span: Span, items: int) -> tuple[Span, ...]:
     return first, Span(span.offset + nbytes, span.nbytes - nbytes, span.dtype, rest_shape, span.name)
 
 
-def _part(span: Span, start: int, stop: int, relative: Relative | None) -> Part:
+def _part(span: Span, start: int, stop: int, relative: PartialMatch | None) -> Part:
     item = item_nbytes(span.dtype)
     if (start, stop) == (0, span.nbytes // item):
         of = replace(span, nbytes=stop * item)

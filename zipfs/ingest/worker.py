@@ -186,7 +186,7 @@ class _Rounds:
         """Compress, or else be idle; returns for how many seconds nothing is to be done."""
         if drain(self._store, self._pipeline):
             self._busy_s = time.monotonic()
-            self._pipeline.settle()
+            self._pipeline.rebase()
             self._idler.tidy()
         idle_in_s = self._busy_s + self._after_s - time.monotonic()
         if idle_in_s > 0:

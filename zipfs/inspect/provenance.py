@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zipfs.bases.similarity.candidates import Search
-from zipfs.bases.similarity.size_model import predict_against, predict_alone
+from zipfs.bases.similarity.size_model import predict_against, predict_standalone
 from zipfs.errors import CatalogDamaged
 from zipfs.inspect.inventory import Way
 from zipfs.store.objects.base_view import View
@@ -134,7 +134,7 @@ class _Predictions:
         mine = self._sketches.get(blob.id)
         if mine is None or not blob.dtype:
             return None
-        alone = predict_alone(mine, blob.dtype)
+        alone = predict_standalone(mine, blob.dtype)
         base_id = None if blob.base is None else blob.base.blob_id
         others = [one for one in self._near(blob) if one[0] not in (blob.id, base_id)]
         theirs = [sketch for _, sketch in others]

@@ -1,4 +1,4 @@
-"""The plan is near the best there is, keeps every base coded alone at any moment, and nothing makes it fail."""
+"""The plan is near the best there is, keeps every base standalone at any moment, and nothing makes it fail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zipfs.bases.planning.facility_location import ALONE, Problem, solve
+from zipfs.bases.planning.facility_location import STANDALONE, Problem, solve
 from zipfs.bases.planning.planner import Cluster, Plan, Prices, Tensor, in_order_of_gain, plan
 
 FREE = Prices(member=0.0, base=0.0, moved=0.0)
@@ -86,7 +86,7 @@ def test_a_base_that_nothing_needs_gives_way_to_one_of_its_members() -> None:
 def test_a_base_of_something_outside_stays_one() -> None:
     star = _star(20, hub=7)
     pinned = Tensor(1, 650, None, pinned=True)
-    cluster = Cluster(NBYTES, (pinned, *star.tensors[1:]), star.candidates, star.alone, star.against)
+    cluster = Cluster(NBYTES, (pinned, *star.tensors[1:]), star.candidates, star.standalone, star.against)
     found = plan(cluster)
     assert all(move.blob_id != 1 for move in found.moves)
     assert _bases_after(cluster, found, len(found.moves))[2] == 8
@@ -103,10 +103,10 @@ def test_what_hangs_on_something_outside_moves_only_for_less() -> None:
 
 @st.composite
 def clusters(draw: st.DrawFn) -> Cluster:
-    """Any present state in which every base is coded alone, with sizes of any kind."""
+    """Any present state in which every base is standalone, with sizes of any kind."""
     count = draw(st.integers(1, 7))
     size = st.integers(1, NBYTES)
-    alone = [draw(size) for _ in range(count)]
+    standalone = [draw(size) for _ in range(count)]
     roots = draw(st.sets(st.integers(0, count - 1), min_size=1))
     tensors = []
     for n in range(count):
@@ -115,7 +115,7 @@ def clusters(draw: st.DrawFn) -> Cluster:
         pinned = n in roots and draw(st.booleans())
         tensors.append(Tensor(n + 1, draw(size), base, draw(st.booleans()), pinned))
     against = np.array([[draw(size) for _ in range(count)] for _ in range(count)], np.float64)
-    return Cluster(NBYTES, tuple(tensors), tuple(range(count)), np.array(alone, np.float64), against)
+    return Cluster(NBYTES, tuple(tensors), tuple(range(count)), np.array(standalone, np.float64), against)
 
 
 @settings(deadline=None, max_examples=300)
@@ -146,7 +146,7 @@ def _best_total(problem: Problem) -> float:
     totals = []
     for count in range(facilities + 1):
         for opened in map(list, itertools.combinations(range(facilities), count)):
-            costs = np.concatenate([problem.alone[:, None], problem.serve[:, opened]], axis=1)
+            costs = np.concatenate([problem.standalone[:, None], problem.serve[:, opened]], axis=1)
             totals.append(float(costs.min(axis=1).sum() + problem.opening[opened].sum()))
     return min(totals)
 
@@ -157,8 +157,8 @@ def _stars(seed: int, count: int) -> Problem:
     hubs = rng.normal(0, 2, (max(1, count // 5), 3))
     places = hubs[rng.integers(0, len(hubs), count)] + rng.normal(0, rng.uniform(0.05, 0.6), (count, 3))
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)
-    alone = rng.uniform(640, 660, count)
-    problem = Problem(alone, 20.0 + 240.0 * apart, alone.copy())
+    standalone = rng.uniform(640, 660, count)
+    problem = Problem(standalone, 20.0 + 240.0 * apart, standalone.copy())
     problem.serve[np.diag_indices(count)] = 0.0
     return problem
 
@@ -169,8 +169,10 @@ def test_the_search_comes_within_a_hundredth_of_the_best(count: int) -> None:
         problem = _stars(seed, count)
         found = solve(problem, np.arange(count // 2))
         assert found.total <= 1.01 * _best_total(problem)
-        used = np.unique(found.served_by[found.served_by != ALONE])
-        costs = np.where(found.served_by == ALONE, problem.alone, problem.serve[np.arange(count), found.served_by])
+        used = np.unique(found.served_by[found.served_by != STANDALONE])
+        costs = np.where(
+            found.served_by == STANDALONE, problem.standalone, problem.serve[np.arange(count), found.served_by]
+        )
         assert found.total == pytest.approx(costs.sum() + problem.opening[used].sum())
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.sql import sql
 from tests.support.stores import collect_garbage, contents, make_store, model, problems, remove, weights
 from zipfs.bases.similarity import backfill
-from zipfs.bases.similarity.backfill import make_landmarks, make_sketches
+from zipfs.bases.similarity.backfill import backfill_samples, backfill_sketches
 from zipfs.store.store import Store, open_store
 
 FILES = {b"kept": model(weights(5000, 1)), b"gone": model(weights(5000, 2)), b"last": model(weights(5000, 3))}
@@ -18,7 +18,7 @@ FILES = {b"kept": model(weights(5000, 1)), b"gone": model(weights(5000, 2)), b"l
 
 @pytest.mark.parametrize(
     ("make", "step", "table"),
-    [(make_sketches, "_sketch", "signatures"), (make_landmarks, "_landmarks", "landmarks")],
+    [(backfill_sketches, "_sketch", "signatures"), (backfill_samples, "_sample", "landmarks")],
 )
 def test_a_tensor_that_is_collected_while_it_is_sketched_is_passed_over(
     make: Callable[[Store, Callable[[str, int, int], None]], int],

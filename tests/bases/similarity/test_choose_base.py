@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from zipfs.bases import SKETCH_MAX_NBYTES, choose_base, predict_against, predict_alone, sketch
+from zipfs.bases import SKETCH_MAX_NBYTES, choose_base, predict_against, predict_standalone, sketch
 from zipfs.codec import encode_frame, read_header
 
 Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ def test_the_nearest_of_fifty_is_chosen(dtype: str) -> None:
     choice = choose_base(sketched(mine, dtype), len(mine), dtype, candidates)
     assert choice is not None
     assert choice.blob_id in (23, 24)
-    assert choice.predicted_nbytes < 0.95 * choice.predicted_alone_nbytes
+    assert choice.predicted_nbytes < 0.95 * choice.predicted_standalone_nbytes
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32", "F64"])
@@ -71,9 +71,9 @@ def test_predictions_are_near_the_coded_size(dtype: str, sigma: float) -> None:
     base = _cast(weights, dtype)
     mine = _cast(weights + np.random.default_rng(4).normal(0, sigma, weights.size), dtype)
     bits_per_byte = 8 / weights.size
-    alone = len(encode_frame(mine, dtype, None, 0)) * bits_per_byte
+    standalone = len(encode_frame(mine, dtype, None, 0)) * bits_per_byte
     against = len(encode_frame(mine, dtype, base, 0)) * bits_per_byte
-    assert predict_alone(sketched(mine, dtype), dtype) == pytest.approx(alone, rel=0.02)
+    assert predict_standalone(sketched(mine, dtype), dtype) == pytest.approx(standalone, rel=0.02)
     assert predict_against(sketched(mine, dtype), [sketched(base, dtype)], dtype)[0] == pytest.approx(against, rel=0.06)
 
 
@@ -132,8 +132,8 @@ def test_any_tensor_has_a_small_sketch_that_is_no_base_of_itself_when_tiny(raw: 
     mine = sketched(raw, dtype)
     assert len(mine) <= SKETCH_MAX_NBYTES
     assert mine == sketched(memoryview(raw), dtype)
-    alone = predict_alone(mine, dtype)
-    assert alone >= 0.0
+    standalone = predict_standalone(mine, dtype)
+    assert standalone >= 0.0
     choice = choose_base(mine, len(raw), dtype, [(1, mine)])
     assert choice is None or len(raw) > 100
 
@@ -165,7 +165,7 @@ def test_runs_stay_within_tensors_of_awkward_lengths(items: int) -> None:
     for odd in (b"", b"!"):
         stored = sketched(bytes(range(1, 3)) * items + odd, "BF16")
         assert set(stored[16:]) == {1, 2}
-        assert predict_alone(stored, "BF16") < 1.0
+        assert predict_standalone(stored, "BF16") < 1.0
 
 
 def _rubbish() -> list[bytes]:

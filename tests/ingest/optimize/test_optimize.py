@@ -30,12 +30,12 @@ from tests.support.stores import (
     weights,
 )
 from zipfs.bases.planning.planner import DEFAULT_PRICES
-from zipfs.bases.similarity.backfill import make_sketches
+from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.codec import Cast, encode_frame
 from zipfs.errors import CatalogDamaged, NoSpace
 from zipfs.ingest.import_tree import find
 from zipfs.ingest.optimize import after_ingest, rebase, run
-from zipfs.ingest.optimize.run import Limits, look, optimize
+from zipfs.ingest.optimize.run import Limits, optimize, plan_rebases
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.library import Library
 from zipfs.reading import Content, Reader, open_content
@@ -67,13 +67,13 @@ def test_the_outlier_is_no_base_any_more(path: Path) -> None:
         outlier = blob_ids(store, b"kin/0")[-1]
         assert {base_of(store, name)[-1] for name in KIN} == {None, outlier}
         before = _stored_nbytes(store)
-        seen = look(store, _quietly)
+        seen = plan_rebases(store, _quietly)
         done = optimize_all(store, prices=DEFAULT_PRICES)
         bases = {name: base_of(store, name)[-1] for name in KIN}
         assert bases[b"kin/0"] is not None
         assert list(bases.values()).count(None) == 1
-        assert done.recoded.tensors == len(KIN)
-        assert done.recoded.saved_nbytes == pytest.approx(sum(plan.gain_nbytes for plan in seen.plans), rel=0.1)
+        assert done.rebased.tensors == len(KIN)
+        assert done.rebased.saved_nbytes == pytest.approx(sum(plan.gain_nbytes for plan in seen.plans), rel=0.1)
         assert _stored_nbytes(store) < 0.8 * before
         assert problems(store) == []
     assert contents(path) == KIN
@@ -95,15 +95,15 @@ def test_ids_and_sizes_stay_and_what_files_take_is_told_anew(path: Path) -> None
 def test_a_second_run_finds_nothing_to_do(path: Path) -> None:
     with open_store(path) as store:
         optimize_all(store, prices=DEFAULT_PRICES)
-        assert look(store, _quietly).plans == ()
-        assert optimize_all(store, prices=DEFAULT_PRICES).recoded.tensors == 0
+        assert plan_rebases(store, _quietly).plans == ()
+        assert optimize_all(store, prices=DEFAULT_PRICES).rebased.tensors == 0
 
 
 def test_a_dry_run_changes_nothing(path: Path) -> None:
     with open_store(path) as store:
         packs = store.catalog.packs()
         position = store.catalog.position()
-        assert look(store, _quietly).plans
+        assert plan_rebases(store, _quietly).plans
         assert store.catalog.packs() == packs
         assert store.catalog.position() == position
 
@@ -167,7 +167,7 @@ def test_two_forms_that_need_each_others_frames_are_decoded_at_once(
     """The first of each is claimed before either looks for its base, which is what the other one has claimed."""
     with open_store(path) as store:
         old = _open_blobs(store)
-        _recode_only(store)
+        _rebase_only(store)
         new = _open_blobs(store)
         (base,) = (name for name in KIN if new[name].base is None)
         members = {base: old[base], b"kin/0": new[b"kin/0"]}
@@ -211,8 +211,8 @@ def test_a_base_of_which_others_use_views_stays_one_until_they_are_gone(path: Pa
         put_file(store, tmp_path, b"slice", model(member[4000:36_000]))
         assert blob_ids(store, b"kin/3")[-1] in blob_ids(store, b"slice")
         done = optimize_all(store)
-        assert done.recoded.given_up == 0
-        assert done.recoded.tensors
+        assert done.rebased.given_up == 0
+        assert done.rebased.tensors
         assert base_of(store, b"kin/0")[-1] is None
         assert {name: base in base_of(store, name) for name in views} == dict.fromkeys(views, True)
         assert problems(store) == []
@@ -242,7 +242,7 @@ def test_ranges_of_the_new_base_are_found_and_those_of_the_old_one_lead_nowhere(
 
 def test_a_rebuild_finds_the_new_forms(path: Path) -> None:
     with open_store(path) as store:
-        _recode_only(store)
+        _rebase_only(store)
         bases = {name: base_of(store, name) for name in KIN}
         sizes = sql(store.catalog, "SELECT id, stored_nbytes, base_id FROM blobs ORDER BY id")
     (path / "catalog.db").unlink()
@@ -252,17 +252,17 @@ def test_a_rebuild_finds_the_new_forms(path: Path) -> None:
         assert {name: base_of(store, name) for name in KIN} == bases
         assert sql(store.catalog, "SELECT id, stored_nbytes, base_id FROM blobs ORDER BY id") == sizes
         assert problems(store) == []
-        make_sketches(store, _quietly)
+        backfill_sketches(store, _quietly)
         collect_garbage(store)
         assert problems(store) == []
     assert contents(path) == KIN
 
 
-def _recode_only(store: Store) -> None:
+def _rebase_only(store: Store) -> None:
     """Without the collection at the end: the packs hold both forms."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "collect", lambda store, report, sparse: Collected())
-        assert optimize_all(store).recoded.tensors == len(KIN)
+        assert optimize_all(store).rebased.tensors == len(KIN)
 
 
 def test_a_log_that_is_behind_its_packs_is_caught_up_with(path: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_log_that_is_behind_its_packs_is_caught_up_with(path: Path, tmp_path: 
     with open_store(path) as store:
         sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
         before = (path / "catalog.db").read_bytes()
-        _recode_only(store)
+        _rebase_only(store)
         put_file(store, tmp_path, b"kin/late", model(changed(weights(20_000, 77), 4, 1.0, 99)))
         bases = {name: base_of(store, name) for name in KIN}
     for part in path.glob("catalog.db-*"):
@@ -286,7 +286,7 @@ def test_a_dead_member_of_a_base_that_moves_is_forgotten_and_may_come_again(path
         stray = model(changed(weights(20_000, 77), 4, 1.0, 99))
         put_file(store, tmp_path, b"stray", stray)
         remove(store, b"stray")
-        _recode_only(store)
+        _rebase_only(store)
         assert problems(store) == []
         put_file(store, tmp_path, b"stray", stray)
         assert problems(store) == []
@@ -311,13 +311,13 @@ def test_a_limit_is_kept_and_the_next_run_goes_on(path: Path) -> None:
         patch.setattr(run, "PACK_NBYTES", 2 * 40_000)
         limits = Limits(nbytes=3 * 40_000)
         first = optimize_all(store, limits=limits, prices=DEFAULT_PRICES)
-        assert 0 < first.recoded.moved_nbytes <= 3 * 40_000
+        assert 0 < first.rebased.moved_nbytes <= 3 * 40_000
         assert first.left_nbytes > 0
         assert problems(store) == []
         for _ in range(4):
             optimize_all(store, limits=limits, prices=DEFAULT_PRICES)
             assert problems(store) == []
-        assert look(store, _quietly).plans == ()
+        assert plan_rebases(store, _quietly).plans == ()
     assert contents(path) == KIN
 
 
@@ -343,7 +343,7 @@ def test_it_gives_way_to_whoever_writes_packs_if_told_so(path: Path) -> None:
     with open_store(path) as store, store.lock("pack").held("", waiting=None):
         done = optimize(store, _quietly, limits=Limits(), stop=Stop(), wait=False)
         assert done.stopped
-        assert done.recoded.tensors == 0
+        assert done.rebased.tensors == 0
 
 
 def test_what_turns_out_larger_than_predicted_is_left_as_it_is(path: Path) -> None:
@@ -351,8 +351,8 @@ def test_what_turns_out_larger_than_predicted_is_left_as_it_is(path: Path) -> No
         patch.setattr(rebase, "encode_frame", lambda raw, dtype, base, seed: encode_frame(raw, "", None, seed))
         packs = store.catalog.packs()
         done = optimize_all(store)
-        assert done.recoded.given_up == 1
-        assert done.recoded.tensors == 0
+        assert done.rebased.given_up == 1
+        assert done.rebased.tensors == 0
         assert store.catalog.packs() == packs
     assert contents(path) == KIN
 
@@ -364,7 +364,7 @@ def test_a_damaged_tensor_leaves_its_family_alone(path: Path) -> None:
             file.seek(blob.pack_offset + 40)
             file.write(b"\xff\xff\xff")
         done = optimize_all(store)
-        assert done.recoded.given_up == 1
+        assert done.rebased.given_up == 1
     with Library(path) as library:
         assert library.read("kin/0") == KIN[b"kin/0"]
 
@@ -391,7 +391,7 @@ def test_new_members_attach_to_the_new_base(path: Path, tmp_path: Path) -> None:
 
 
 def test_where_kin_has_gathered_around_a_poor_base_a_new_one_is_opened(tmp_path: Path) -> None:
-    """The second of them is coded alone although the base would save something, and the third hangs on the second."""
+    """The second of them is standalone although the base would save something, and the third hangs on the second."""
     outlier = weights(20_000, 77)
     centre = changed(outlier, 7, 1.0, 78)
     with open_store(tmp_path / "store", create=True) as store:
@@ -434,14 +434,14 @@ def test_progress_tells_of_a_listener(path: Path) -> None:
     assert Listener().failures == []
 
 
-def _ingest_and_settle(store: Store, scratch: Path, name: bytes, content: bytes) -> int:
+def _ingest_and_rebase(store: Store, scratch: Path, name: bytes, content: bytes) -> int:
     """As `zipfs ingest` does; returns how many tensors were coded anew at the end."""
     path = scratch / "content"
     path.write_bytes(content)
     pipeline = Pipeline(store, Listener())
     try:
         pipeline.run(find(store, path, name).sources)
-        return pipeline.settle().tensors
+        return pipeline.rebase().tensors
     finally:
         pipeline.close()
 
@@ -449,7 +449,7 @@ def _ingest_and_settle(store: Store, scratch: Path, name: bytes, content: bytes)
 def test_a_small_family_changes_over_to_a_better_base_as_it_grows(tmp_path: Path) -> None:
     family = badly_based_family(60_000)
     with open_store(tmp_path / "store", create=True) as store:
-        moved = [_ingest_and_settle(store, tmp_path, name, content) for name, content in family.items()]
+        moved = [_ingest_and_rebase(store, tmp_path, name, content) for name, content in family.items()]
         assert moved[0] == moved[1] == 0
         assert sum(moved) > 0
         assert base_of(store, b"kin/0")[-1] is not None
@@ -460,7 +460,7 @@ def test_a_small_family_changes_over_to_a_better_base_as_it_grows(tmp_path: Path
     assert contents(tmp_path / "store") == family
 
 
-def test_a_full_disk_while_settling_is_no_failure_of_the_ingest(path: Path, tmp_path: Path) -> None:
+def test_a_full_disk_while_rebasing_is_no_failure_of_the_ingest(path: Path, tmp_path: Path) -> None:
     late = model(changed(changed(weights(20_000, 77), 4, 1.0, 78), 2, 0.1, 500), "kin")
     with open_store(path) as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(after_ingest, "_LEAST_NBYTES", 0)
@@ -468,8 +468,8 @@ def test_a_full_disk_while_settling_is_no_failure_of_the_ingest(path: Path, tmp_
         def full(*arguments: object) -> None:
             raise OSError(28, "No space left on device")
 
-        patch.setattr(run, "recode", full)
-        assert _ingest_and_settle(store, tmp_path, b"late", late) == 0
+        patch.setattr(run, "rebase", full)
+        assert _ingest_and_rebase(store, tmp_path, b"late", late) == 0
         assert problems(store) == []
     assert contents(path) == {**KIN, b"late": late}
 

@@ -31,7 +31,7 @@ from tests.support.stores import (
     weights,
     write_tree,
 )
-from zipfs.bases.similarity.backfill import make_sketches
+from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.errors import CatalogDamaged, Damaged, NotAStore, StoreBusy
 from zipfs.ingest.queue import seal_everything
 from zipfs.library import Library
@@ -166,7 +166,7 @@ def test_ids_go_on_where_they_were(path: Path, tmp_path: Path) -> None:
 def test_bases_are_found_again_after_a_rebuild(path: Path, tmp_path: Path) -> None:
     rebuild(path)
     with open_store(path) as store:
-        make_sketches(store, lambda what, done, total: None)
+        backfill_sketches(store, lambda what, done, total: None)
         put_file(store, tmp_path, b"tuned-2", model(tuned(BASE, 7)))
         assert base_of(store, b"tuned-2")[-1] in blob_ids(store, b"m/base.safetensors")
 

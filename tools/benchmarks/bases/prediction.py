@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tools.benchmarks.codec.data import BASE_SIGMA, Bytes, read_tensors
 from tools.benchmarks.simulate.hub.data import bf16
-from zipfs.bases import LEAST_NBYTES, choose_base, predict_against, predict_alone, sketch
+from zipfs.bases import LEAST_NBYTES, choose_base, predict_against, predict_standalone, sketch
 from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes
 from zipfs.store.objects.values import frame_count
 
@@ -130,7 +130,7 @@ def _compare(name: str, entries: Sequence[tuple[Kin, NDArray[np.int64]]]) -> Pre
             if not others:
                 continue
             against = predict_against(mine, [sketches[other] for other in others], kin.dtype) * nbytes_per_bit
-            alone = min(predict_alone(mine, kin.dtype) * nbytes_per_bit, raw)
+            alone = min(predict_standalone(mine, kin.dtype) * nbytes_per_bit, raw)
             real = sizes[target, others].astype(np.float64)
             errors.append((np.minimum(against, alone) - real) / raw)
             weights.append(np.full(len(others), float(raw)))
@@ -159,7 +159,7 @@ def _chosen(kin: Kin, sketches: Sequence[bytes], target: int, others: Sequence[i
 
     candidates = [(other, sketches[other]) for other in others]
     # What is asked for is the best base, not whether there should be one.
-    choice = choose_base(sketches[target], raw.nbytes, kin.dtype, candidates, alone=_FOR_EVER, probe=probe)
+    choice = choose_base(sketches[target], raw.nbytes, kin.dtype, candidates, standalone=_FOR_EVER, probe=probe)
     assert choice is not None
     return list(others).index(choice.blob_id)
 

@@ -16,7 +16,7 @@ from safetensors import TensorSpec, serialize_file
 from tools.benchmarks.codec.data import BASE_SIGMA
 from tools.benchmarks.put_files import ingest
 from tools.benchmarks.simulate.hub.data import bf16
-from zipfs.bases.similarity.minhash import Scan
+from zipfs.bases.similarity.minhash import SampleScan
 from zipfs.ingest.base_selection import Chooser
 from zipfs.ingest.optimize.run import NO_LIMITS, optimize
 from zipfs.ingest.part_search import Relations
@@ -27,8 +27,8 @@ ORDERS: Final = 12
 SEARCHING: Final[tuple[tuple[type, Callable[..., Any]], ...]] = (
     (Chooser, Chooser.look),
     (Chooser, Chooser.choose),
-    (Scan, Scan.feed),
-    (Scan, Scan.landmarks),
+    (SampleScan, SampleScan.feed),
+    (SampleScan, SampleScan.sample),
     (Relations, Relations.find),
 )
 """Methods that are counted as sketching and search; none of them calls another one."""

@@ -1,4 +1,4 @@
-"""Owns the predicted sizes of a cluster: each tensor alone, and against the candidates for a base.
+"""Owns the predicted sizes of a cluster: each tensor standalone, and against the candidates for a base.
 
 Up to 64 tensors are all candidates. Of more, those are that serve now and a few from the middle of each part of the
 cluster: parts by farthest points (T. Gonzalez, Clustering to Minimize the Maximum Intercluster Distance, 1985), their
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.bases.planning.planner import Cluster, Costs, Tensor
-from zipfs.bases.similarity.size_model import predict_alone, predict_matrix
+from zipfs.bases.similarity.size_model import predict_matrix, predict_standalone
 from zipfs.bases.similarity.sketch import parse
 from zipfs.codec import item_nbytes
 
@@ -34,7 +34,7 @@ def make_cluster(dtype: str, nbytes: int, tensors: Sequence[Tensor], sketches: S
     ids = {tensor.blob_id: at for at, tensor in enumerate(tensors)}
     serving = {ids[tensor.base_id] for tensor in tensors if tensor.base_id in ids}
     serving |= {at for at, tensor in enumerate(tensors) if tensor.pinned}
-    # Of equal tensors one that is coded alone comes first: it need not be moved to become a base.
+    # Of equal tensors one that is coded standalone comes first: it need not be moved to become a base.
     order = sorted(range(len(tensors)), key=lambda at: (at not in serving, tensors[at].base_id is not None, at))
     first_of_kind: dict[int, int] = {}
     for at in order:
@@ -45,7 +45,7 @@ def make_cluster(dtype: str, nbytes: int, tensors: Sequence[Tensor], sketches: S
         chosen = {first_of_kind[kind] for kind in kept}
     candidates = sorted(chosen | serving)
     bytes_per_bit = nbytes / item_nbytes(dtype) / 8
-    alone = np.array([predict_alone(sketch, dtype) for sketch in kinds])
+    standalone = np.array([predict_standalone(sketch, dtype) for sketch in kinds])
     bases = list(dict.fromkeys(int(of_kind[at]) for at in candidates))
     against = predict_matrix(kinds, [kinds[base] for base in bases], dtype)
     column = {base: at for at, base in enumerate(bases)}
@@ -54,7 +54,7 @@ def make_cluster(dtype: str, nbytes: int, tensors: Sequence[Tensor], sketches: S
         nbytes,
         tuple(tensors),
         tuple(candidates),
-        np.minimum(alone[of_kind] * bytes_per_bit, nbytes),
+        np.minimum(standalone[of_kind] * bytes_per_bit, nbytes),
         against[of_kind][:, columns] * bytes_per_bit,
     )
 

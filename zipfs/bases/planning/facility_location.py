@@ -1,9 +1,9 @@
 """Owns the solver of the facility location problem that choosing bases is.  Pure; any thread may call.
 
-Each client is coded alone, or served by an open facility; opening one has its price.  With few facilities every set of
-them is tried.  With more, the steps of the local search (open, close, swap) are those of V. Arya et al., Local Search
-Heuristics for k-Median and Facility Location Problems, 2004, which bounds the result at three times the optimum;
-`tools/bench bases` prints how near the optimum it comes here.
+Each client is coded standalone, or served by an open facility; opening one has its price.  With few facilities every
+set of them is tried.  With more, the steps of the local search (open, close, swap) are those of V. Arya et al.,
+Local Search Heuristics for k-Median and Facility Location Problems, 2004, which bounds the result at three times
+the optimum; `tools/bench bases` prints how near the optimum it comes here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Costs = NDArray[np.float64]
 
-ALONE: Final = -1
+STANDALONE: Final = -1
 _ALL_SETS_OF: Final = 10
 """Facilities of which every set is tried: 1,024 sets take less time than a search."""
 _LEAST_GAIN: Final = 1e-9
@@ -25,16 +25,18 @@ _LEAST_GAIN: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`alone` (clients,), `serve` (clients, facilities) and `opening` (facilities,), in one unit, none negative."""
+    """`standalone` (clients,), `serve` (clients, facilities) and `opening` (facilities,), in one unit, none
+    negative.
+    """
 
-    alone: Costs
+    standalone: Costs
     serve: Costs
     opening: Costs
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """For each client the facility that serves it, or ALONE; and the total with the openings."""
+    """For each client the facility that serves it, or STANDALONE; and the total with the openings."""
 
     served_by: NDArray[np.intp]
     total: float
@@ -50,7 +52,7 @@ def solve(problem: Problem, start: NDArray[np.intp]) -> Solution:
 
 
 def _best_set(problem: Problem) -> NDArray[np.bool_]:
-    costs: Costs = problem.alone[None, :]
+    costs: Costs = problem.standalone[None, :]
     totals: Costs = np.zeros(1)
     for facility, opening in enumerate(problem.opening):
         costs = np.concatenate([costs, np.minimum(costs, problem.serve[:, facility])])
@@ -70,7 +72,7 @@ def _search(problem: Problem, start: NDArray[np.intp]) -> Solution:
     facilities = len(problem.opening)
     is_open = np.zeros(facilities, bool)
     is_open[start] = True
-    least = _LEAST_GAIN * float(problem.alone.sum())
+    least = _LEAST_GAIN * float(problem.standalone.sum())
     # Each step gains more than `least`; the bound only guards against a cycle of roundings.
     for _ in range(4 * facilities + 8):
         state = _State(problem, is_open)
@@ -99,15 +101,15 @@ class _State:
         self._problem = problem
         self._open = np.flatnonzero(is_open)
         self._closed = np.flatnonzero(~is_open)
-        clients = len(problem.alone)
-        # Column 0 is coding alone, the others are the open facilities.
-        costs = np.concatenate([problem.alone[:, None], problem.serve[:, self._open]], axis=1)
+        clients = len(problem.standalone)
+        # Column 0 is coding standalone, the others are the open facilities.
+        costs = np.concatenate([problem.standalone[:, None], problem.serve[:, self._open]], axis=1)
         self._slot = costs.argmin(axis=1)
         rows = np.arange(clients)
         self.cost: Costs = costs[rows, self._slot]
-        self.served_by: NDArray[np.intp] = np.concatenate([[ALONE], self._open])[self._slot]
+        self.served_by: NDArray[np.intp] = np.concatenate([[STANDALONE], self._open])[self._slot]
         costs[rows, self._slot] = np.inf
-        costs[:, 0] = problem.alone
+        costs[:, 0] = problem.standalone
         self._second: Costs = costs.min(axis=1)
 
     def best_opening(self) -> Step:

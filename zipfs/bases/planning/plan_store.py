@@ -24,7 +24,7 @@ from zipfs.store.store import Store
 _ROWS: Final = 1000
 
 
-def survey(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Iterator[Plan]:
+def plan_store(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Iterator[Plan]:
     """A plan for every cluster in the store; empty plans tell what a cluster takes."""
     found = store.catalog.tensor_groups(LEAST_NBYTES)
     total = sum(group.tensors for group in found)

@@ -1,9 +1,9 @@
 """Owns the plan: which tensors of a cluster are to be bases, and what each of the others is to be coded against.
 
 A cluster holds tensors of one dtype and length that may be related.  Choosing is a facility location problem: a base is
-coded alone, which is its price; whoever hangs on it pays the predicted size.  Three more things count: reading a member
-means reading its base as well, a base that is used wants to stay in a cache, and re-encoding moves bytes.  Pure; any
-thread may call.
+coded standalone, which is its price; whoever hangs on it pays the predicted size.  Three more things count: reading a
+member means reading its base as well, a base that is used wants to stay in a cache, and re-encoding moves bytes.  Pure;
+any thread may call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.bases.planning.facility_location import ALONE, Problem, solve
+from zipfs.bases.planning.facility_location import STANDALONE, Problem, solve
 
 Costs = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class Prices:
     """What counts beside stored bytes, in stored bytes."""
 
     member: float = 0.05
-    """Of what a member takes alone, for reading two blobs where one would do."""
+    """Of what a member takes standalone, for reading two blobs where one would do."""
     base: float = 0.02
     """Of the raw bytes of a base with members, for keeping it cached."""
     moved: float = 0.005
@@ -49,7 +49,7 @@ class Tensor:
     """A stored tensor and what it is coded against now; any blob that is not in the cluster counts as OUTSIDE.
 
     `needed` unless no file holds it any more: then it is there for those coded against it alone. `pinned` if something
-    outside of the cluster is coded against it, so that it has to stay coded alone.
+    outside of the cluster is coded against it, so that it has to stay coded standalone.
     """
 
     blob_id: int
@@ -63,14 +63,14 @@ class Tensor:
 class Cluster:
     """Tensors of `nbytes` raw bytes each, and predicted stored sizes in bytes.
 
-    `alone` is float64 of (tensors,); `against` of (tensors, candidates), infinite where it cannot be; `candidates` are
-    the indices of the tensors that may be bases, among them each that is one now.
+    `standalone` is float64 of (tensors,); `against` of (tensors, candidates), infinite where it cannot be; `candidates`
+    are the indices of the tensors that may be bases, among them each that is one now.
     """
 
     nbytes: int
     tensors: tuple[Tensor, ...]
     candidates: tuple[int, ...]
-    alone: Costs
+    standalone: Costs
     against: Costs
 
 
@@ -87,7 +87,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Moves in an order that keeps every base coded alone, whatever the step after which they stop.
+    """Moves in an order that keeps every base coded standalone, whatever the step after which they stop.
 
     `before_nbytes` is what the cluster takes now, `after_nbytes` what it is predicted to take, once what is no longer
     needed is collected.
@@ -126,20 +126,22 @@ class _View:
         tensors = cluster.tensors
         column = {tensors[index].blob_id: at for at, index in enumerate(cluster.candidates)}
         self.own = np.array(cluster.candidates, np.intp)
-        self.base = np.array([ALONE if t.base_id is None else column.get(t.base_id, ALONE) for t in tensors], np.intp)
+        self.base = np.array(
+            [STANDALONE if t.base_id is None else column.get(t.base_id, STANDALONE) for t in tensors], np.intp
+        )
         self.stored = np.array([t.stored_nbytes for t in tensors], np.float64)
         self.needed = np.array([t.needed for t in tensors], bool)
         self.pinned = np.array([t.pinned for t in tensors], bool)
-        self.stays = self.base == ALONE
-        """Whether ALONE means what it is now: coded alone, or against something outside of the cluster."""
-        self.is_alone = np.array([t.base_id is None for t in tensors], bool)
+        self.stays = self.base == STANDALONE
+        """Whether STANDALONE means what it is now: coded standalone, or against something outside of the cluster."""
+        self.is_standalone = np.array([t.base_id is None for t in tensors], bool)
         self.used = np.unique(self.base[~self.stays & self.needed])
         """Candidates that are bases of something needed now."""
         rows = np.arange(len(tensors))
         members = rows[~self.stays]
-        self.alone = np.where(self.stays, self.stored, cluster.alone)
-        """What ALONE takes."""
-        self.as_base = np.where(self.is_alone, self.stored, cluster.alone)
+        self.standalone = np.where(self.stays, self.stored, cluster.standalone)
+        """What STANDALONE takes."""
+        self.as_base = np.where(self.is_standalone, self.stored, cluster.standalone)
         predicted = cluster.against[members, self.base[members]]
         bend = np.clip(self.stored[members] / predicted, 1 / _PREDICTION_BENT_AT_MOST, _PREDICTION_BENT_AT_MOST)
         self.against = cluster.against.copy()
@@ -150,24 +152,24 @@ class _View:
         """Stored bytes of each tensor; 0 for one that is not needed and serves nobody."""
         rows = np.arange(len(served_by))
         serving = self.serving(served_by)
-        apart = np.where(serving, self.as_base, self.alone)
-        stored = np.where(served_by == ALONE, apart, self.against[rows, np.maximum(served_by, 0)])
+        apart = np.where(serving, self.as_base, self.standalone)
+        stored = np.where(served_by == STANDALONE, apart, self.against[rows, np.maximum(served_by, 0)])
         return np.where(self.needed | serving | self.pinned, stored, 0.0)
 
     def serving(self, served_by: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which tensors are bases of something needed."""
         serving = np.zeros(len(served_by), bool)
-        serving[self.own[np.unique(served_by[(served_by != ALONE) & self.needed])]] = True
+        serving[self.own[np.unique(served_by[(served_by != STANDALONE) & self.needed])]] = True
         return serving
 
 
 def _solve(view: _View, prices: Prices) -> NDArray[np.intp]:
-    """For each tensor the column of its base, or ALONE."""
+    """For each tensor the column of its base, or STANDALONE."""
     nbytes = view.cluster.nbytes
     move = prices.moved * nbytes
     own = view.own
-    alone = np.where(view.needed, view.alone + np.where(view.stays, 0.0, move), 0.0)
-    opening = view.as_base[own] + np.where(view.is_alone[own], 0.0, move) + prices.base * nbytes
+    standalone = np.where(view.needed, view.standalone + np.where(view.stays, 0.0, move), 0.0)
+    opening = view.as_base[own] + np.where(view.is_standalone[own], 0.0, move) + prices.base * nbytes
     opening[view.pinned[own]] = 0.0
     serve = view.against + prices.member * view.as_base[:, None] + move
     members = np.flatnonzero(~view.stays)
@@ -175,8 +177,8 @@ def _solve(view: _View, prices: Prices) -> NDArray[np.intp]:
     serve[~view.needed] = 0.0
     serve[view.pinned] = np.inf
     serve[own, np.arange(len(own))] = 0.0
-    served_by = solve(Problem(alone, serve, opening), view.used).served_by.copy()
-    served_by[own[served_by[own] == np.arange(len(own))]] = ALONE  # an open facility serves itself: it is coded alone
+    served_by = solve(Problem(standalone, serve, opening), view.used).served_by.copy()
+    served_by[own[served_by[own] == np.arange(len(own))]] = STANDALONE  # an open facility serves itself
     idle = ~view.needed & ~view.serving(served_by)
     served_by[idle] = view.base[idle]
     return served_by
@@ -188,20 +190,20 @@ def _as_plan(view: _View, served_by: NDArray[np.intp]) -> Plan:
     total_nbytes = round(float(before.sum()))
     ids = [tensor.blob_id for tensor in cluster.tensors]
     serving = view.serving(served_by)
-    opened = serving & ~view.is_alone
+    opened = serving & ~view.is_standalone
     changed = np.flatnonzero((served_by != view.base) & (view.needed | opened) | opened)
     if not len(changed):
         return Plan((), total_nbytes, total_nbytes)
     was_base = view.serving(view.base)
 
     def rank(index: int) -> tuple[int, int]:
-        """New bases are coded alone first, and old ones become members when nothing hangs on them any more."""
-        return (0 if served_by[index] == ALONE else 2 if was_base[index] else 1), ids[index]
+        """New bases are coded standalone first, and old ones become members when nothing hangs on them any more."""
+        return (0 if served_by[index] == STANDALONE else 2 if was_base[index] else 1), ids[index]
 
     moves = tuple(
         Move(
             ids[index],
-            None if served_by[index] == ALONE else ids[view.own[served_by[index]]],
+            None if served_by[index] == STANDALONE else ids[view.own[served_by[index]]],
             cluster.nbytes,
             cluster.tensors[index].stored_nbytes,
             round(float(after[index])),

@@ -1,6 +1,6 @@
-"""Owns the search for ranges of other tensors that ranges of a tensor resemble, from landmarks alone.
+"""Owns the alignment of tensors: ranges of one that resemble ranges of others, found from their minhash samples.
 
-Landmarks of two tensors that agree vote for the distance between their places.  The distance with the most to gain
+MinhashSample of two tensors that agree vote for the distance between their places.  The distance with the most to gain
 takes the range that its votes span; the rest of the tensor is left to the next one.  Pure; any thread may call.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.bases.similarity.minhash import Landmarks
+from zipfs.bases.similarity.minhash import MinhashSample
 from zipfs.bases.similarity.scale import cast_array, estimate_scale
 from zipfs.bases.similarity.size_model import predict_residual
 from zipfs.codec import FLOATS, Cast, item_nbytes
@@ -28,7 +28,7 @@ _LEAST_SAVED_NBYTES: Final = 512
 _LEAST_VOTES: Final = 3
 _LEAST_BY_SCALE_BITS: Final = 0.1
 _LEAST_EQUAL: Final = 5
-"""So many landmarks one after the other must be equal before all between them is expected to be."""
+"""So many sampled places one after the other must be equal before all between them is expected to be."""
 _MAX_RANGES: Final = 256
 _PROBE_ITEMS: Final = 256
 """Signs that are compared at once: of unrelated items half agree, give or take a tenth."""
@@ -44,12 +44,12 @@ class Candidate:
 
     blob_id: int
     dtype: str
-    landmarks: Landmarks
+    sample: MinhashSample
     is_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Relative:
+class PartialMatch:
     """Items [start, stop) of a tensor resemble those of blob `blob_id` that lie `distance` further on, if cast so.
 
     `bits` is the predicted size of an item coded against them; they are `equal` if all items that were compared are,
@@ -68,7 +68,7 @@ class Relative:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Landmarks, as indices of `mine`, that vote for one distance to one candidate; `bits` are predicted of an item."""
+    """Sampled places, as indices, that vote for one distance to one candidate; `bits` are predicted of an item."""
 
     candidate: Candidate
     cast: Cast | None
@@ -83,25 +83,27 @@ class _Ranked:
 
     __slots__ = ("_rank", "group")
 
-    def __init__(self, group: _Group, mine: Landmarks, alone_bits: float) -> None:
+    def __init__(self, group: _Group, mine: MinhashSample, standalone_bits: float) -> None:
         self.group = group
-        saved_bits = _spanned(mine, group) * (alone_bits - group.bits)
+        saved_bits = _spanned(mine, group) * (standalone_bits - group.bits)
         self._rank = (-saved_bits, group.cast is not None, group.candidate.blob_id)
 
     def __lt__(self, other: _Ranked) -> bool:
         return self._rank < other._rank
 
 
-def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: Sequence[Candidate]) -> list[Relative]:
+def find_partial_matches(
+    mine: MinhashSample, dtype: str, standalone_bits: float, candidates: Sequence[Candidate]
+) -> list[PartialMatch]:
     """Ranges of a tensor of type `dtype` that resemble ranges of candidates, apart from each other, in order.
 
-    Only what is predicted to take less than `alone_bits` an item is listed.
+    Only what is predicted to take less than `standalone_bits` an item is listed.
     """
     taken = np.zeros(mine.places.size, np.bool_)
     free = [(0, mine.items)]
-    found: list[Relative] = []
+    found: list[PartialMatch] = []
     # A heap by what they save, which only falls as others take places of theirs.
-    groups = [_Ranked(group, mine, alone_bits) for group in _groups(mine, dtype, alone_bits, candidates)]
+    groups = [_Ranked(group, mine, standalone_bits) for group in _groups(mine, dtype, standalone_bits, candidates)]
     heapq.heapify(groups)
     while groups and len(found) < _MAX_RANGES:
         ranked = heapq.heappop(groups)
@@ -109,27 +111,27 @@ def find_relatives(mine: Landmarks, dtype: str, alone_bits: float, candidates: S
         if group.mine.size < _LEAST_VOTES:
             continue
         if group.mine.size < ranked.group.mine.size:
-            heapq.heappush(groups, _Ranked(group, mine, alone_bits))
+            heapq.heappush(groups, _Ranked(group, mine, standalone_bits))
             continue
-        relative = _widest(mine, group, free)
-        if relative is None:
+        match = _widest(mine, group, free)
+        if match is None:
             continue
-        inside = (mine.places >= relative.start) & (mine.places < relative.stop)
-        if not _is_worth_it(relative, mine, alone_bits):
+        inside = (mine.places >= match.start) & (mine.places < match.stop)
+        if not _is_worth_it(match, mine, standalone_bits):
             group = replace(group, mine=group.mine[~inside[group.mine]])
             if group.mine.size < _LEAST_VOTES:
                 continue
         else:
-            found.append(relative)
-            free = _without(free, relative.start, relative.stop)
+            found.append(match)
+            free = _without(free, match.start, match.stop)
             taken |= inside
-        heapq.heappush(groups, _Ranked(group, mine, alone_bits))
-    return _joined(sorted(found, key=lambda relative: relative.start))
+        heapq.heappush(groups, _Ranked(group, mine, standalone_bits))
+    return _joined(sorted(found, key=lambda match: match.start))
 
 
-def _spanned(mine: Landmarks, group: _Group) -> float:
-    """About how many items a group speaks for, however many landmarks are kept of its candidate."""
-    listed = int(np.searchsorted(mine.hashes, np.uint64(group.candidate.landmarks.ceiling), side="right"))
+def _spanned(mine: MinhashSample, group: _Group) -> float:
+    """About how many items a group speaks for, however many places are kept of its candidate."""
+    listed = int(np.searchsorted(mine.hashes, np.uint64(group.candidate.sample.ceiling), side="right"))
     return mine.items * group.mine.size / max(listed, 1)
 
 
@@ -138,22 +140,22 @@ def least_range_nbytes(nbytes: int) -> int:
     return max(_LEAST_RANGE_NBYTES, min(_LEAST_RANGE_OF_LARGE_NBYTES, nbytes // _LEAST_SHARE))
 
 
-def _is_worth_it(relative: Relative, mine: Landmarks, alone_bits: float) -> bool:
-    count = relative.stop - relative.start
-    saved_nbytes = count * (alone_bits - relative.bits) / 8
+def _is_worth_it(match: PartialMatch, mine: MinhashSample, standalone_bits: float) -> bool:
+    count = match.stop - match.start
+    saved_nbytes = count * (standalone_bits - match.bits) / 8
     least = least_range_nbytes(mine.items * mine.item_nbytes)
     return count * mine.item_nbytes >= least and saved_nbytes >= _LEAST_SAVED_NBYTES
 
 
-def _joined(relatives: Sequence[Relative]) -> list[Relative]:
+def _joined(matches: Sequence[PartialMatch]) -> list[PartialMatch]:
     """Neighbours that are one range as one."""
-    joined: list[Relative] = []
-    for relative in relatives:
+    joined: list[PartialMatch] = []
+    for match in matches:
         last = joined[-1] if joined else None
-        if last is not None and replace(last, start=relative.start, stop=relative.stop) == relative:
-            joined[-1] = replace(last, stop=relative.stop)
+        if last is not None and replace(last, start=match.start, stop=match.stop) == match:
+            joined[-1] = replace(last, stop=match.stop)
         else:
-            joined.append(relative)
+            joined.append(match)
     return joined
 
 
@@ -164,10 +166,10 @@ def _cast(dtype: str, theirs: str) -> tuple[Cast | None, bool]:
     return None, dtype == theirs
 
 
-def _groups(mine: Landmarks, dtype: str, alone_bits: float, candidates: Sequence[Candidate]) -> list[_Group]:
+def _groups(mine: MinhashSample, dtype: str, standalone_bits: float, candidates: Sequence[Candidate]) -> list[_Group]:
     votes: list[tuple[Candidate, Cast | None, int, NDArray[np.intp], NDArray[np.intp]]] = []
     for candidate in candidates:
-        theirs = candidate.landmarks
+        theirs = candidate.sample
         cast, possible = _cast(dtype, candidate.dtype)
         if not possible or not theirs.hashes.size or theirs.item_nbytes != item_nbytes(candidate.dtype):
             continue
@@ -187,8 +189,8 @@ def _groups(mine: Landmarks, dtype: str, alone_bits: float, candidates: Sequence
     votes.sort(key=lambda vote: -vote[3].size)
     groups = []
     for candidate, cast, distance, of_mine, of_theirs in votes[:_MAX_RANGES]:
-        group = _weighed(candidate, cast, distance, of_mine, mine.runs[of_mine], candidate.landmarks.runs[of_theirs])
-        if group.bits < alone_bits:
+        group = _weighed(candidate, cast, distance, of_mine, mine.runs[of_mine], candidate.sample.runs[of_theirs])
+        if group.bits < standalone_bits:
             groups.append(group)
     return groups
 
@@ -218,9 +220,9 @@ def _bits(ours: Runs, theirs: Runs, dtype: str, cast: Cast | None) -> float:
     return predict_residual(ours.reshape(items), bases.reshape(items), dtype)
 
 
-def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> Relative | None:
+def _widest(mine: MinhashSample, group: _Group, free: Sequence[tuple[int, int]]) -> PartialMatch | None:
     """The longest range that the votes of a group speak for, within one of the ranges that are free."""
-    theirs = group.candidate.landmarks
+    theirs = group.candidate.sample
     places = mine.places[group.mine]
     begin, end = max(
         free, key=lambda span: int(np.count_nonzero((places >= span[0]) & (places < span[1]))), default=(0, 0)
@@ -241,7 +243,7 @@ def _widest(mine: Landmarks, group: _Group, free: Sequence[tuple[int, int]]) -> 
     if (hits.size - 1 - last) * share > _PLAUSIBLE_MISSES:
         stop = int(mine.places[listed[min(hits.size - 1, last + 1 + int(0.5 / share))]])
     candidate = group.candidate
-    return Relative(
+    return PartialMatch(
         start, stop, candidate.blob_id, group.distance, group.cast, group.bits, group.equal, candidate.is_member
     )
 
@@ -274,45 +276,46 @@ def _without(free: Sequence[tuple[int, int]], start: int, stop: int) -> list[tup
     return pieces
 
 
-Agrees = Callable[[Relative, int, int], bool]
-"""Whether items [start, stop) of a tensor have the signs of those of the base, or equal them if the relative does."""
+Agrees = Callable[[PartialMatch, int, int], bool]
+"""Whether items [start, stop) of a tensor have the signs of those of the base, or equal them if the match does."""
 
 
-def settle(
-    relatives: Sequence[Relative], items: int, row_items: int, items_of: Callable[[int], int], agrees: Agrees
-) -> list[Relative]:
-    """Relatives of a tensor of `items` items with their ends where the resemblance ends; landmarks tell these roughly.
+def refine_ends(
+    matches: Sequence[PartialMatch], items: int, row_items: int, items_of: Callable[[int], int], agrees: Agrees
+) -> list[PartialMatch]:
+    """Partial matches of a tensor of `items` items with their ends where the resemblance ends; samples tell these
+    roughly.
 
-    `items_of(blob_id)` is the length of a base.  A relative grows into what is free beside it and into half of another
+    `items_of(blob_id)` is the length of a base.  A match grows into what is free beside it and into half of another
     that is there, or shrinks, by some twenty calls of `agrees` where it does not simply reach the end of either tensor.
     One that is equal ends at the last item that is; others where a row of `row_items` ends, if one ends nearby.
     """
-    settled: list[Relative] = []
-    for at, relative in enumerate(relatives):
-        least = max(0, -relative.distance, settled[-1].stop if settled else 0)
-        most = min(items, items_of(relative.blob_id) - relative.distance)
-        if at + 1 < len(relatives):
-            following = relatives[at + 1]
+    refined: list[PartialMatch] = []
+    for at, match in enumerate(matches):
+        least = max(0, -match.distance, refined[-1].stop if refined else 0)
+        most = min(items, items_of(match.blob_id) - match.distance)
+        if at + 1 < len(matches):
+            following = matches[at + 1]
             most = min(most, (following.start + following.stop) // 2)
-        middle = min(max((relative.start + relative.stop) // 2, least), most)
-        start, stop = (_edge(middle, end, relative, row_items, agrees) for end in (least, most))
+        middle = min(max((match.start + match.stop) // 2, least), most)
+        start, stop = (_edge(middle, end, match, row_items, agrees) for end in (least, most))
         if stop > start:
-            settled.append(replace(relative, start=start, stop=stop))
-    return settled
+            refined.append(replace(match, start=start, stop=stop))
+    return refined
 
 
-def _edge(inside: int, end: int, relative: Relative, row_items: int, agrees: Agrees) -> int:
+def _edge(inside: int, end: int, match: PartialMatch, row_items: int, agrees: Agrees) -> int:
     """How far towards `end` the items agree, from `inside` where they do."""
     step = 1 if end > inside else -1
     good, bad = 0, abs(end - inside)
 
     def agree(distance: int) -> bool:
         first, last = sorted((inside + step * max(0, distance - _PROBE_ITEMS), inside + step * distance))
-        return agrees(relative, first, last)
+        return agrees(match, first, last)
 
     if agree(bad):
         return end
-    while bad - good > (1 if relative.equal else _PROBE_ITEMS // 8):
+    while bad - good > (1 if match.equal else _PROBE_ITEMS // 8):
         half = (good + bad) // 2
         if agree(half):
             good = half
@@ -321,4 +324,4 @@ def _edge(inside: int, end: int, relative: Relative, row_items: int, agrees: Agr
     edge = inside + step * good
     row_end = round(edge / row_items) * row_items
     within = min(inside, end) <= row_end <= max(inside, end)
-    return row_end if not relative.equal and within and abs(row_end - edge) <= _PROBE_ITEMS else edge
+    return row_end if not match.equal and within and abs(row_end - edge) <= _PROBE_ITEMS else edge

@@ -1,4 +1,5 @@
-"""Sketches and landmarks made anew from what is stored, for blobs of a rebuilt catalog. Used by one thread.
+"""Owns the backfill: sketches and minhash samples made anew from what is stored, for blobs of a rebuilt catalog.
+Used by one thread.
 
 The pack lock is not needed: a blob that others collect or code anew meanwhile keeps its bytes as long as it is open,
 and the transaction that writes down what was found looks whether it is still there.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zipfs.bases.similarity.minhash import LEAST_ITEMS, Landmarks, Scan, parse_landmarks
+from zipfs.bases.similarity.minhash import LEAST_ITEMS, MinhashSample, SampleScan, parse_sample
 from zipfs.bases.similarity.signature import signature
 from zipfs.bases.similarity.sketch import LEAST_MEMBER_NBYTES, LEAST_NBYTES, sketch
 from zipfs.codec import FRAME_NBYTES
@@ -21,8 +22,8 @@ from zipfs.store.store import Store
 _COMMIT_EVERY = 256
 
 
-def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
-    """Sketch every tensor that has no signature, and set its anchors; returns how many. Damaged ones are passed over.
+def backfill_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
+    """Sketch every tensor that has no signature, and set its index keys; return how many. Damaged ones are passed over.
 
     Those that have none any more became bases or members in a commit that was redone from the log after a kill.
     """
@@ -43,52 +44,52 @@ def make_sketches(store: Store, report: Callable[[str, int, int], None]) -> int:
     return len(blob_ids)
 
 
-def make_landmarks(store: Store, report: Callable[[str, int, int], None]) -> int:
-    """Find the landmarks of every tensor that has none; returns how many were looked at. Damaged ones are passed over.
+def backfill_samples(store: Store, report: Callable[[str, int, int], None]) -> int:
+    """Sample every tensor that has no sample; return how many were read. Damaged ones are passed over.
 
     Reads and decodes them from end to end.
     """
     blob_ids = store.catalog.blobs_without_samples(LEAST_ITEMS)
     for start in range(0, len(blob_ids), _COMMIT_EVERY):
-        found: list[tuple[BlobId, Landmarks]] = []
+        found: list[tuple[BlobId, MinhashSample]] = []
         for done, blob_id in enumerate(blob_ids[start : start + _COMMIT_EVERY]):
             try:
-                landmarks = _landmarks(store, store.open_blob(blob_id))
+                sample = _sample(store, store.open_blob(blob_id))
             except Damaged:
-                landmarks = None
-            if landmarks is not None:
-                found.append((blob_id, landmarks))
-            report("looking for landmarks", start + done + 1, len(blob_ids))
+                sample = None
+            if sample is not None:
+                found.append((blob_id, sample))
+            report("sampling", start + done + 1, len(blob_ids))
         with store.transaction() as txn:
-            for blob_id, landmarks in found:
+            for blob_id, sample in found:
                 is_member = txn.catalog.is_member(blob_id)
                 if is_member is None:
                     continue
-                txn.put_samples(blob_id, landmarks.kept(is_member=is_member).encode())
+                txn.put_samples(blob_id, sample.kept(is_member=is_member).encode())
                 if not is_member:
-                    txn.put_index_keys(blob_id, landmarks.anchors)
+                    txn.put_index_keys(blob_id, sample.index_keys)
     return len(blob_ids)
 
 
-def set_anchors(txn: Transaction, blob_id: BlobId, *, is_member: bool) -> None:
-    """Have a blob be found by ranges of others if it is coded alone, and no more if it is not."""
-    samples = txn.catalog.samples(blob_id)
-    landmarks = None if samples is None else parse_landmarks(samples)
-    if landmarks is None:
+def set_index_keys(txn: Transaction, blob_id: BlobId, *, is_member: bool) -> None:
+    """Have a blob be found by ranges of others if it is standalone, and no more if it is not."""
+    stored = txn.catalog.samples(blob_id)
+    sample = None if stored is None else parse_sample(stored)
+    if sample is None:
         return
     if is_member:
-        txn.drop_index_keys(blob_id, landmarks.anchors)
+        txn.drop_index_keys(blob_id, sample.index_keys)
     else:
-        txn.put_index_keys(blob_id, landmarks.anchors)
+        txn.put_index_keys(blob_id, sample.index_keys)
 
 
-def _landmarks(store: Store, opened: OpenBlob) -> Landmarks | None:
+def _sample(store: Store, opened: OpenBlob) -> MinhashSample | None:
     blob = opened.blob
-    scan = Scan(blob.nbytes, blob.dtype, blob.shape)
+    scan = SampleScan(blob.nbytes, blob.dtype, blob.shape)
     for index in range(frame_count(blob.nbytes)):
         store.stop.check()
         scan.feed(index * FRAME_NBYTES, store.frames.decode(opened, index))
-    return scan.landmarks()
+    return scan.sample()
 
 
 def _sketch(store: Store, opened: OpenBlob) -> tuple[bytes, bytes]:
@@ -107,5 +108,5 @@ def _put(store: Store, made: dict[BlobId, tuple[bytes, bytes]]) -> None:
             is_member = txn.catalog.is_member(blob_id)
             if is_member is not None:
                 txn.put_sketch(blob_id, *content)
-                set_anchors(txn, blob_id, is_member=is_member)
+                set_index_keys(txn, blob_id, is_member=is_member)
     made.clear()

@@ -1,6 +1,6 @@
 """Owns the search of the store for tensors that may be a base of a new one.
 
-Of each group that is asked for (one dtype, one length) the signatures of what is coded alone are kept in memory, 40
+Of each group that is asked for (one dtype, one length) the signatures of what is standalone are kept in memory, 40
 bytes a tensor, and the groups used last up to a limit.  Sketches are read of the few that are near.  Used by one
 thread, which holds the pack lock from `begin` until what it noted is committed or forgotten.
 """
@@ -68,7 +68,7 @@ class Search:
         found |= {blob_id: self._added[blob_id].sketch for blob_id in ids if blob_id in self._added}
         return [(blob_id, found[blob_id]) for blob_id in ids if blob_id in found]
 
-    def kin(self, base_id: int, nbytes: int, signature: bytes, at_most: int) -> list[bytes]:
+    def siblings(self, base_id: int, nbytes: int, signature: bytes, at_most: int) -> list[bytes]:
         """Sketches of the members of a base that are nearest to a tensor with this signature."""
         rows: list[tuple[int, bytes]] = [*self._store.catalog.signatures_of_members(base_id, nbytes, _MEMBERS)]
         rows += [

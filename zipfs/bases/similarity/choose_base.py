@@ -8,17 +8,17 @@ from typing import Final
 
 import numpy as np
 
-from zipfs.bases.similarity.size_model import Bits, predict_against, predict_alone
+from zipfs.bases.similarity.size_model import Bits, predict_against, predict_standalone
 from zipfs.bases.similarity.sketch import parse
 from zipfs.codec import item_nbytes
 
 # What gains less costs a second blob per read for little.  Of 39 BF16 MiniLM tensors over 10 kB none was predicted
-# below 1.03 of coding alone against another of its length.  Single predictions against a base can be further off than
-# this (size_model.py); on five fine-tunes of MiniLM that never led to a wrong base.
+# below 1.03 of coding standalone against another of its length.  Single predictions against a base can be further off
+# than this (size_model.py); on five fine-tunes of MiniLM that never led to a wrong base.
 MARGIN: Final = 0.05
 
-# Tensors of a few hundred items are predicted least well, and unrelated ones down to 0.89 of coding alone, which saves
-# fewer bytes than this; all 64 of MiniLM are refused.  In five fine-tunes it costs 246 bytes.
+# Tensors of a few hundred items are predicted least well, and unrelated ones down to 0.89 of coding standalone, which
+# saves fewer bytes than this; all 64 of MiniLM are refused.  In five fine-tunes it costs 246 bytes.
 MIN_SAVED_NBYTES: Final = 128
 
 
@@ -32,11 +32,11 @@ Probe = Callable[[int], float]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The best base: its blob id and the predicted bytes of the tensor against it and alone."""
+    """The best base: its blob id and the predicted bytes of the tensor against it and standalone."""
 
     blob_id: int
     predicted_nbytes: int
-    predicted_alone_nbytes: int
+    predicted_standalone_nbytes: int
 
 
 def choose_base(
@@ -45,19 +45,19 @@ def choose_base(
     dtype: str,
     candidates: Sequence[tuple[int, bytes]],
     *,
-    alone: float | None = None,
+    standalone: float | None = None,
     probe: Probe | None = None,
 ) -> Choice | None:
     """The candidate (blob id, sketch) that a tensor of `nbytes` bytes is predicted to be smallest against, or None.
 
-    None if coding alone is predicted to be as good but for MARGIN and MIN_SAVED_NBYTES.  Of equal candidates the first
-    is taken.  What is not a sketch, or is one of a tensor of another length or item size, is passed over.  `alone` is
-    what `predict_alone` says, if that is known.  Between candidates that are predicted to be about as good, `probe`
-    decides.
+    None if coding standalone is predicted to be as good but for MARGIN and MIN_SAVED_NBYTES.  Of equal candidates the
+    first is taken.  What is not a sketch, or is one of a tensor of another length or item size, is passed
+    over.  `standalone` is what `predict_standalone` says, if that is known.  Between candidates that are predicted to
+    be about as good, `probe` decides.
     """
     if not candidates or not nbytes:
         return None
-    alone = predict_alone(mine, dtype) if alone is None else alone
+    standalone = predict_standalone(mine, dtype) if standalone is None else standalone
     against = predict_against(mine, [stored for _, stored in candidates], dtype)
     best = int(np.argmin(against))
     if not np.isfinite(against[best]):
@@ -65,10 +65,10 @@ def choose_base(
     if probe is not None and not _is_exact(mine):
         best = _best_of_ties(against, candidates, probe)
     bytes_per_bit = nbytes / item_nbytes(dtype) / 8
-    against_nbytes, alone_nbytes = float(against[best]) * bytes_per_bit, alone * bytes_per_bit
-    if against_nbytes > alone_nbytes * (1 - MARGIN) or against_nbytes > alone_nbytes - MIN_SAVED_NBYTES:
+    against_nbytes, standalone_nbytes = float(against[best]) * bytes_per_bit, standalone * bytes_per_bit
+    if against_nbytes > standalone_nbytes * (1 - MARGIN) or against_nbytes > standalone_nbytes - MIN_SAVED_NBYTES:
         return None
-    return Choice(candidates[best][0], round(against_nbytes), round(alone_nbytes))
+    return Choice(candidates[best][0], round(against_nbytes), round(standalone_nbytes))
 
 
 def _is_exact(mine: bytes) -> bool:

@@ -1,14 +1,15 @@
-"""Owns the landmarks of a tensor: at most 4 KiB by which ranges of it are found in others, whatever their float type.
+"""Owns the minhash sample of a tensor: at most 4 KiB by which ranges of it are found in others of any float type.
 
-A landmark is a place whose following signs hash to one of the lowest values in the tensor, with that hash and the items
-at it.  Two tensors that share a range share the landmarks in it, at places that differ by the same number of items: the
-hashes choose the places, so it does not matter where in either tensor the range lies (bottom-k sampling of shingles:
-A. Broder, On the resemblance and containment of documents, 1997).
+It lists places (the catalog and the C code call them landmarks). A place is sampled whose following signs hash to one
+of the lowest values in the tensor, and is listed with that hash and the items at it.  Two tensors that share a range
+share the places sampled in it, at places that differ by the same number of items: the hashes choose the places, so it
+does not matter where in either tensor the range lies (bottom-k sampling of shingles: A. Broder, On the resemblance and
+containment of documents, 1997).
 
 Stored as a header of 24 bytes, little-endian {u8 version, u8 item size, u8 stride, u8 zero, u32 count, u64 items, u64
 ceiling}, then `count` hashes (u64, ascending), places (u32, in strides) and runs of 4 items.
 
-Pure but for `Scan`, which one thread feeds.
+Pure but for `SampleScan`, which one thread feeds.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from zipfs.codec.signs import LANDMARK_ITEMS, find_landmarks
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-LANDMARKS_MAX_NBYTES: Final = 4096
-_NBYTES_PER_LANDMARK: Final = 1024
-_NBYTES_PER_LANDMARK_OF_MEMBER: Final = 6144
-"""Of a tensor that has a base itself only what is equal to some of it is found by its landmarks: fewer suffice."""
+SAMPLE_MAX_NBYTES: Final = 4096
+_NBYTES_PER_PLACE: Final = 1024
+_NBYTES_PER_PLACE_OF_MEMBER: Final = 6144
+"""Of a tensor that has a base itself only what is equal to some of it is found by its sample: fewer places suffice."""
 _LEAST_KEPT: Final = 16
-_NBYTES_PER_ANCHOR: Final = 16384
-_LEAST_ANCHORS: Final = 8
-_MAX_ANCHORS: Final = 32
+_NBYTES_PER_KEY: Final = 16384
+_LEAST_KEYS: Final = 8
+_MAX_KEYS: Final = 32
 """Enough for a slice of a sixteenth to have two, of which one may not survive."""
 _LEAST_REPEATED: Final = 0.2
 RUN_ITEMS: Final = 4
 LEAST_ITEMS: Final = 2048
-"""Smaller tensors have none: what they could gain is not worth the search."""
+"""Smaller tensors are not sampled: what they could gain is not worth the search."""
 
 _HEADER: Final = struct.Struct("<BBBBIQQ")
 _VERSION: Final = 1
@@ -48,16 +49,16 @@ _ALL: Final = (1 << 64) - 1
 _NBYTES_PER_SOUGHT: Final = 768
 _LEAST_SOUGHT: Final = 64
 _MAX_SOUGHT: Final = 2048
-"""Landmarks that are found in a tensor and compared with others'; those of what is large and put together need more
+"""MinhashSample that are found in a tensor and compared with others'; those of what is large and put together need more
 than the lowest that are kept.
 """
 _SLACK: Final = 512
-"""Room in a piece for more landmarks than are expected there; the rest of such a piece is passed over."""
+"""Room in a piece for more places than are expected there; the rest of such a piece is passed over."""
 
 
 @dataclass(frozen=True, slots=True)
-class Landmarks:
-    """Of a tensor of `items` items, in ascending order of hash.
+class MinhashSample:
+    """Sampled places of a tensor of `items` items, in ascending order of hash.
 
     `hashes` uint64 (n,), `places` int64 (n,) in items, `runs` uint8 (n, RUN_ITEMS * item size).  Every place of the
     tensor whose hash is at most `ceiling` is listed, the first one of each hash at least.
@@ -72,14 +73,14 @@ class Landmarks:
     runs: NDArray[np.uint8]
 
     @property
-    def anchors(self) -> list[int]:
-        """The hashes, as signed integers of 64 bits, by which others look the tensor up."""
-        count = min(_MAX_ANCHORS, max(_LEAST_ANCHORS, self.items * self.item_nbytes // _NBYTES_PER_ANCHOR))
+    def index_keys(self) -> list[int]:
+        """Return the hashes by which others look the tensor up, as signed integers of 64 bits."""
+        count = min(_MAX_KEYS, max(_LEAST_KEYS, self.items * self.item_nbytes // _NBYTES_PER_KEY))
         hashes: list[int] = self.hashes[:count].view(np.int64).tolist()
         return hashes
 
     def repetition(self) -> int:
-        """Items after which a good part of the tensor comes again, as often as it may; 0 if none does."""
+        """Return after how many items a good part of the tensor comes again, as often as it may; 0 if none does."""
         same = np.flatnonzero(self.hashes[1:] == self.hashes[:-1])
         if same.size < _LEAST_REPEATED * self.hashes.size:
             return 0
@@ -88,13 +89,13 @@ class Landmarks:
         best = int(np.argmax(counts))
         return int(distances[best]) if counts[best] >= _LEAST_REPEATED * self.hashes.size else 0
 
-    def kept(self, *, is_member: bool) -> Landmarks:
-        """Those that a store keeps: of the lowest hashes, once each, as many as LANDMARKS_MAX_NBYTES hold.
+    def kept(self, *, is_member: bool) -> MinhashSample:
+        """Return the places that a store keeps: of the lowest hashes, once each, as many as SAMPLE_MAX_NBYTES hold.
 
         Fewer if `is_member`: if the tensor is coded against a base.
         """
-        fits = (LANDMARKS_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
-        apart_nbytes = _NBYTES_PER_LANDMARK_OF_MEMBER if is_member else _NBYTES_PER_LANDMARK
+        fits = (SAMPLE_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
+        apart_nbytes = _NBYTES_PER_PLACE_OF_MEMBER if is_member else _NBYTES_PER_PLACE
         fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // apart_nbytes))
         is_first = np.append(True, self.hashes[1:] != self.hashes[:-1])
         first = np.flatnonzero(is_first & (self.places < self.stride << 32))
@@ -105,15 +106,15 @@ class Landmarks:
         )
 
     def encode(self) -> bytes:
-        """The bytes of what `kept` gave."""
+        """Return the stored form of what `kept` gave."""
         count = self.hashes.size
         header = _HEADER.pack(_VERSION, self.item_nbytes, self.stride, 0, count, self.items, self.ceiling)
         places = (self.places // self.stride).astype("<u4")
         return b"".join((header, self.hashes.astype("<u8").tobytes(), places.tobytes(), self.runs.tobytes()))
 
 
-def parse_landmarks(stored: bytes) -> Landmarks | None:
-    """What `encode` made `stored` of, or None if that cannot be."""
+def parse_sample(stored: bytes) -> MinhashSample | None:
+    """Return the sample that `encode` made `stored` of, or None if that cannot be."""
     if len(stored) < _HEADER.size:
         return None
     version, item, stride, zero, count, items, ceiling = _HEADER.unpack_from(stored)
@@ -127,11 +128,11 @@ def parse_landmarks(stored: bytes) -> Landmarks | None:
     runs = np.frombuffer(stored, np.uint8, count * run, _HEADER.size + 12 * count).reshape(count, run)
     if count and (int(places.max()) + LANDMARK_ITEMS > items or np.any(hashes[1:] <= hashes[:-1])):
         return None
-    return Landmarks(items, item, stride, ceiling, hashes, places, runs)
+    return MinhashSample(items, item, stride, ceiling, hashes, places, runs)
 
 
-class Scan:
-    """Finds the landmarks of a tensor of `nbytes` bytes as its bytes pass by; `shape` counts items."""
+class SampleScan:
+    """Samples a tensor of `nbytes` bytes as its bytes pass by; `shape` counts items."""
 
     def __init__(self, nbytes: int, dtype: str, shape: Sequence[int]) -> None:
         self._item = item_nbytes(dtype)
@@ -157,11 +158,11 @@ class Scan:
             self._places.append(places + np.int64(offset // self._item))
             self._runs.append(raw[at[:, None] + np.arange(RUN_ITEMS * self._item)])
 
-    def landmarks(self) -> Landmarks | None:
-        """What was found; None in a tensor without any."""
+    def sample(self) -> MinhashSample | None:
+        """Return the sample; None of a tensor in which nothing was found."""
         if not self._hashes:
             return None
         hashes, places, runs = np.concatenate(self._hashes), np.concatenate(self._places), np.concatenate(self._runs)
         order = np.argsort(hashes, kind="stable")[: 2 * self._sought]
         ceiling = self._ceiling if order.size == hashes.size else int(hashes[order[-1]])
-        return Landmarks(self._items, self._item, self._stride, ceiling, hashes[order], places[order], runs[order])
+        return MinhashSample(self._items, self._item, self._stride, ceiling, hashes[order], places[order], runs[order])

@@ -4,9 +4,9 @@ Alone, the codec Huffman codes byte planes: the model is the entropy of each sam
 Against a base it codes ordered residuals under the base's exponent: the model is the entropy of the residual's sign and
 magnitude class under that exponent, plus the bits below the class. Pure; any thread may call.
 
-Predicted over coded size, tensors over 10 kB of MiniLM and its fine-tunes: alone 1.00 (BF16: 0.99 to 1.00, F32: 0.98 to
-1.02); against a base 1.00 to 1.02 over a whole fine-tune, in eight of ten tensors 0.93 to 1.07, on average off by 0.3%
-of the raw size.
+Predicted over coded size, tensors over 10 kB of MiniLM and its fine-tunes: standalone 1.00 (BF16: 0.99 to 1.00, F32:
+0.98 to 1.02); against a base 1.00 to 1.02 over a whole fine-tune, in eight of ten tensors 0.93 to 1.07, on average off
+by 0.3% of the raw size.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _grassberger_table(length: int) -> Bits:
 _N_G: Final = _grassberger_table(SKETCH_MAX_NBYTES + 1)
 
 
-def predict_alone(mine: bytes, dtype: str) -> float:
+def predict_standalone(mine: bytes, dtype: str) -> float:
     """Predicted bits per item when coded without a base; infinity if `mine` is not a sketch.
 
     A tensor that its sketch holds whole is coded instead.

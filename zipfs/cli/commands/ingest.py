@@ -127,7 +127,7 @@ def ingest_command(
             else:
                 _drain(opened, pipeline, names, shower)
             shower.settling()
-            shower.stored_nbytes -= pipeline.settle().saved_nbytes
+            shower.stored_nbytes -= pipeline.rebase().saved_nbytes
         finally:
             pipeline.close()
     left_out = _tell_left_out(found)

@@ -15,7 +15,7 @@ from zipfs.cli.render.units import counted, ratio, size
 from zipfs.host import printable
 
 if TYPE_CHECKING:
-    from zipfs.ingest.optimize.run import Optimized, Survey
+    from zipfs.ingest.optimize.run import Optimized, StorePlan
 
 _WORTH_TELLING = 0.01
 """Of what a store takes."""
@@ -45,7 +45,7 @@ def optimize_command(
     """
     from zipfs.cli.locations import store_at
     from zipfs.errors import Stopped
-    from zipfs.ingest.optimize.run import Limits, look, optimize
+    from zipfs.ingest.optimize.run import Limits, optimize, plan_rebases
     from zipfs.ingest.rank import lower_rank
     from zipfs.store.disk.stopping import Stop, stopping_on_signals
     from zipfs.store.store import open_store
@@ -58,7 +58,7 @@ def optimize_command(
         step_progress(stop) as report,
     ):
         if dry_run:
-            _tell_plan(look(opened, report), as_json)
+            _tell_plan(plan_rebases(opened, report), as_json)
             return
         before_nbytes = sum(opened.catalog.packs().values())
         done = optimize(opened, report, limits=Limits(limit_bytes, rate), stop=stop, threads=threads)
@@ -70,7 +70,7 @@ def optimize_command(
         sys.exit(5)
 
 
-def _tell_plan(seen: Survey, as_json: bool) -> None:
+def _tell_plan(seen: StorePlan, as_json: bool) -> None:
     gain = sum(plan.gain_nbytes for plan in seen.plans)
     moved = sum(plan.moved_nbytes for plan in seen.plans)
     moves = sum(len(plan.moves) for plan in seen.plans)
@@ -95,14 +95,14 @@ def _tell_plan(seen: Survey, as_json: bool) -> None:
 
 
 def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: bool) -> None:
-    recoded, collected = done.recoded, done.collected
+    rebased, collected = done.rebased, done.collected
     if as_json:
         print_json(
             {
-                "tensors_coded": recoded.tensors,
-                "nbytes_coded": recoded.moved_nbytes,
-                "saved_nbytes": recoded.saved_nbytes,
-                "families_given_up": recoded.given_up,
+                "tensors_coded": rebased.tensors,
+                "nbytes_coded": rebased.moved_nbytes,
+                "saved_nbytes": rebased.saved_nbytes,
+                "families_given_up": rebased.given_up,
                 "nbytes_left": done.left_nbytes,
                 "before_nbytes": before_nbytes,
                 "after_nbytes": after_nbytes,
@@ -112,13 +112,13 @@ def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: 
             }
         )
         return
-    if recoded.tensors:
-        coded = f"coded {counted(recoded.tensors, 'tensor')} ({size(recoded.moved_nbytes)} raw) anew"
-        message(f"{coded}, which saves {size(recoded.saved_nbytes)}")
+    if rebased.tensors:
+        coded = f"coded {counted(rebased.tensors, 'tensor')} ({size(rebased.moved_nbytes)} raw) anew"
+        message(f"{coded}, which saves {size(rebased.saved_nbytes)}")
     elif not done.stopped:
         message("nothing was worth coding anew")
     # Not what the collection freed: most of that are the old forms of what was coded anew, which came on top before.
-    removed = before_nbytes - after_nbytes - recoded.saved_nbytes
+    removed = before_nbytes - after_nbytes - rebased.saved_nbytes
     also = f"; {size(removed)} of that was of what had been removed" if removed > _WORTH_TELLING * before_nbytes else ""
     if before_nbytes != after_nbytes:
         message(f"the store took {size(before_nbytes)} before and takes {size(after_nbytes)} now{also}")

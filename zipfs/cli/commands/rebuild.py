@@ -38,15 +38,15 @@ def rebuild_command(store: Path) -> None:
 
 def rebuild_catalog(store: Path, stop: Stop) -> str:
     """Rebuild the catalog with all that is derived from it, name what is lost, and return what was done in words."""
-    from zipfs.bases.similarity.backfill import make_landmarks, make_sketches
+    from zipfs.bases.similarity.backfill import backfill_samples, backfill_sketches
     from zipfs.store.maintenance.repair import rebuild
     from zipfs.store.store import open_store
 
     with step_progress(stop) as report:
         done = rebuild(store, report)
         with open_store(store, stop=stop) as opened:
-            make_sketches(opened, report)
-            make_landmarks(opened, report)
+            backfill_sketches(opened, report)
+            backfill_samples(opened, report)
     for lost in done.lost:
         warning(f"lost: {printable(lost)}")
     found = f"{counted(done.files, 'file')}, {counted(done.blobs, 'blob')}, {counted(len(done.lost), 'loss', 'losses')}"

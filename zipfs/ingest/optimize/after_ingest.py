@@ -1,4 +1,4 @@
-"""What an ingest does at its end: see whether a small family that has grown has a better base in it, and change over.
+"""Owns the rebase after an ingest: a small family that has grown and has a better base in it changes over to that.
 
 Models come in any order, and the first of a family, which became its base, may be its outlier.  As long as a family is
 small it takes little to code it anew, which it has to pay for well; large ones are left to the optimizer. Run by the
@@ -16,8 +16,8 @@ from typing import Final
 from zipfs.bases.planning.plan_store import plan_family
 from zipfs.bases.planning.planner import DEFAULT_PRICES, Plan, in_order_of_gain
 from zipfs.errors import Damaged, NoSpace
-from zipfs.ingest.optimize.rebase import Pace, Recoded
-from zipfs.ingest.optimize.run import BUSY, in_packs, in_parts, recode_each
+from zipfs.ingest.optimize.rebase import Pace, Rebased
+from zipfs.ingest.optimize.run import BUSY, in_packs, in_units, rebase_each
 from zipfs.store.disk.files import full_disk_told
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.maintenance.collect import shed
@@ -36,7 +36,9 @@ _LEAST_NBYTES: Final = 64 << 10
 """What smaller tensors could gain is not worth the planning."""
 
 
-def settle(store: Store, executor: Executor, bases: Iterable[BlobId], joined_nbytes: int, stop: Stop) -> Recoded:
+def rebase_after_ingest(
+    store: Store, executor: Executor, bases: Iterable[BlobId], joined_nbytes: int, stop: Stop
+) -> Rebased:
     """Code anew what gains in the small families of some bases, which `joined_nbytes` raw bytes have just joined.
 
     A damaged family stays as it is, and a full disk or a damaged catalog end it early: everything is stored already.
@@ -44,12 +46,12 @@ def settle(store: Store, executor: Executor, bases: Iterable[BlobId], joined_nby
     """
     plans = (plan_family(store, base, _LEAST_NBYTES, _MOST_TENSORS, _PRICES) for base in bases)
     worth = _within(_MOST_MOVED * joined_nbytes, in_order_of_gain([plan for plan in plans if plan is not None]))
-    done = Recoded()
+    done = Rebased()
     pace = Pace(None, stop)
     try:
-        for parts in in_packs(part for plan in worth for part in in_parts(plan)):
+        for units in in_packs(unit for plan in worth for unit in in_units(plan)):
             with full_disk_told(store.path), store.lock("pack").held(BUSY, waiting=lambda: None, stop=stop):
-                step = recode_each(store, executor, parts, pace)
+                step = rebase_each(store, executor, units, pace)
                 shed(store, step.packs)
             done.add(step)
     except (NoSpace, Damaged) as error:

@@ -1,4 +1,4 @@
-"""Coding stored blobs anew, against another base or alone: the moves of a plan, one pack at a time.
+"""Owns the rebase: stored blobs coded anew, against another base or standalone, one pack at a time.
 
 `store/publish.py` makes the pack part of the store; each blob is compared with its old form.
 The blobs keep their ids and their content; the catalog says from then on that they are in the new pack. Their old forms
@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from zipfs.bases.planning.planner import OUTSIDE, Move
-from zipfs.bases.similarity.backfill import set_anchors
+from zipfs.bases.similarity.backfill import set_index_keys
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
 from zipfs.ingest.batch import same_bytes
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RebaseUnit:
     """Moves of one plan, in its order, all of which go into one pack.
 
-    The part is given up if the blobs turn out so much larger than predicted that the plan's `gain_nbytes` is eaten up.
+    The unit is given up if the blobs turn out so much larger than predicted that the plan's `gain_nbytes` is eaten up.
     """
 
     moves: tuple[Move, ...]
@@ -50,8 +50,8 @@ class Part:
 
 
 @dataclass(slots=True)
-class Recoded:
-    """What became of some parts: blobs coded anew, their raw bytes, the stored bytes that they take less."""
+class Rebased:
+    """What became of some units: blobs coded anew, their raw bytes, the stored bytes that they take less."""
 
     tensors: int = 0
     moved_nbytes: int = 0
@@ -60,7 +60,7 @@ class Recoded:
     packs: set[PackName] = field(default_factory=set)
     """Those that the old forms are in."""
 
-    def add(self, other: Recoded) -> None:
+    def add(self, other: Rebased) -> None:
         self.tensors += other.tensors
         self.moved_nbytes += other.moved_nbytes
         self.saved_nbytes += other.saved_nbytes
@@ -84,18 +84,18 @@ class Pace:
 
 
 class _GivenUp(Exception):
-    """A part is not carried out; the message says why."""
+    """A unit is not carried out; the message says why."""
 
 
-def recode(store: Store, executor: Executor, parts: Sequence[Part], pace: Pace) -> Recoded:
-    """Carry out some parts in one transaction. Raises Stopped, Damaged, OSError, and leaves nothing then."""
+def rebase(store: Store, executor: Executor, units: Sequence[RebaseUnit], pace: Pace) -> Rebased:
+    """Carry out some units in one transaction. Raises Stopped, Damaged, OSError, and leaves nothing then."""
     faults.point("optimize.begin")
     with store.transaction():
         pass  # applies what a killed process has logged
     with NewPack(store, "optimize") as new:
         pack = _Pack(store, executor, pace, new)
-        for part in parts:
-            pack.add(part)
+        for unit in units:
+            pack.add(unit)
         pack.finish()
     return pack.done
 
@@ -111,37 +111,37 @@ class _Pack:
         self.writer = pack.writer
         self._new: dict[BlobId, tuple[OpenBlob, OpenBlob]] = {}
         """Each blob as it will be and as it was."""
-        self.done = Recoded()
+        self.done = Rebased()
 
-    def add(self, part: Part) -> None:
-        """Code all blobs of a part, or none of it."""
+    def add(self, unit: RebaseUnit) -> None:
+        """Code all blobs of a unit, or none of it."""
         count = len(self._new)
         try:
-            self._add(part)
+            self._add(unit)
         except (_GivenUp, Damaged) as error:
-            log.info("left as they are, blob %d and its kin: %s", part.moves[0].blob_id, error)
+            log.info("left as they are, blob %d and those planned with it: %s", unit.moves[0].blob_id, error)
             self.done.given_up += 1
-            for move in part.moves:
+            for move in unit.moves:
                 self._new.pop(BlobId(move.blob_id), None)
             self.writer.rewind(count)
             return
-        self.done.tensors += len(part.moves)
-        for move in part.moves:
+        self.done.tensors += len(unit.moves)
+        for move in unit.moves:
             new, old = self._new[BlobId(move.blob_id)]
             self.done.moved_nbytes += old.blob.nbytes
             self.done.saved_nbytes += old.blob.stored_nbytes - new.blob.stored_nbytes
             self.done.packs.add(old.blob.pack)
 
-    def _add(self, part: Part) -> None:
+    def _add(self, unit: RebaseUnit) -> None:
         excess_nbytes = 0
-        for move in part.moves:
+        for move in unit.moves:
             old = self._store.open_blob(BlobId(move.blob_id))
             base = None if move.base_id is None else self._base(BlobId(move.base_id))
             self._check_current(move, old)
             new = self._encode(old, base)
             self._new[old.blob.id] = new, old
             excess_nbytes += new.blob.stored_nbytes - move.predicted_nbytes
-            if excess_nbytes >= part.gain_nbytes:
+            if excess_nbytes >= unit.gain_nbytes:
                 raise _GivenUp("coded anew they take more than was predicted")
 
     def _base(self, blob_id: BlobId) -> OpenBlob:
@@ -198,7 +198,7 @@ class _Pack:
     def _write(self, txn: Transaction) -> None:
         for new, old in self._new.values():
             if (new.blob.base is None) != (old.blob.base is None):
-                set_anchors(txn, new.blob.id, is_member=new.blob.base is not None)
+                set_index_keys(txn, new.blob.id, is_member=new.blob.base is not None)
         txn.attribute(sorted({use.inode_id for use in txn.catalog.first_uses(sorted(self._new)).values()}))
 
     def _verify_all(self, blobs: Sequence[PackedBlob]) -> None:

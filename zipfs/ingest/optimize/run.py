@@ -1,4 +1,5 @@
-"""Optimizing a store: survey, plan, code anew what gains most for each byte moved, collect what that has left behind.
+"""Owns a run of the optimizer: plan for the whole store, code anew what gains most for each byte moved, collect what
+that has left behind.
 
 Each pack is a step of its own, after which the store is whole and smaller or hardly larger; the pack lock is let go
 between two steps, so that an ingest waits for one step at most. What was interrupted is planned anew from where it got
@@ -15,11 +16,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
-from zipfs.bases.planning.plan_store import survey
+from zipfs.bases.planning.plan_store import plan_store
 from zipfs.bases.planning.planner import DEFAULT_PRICES, Move, Plan, Prices
-from zipfs.bases.similarity.backfill import make_sketches
+from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.errors import NoSpace, NotWritable, Stopped, StoreBusy
-from zipfs.ingest.optimize.rebase import Pace, Part, Recoded, recode
+from zipfs.ingest.optimize.rebase import Pace, Rebased, RebaseUnit, rebase
 from zipfs.ingest.spool import free_nbytes
 from zipfs.store.disk.files import full_disk_told
 from zipfs.store.disk.progress import Report
@@ -34,7 +35,7 @@ PACK_NBYTES = 256 << 20
 _PACK_TENSORS = 4096
 _LEAST_FREE_NBYTES = 64 << 20
 _MOST_MOVES = 200_000
-"""Moves held in memory, the best; what is left is found by the next survey."""
+"""Moves held in memory, the best; what is left is found by the next run."""
 _LET_OTHERS_IN_S = 0.25
 """Whoever waits for the pack lock looks every tenth of a second."""
 BUSY = "another process is compressing or collecting in this store"
@@ -55,14 +56,14 @@ NO_LIMITS: Final = Limits()
 class Optimized:
     """What a run did. `stopped` if it was interrupted, `left_nbytes` raw bytes that the limit left to the next run."""
 
-    recoded: Recoded = field(default_factory=Recoded)
+    rebased: Rebased = field(default_factory=Rebased)
     collected: Collected = field(default_factory=Collected)
     left_nbytes: int = 0
     stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class StorePlan:
     """The plans that gain most, and what all tensors of the clusters looked at take."""
 
     clusters: int
@@ -72,13 +73,13 @@ class Survey:
     """Whether all plans are there that gain."""
 
 
-def look(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Survey:
+def plan_rebases(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> StorePlan:
     """Plan for the whole store; changes nothing but sketches that are missing."""
-    make_sketches(store, report)
+    backfill_sketches(store, report)
     clusters = before_nbytes = moves = 0
     heap: list[tuple[float, int, Plan]] = []
     complete = True
-    for plan in survey(store, report, prices):
+    for plan in plan_store(store, report, prices):
         clusters += 1
         before_nbytes += plan.before_nbytes
         if plan.gain_nbytes <= 0 or not plan.moves:
@@ -89,7 +90,7 @@ def look(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Surve
             moves -= len(heapq.heappop(heap)[2].moves)
             complete = False
     best = tuple(plan for _, _, plan in sorted(heap, key=lambda entry: -entry[0]))
-    return Survey(clusters, before_nbytes, best, complete)
+    return StorePlan(clusters, before_nbytes, best, complete)
 
 
 def optimize(
@@ -112,7 +113,7 @@ def optimize(
         stop.check()
         report(what, so_far, total)
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="recode") as executor:
+    with ThreadPoolExecutor(threads, thread_name_prefix="rebase") as executor:
         try:
             with full_disk_told(store.path):
                 _Run(store, executor, watched, limits, prices, stop, wait, done).run()
@@ -153,46 +154,46 @@ class _Run:
 
     def run(self) -> None:
         while True:
-            seen = look(self._store, self._report, self._prices)
+            seen = plan_rebases(self._store, self._report, self._prices)
             plans = [plan for plan in seen.plans if plan.moves[0].blob_id not in self._tried]
             if sum(plan.gain_nbytes for plan in plans) < self._prices.run * seen.before_nbytes:
                 break
             chosen = list(self._within_limit(plans))
-            total = sum(part.nbytes for part in chosen)
+            total = sum(unit.nbytes for unit in chosen)
             begun = 0
-            for parts in in_packs(chosen):
+            for units in in_packs(chosen):
                 self._report("coding anew", begun, total)
-                self._step(parts)
-                begun += sum(part.nbytes for part in parts)
+                self._step(units)
+                begun += sum(unit.nbytes for unit in units)
             self._report("coding anew", total, total)
             if seen.complete or not chosen or self._done.left_nbytes:
                 break
-        if not self._done.recoded.tensors and not self._wait:
+        if not self._done.rebased.tensors and not self._wait:
             return
         with self._lock():
             self._done.collected = collect(self._store, self._report, sparse=SHED)
 
-    def _within_limit(self, plans: Iterable[Plan]) -> Iterator[Part]:
-        """Plans as parts of at most a pack each; the last of them may be cut short by the limit."""
+    def _within_limit(self, plans: Iterable[Plan]) -> Iterator[RebaseUnit]:
+        """Plans as units of at most a pack each; the last of them may be cut short by the limit."""
         for plan in plans:
             self._tried.add(plan.moves[0].blob_id)
             left = plan.moved_nbytes
-            for part in in_parts(plan):
+            for unit in in_units(plan):
                 if self._limit_nbytes is not None:
-                    if part.nbytes > self._limit_nbytes:
+                    if unit.nbytes > self._limit_nbytes:
                         break
-                    self._limit_nbytes -= part.nbytes
-                left -= part.nbytes
-                yield part
+                    self._limit_nbytes -= unit.nbytes
+                left -= unit.nbytes
+                yield unit
             self._done.left_nbytes += left
 
-    def _step(self, parts: list[Part]) -> None:
-        predicted_nbytes = sum(move.predicted_nbytes for part in parts for move in part.moves)
+    def _step(self, units: list[RebaseUnit]) -> None:
+        predicted_nbytes = sum(move.predicted_nbytes for unit in units for move in unit.moves)
         with self._lock():
             if free_nbytes(self._store) < 2 * predicted_nbytes + _LEAST_FREE_NBYTES:
                 collect(self._store, self._report)
-            step = recode_each(self._store, self._executor, parts, self._pace)
-        self._done.recoded.add(step)
+            step = rebase_each(self._store, self._executor, units, self._pace)
+        self._done.rebased.add(step)
         self._stop.wait(_LET_OTHERS_IN_S)
 
     def _lock(self) -> AbstractContextManager[None]:
@@ -200,49 +201,49 @@ class _Run:
         return self._store.lock("pack").held(BUSY, waiting=waiting, stop=self._stop)
 
 
-def recode_each(store: Store, executor: Executor, parts: list[Part], pace: Pace) -> Recoded:
-    """Carry out some parts in one pack, or each in one of its own where that fails: one family holds up no other.
+def rebase_each(store: Store, executor: Executor, units: list[RebaseUnit], pace: Pace) -> Rebased:
+    """Carry out some units in one pack, or each in one of its own where that fails: one family holds up no other.
 
     Raises NoSpace, NotWritable, StoreBusy, Stopped, OSError.
     """
     try:
-        return recode(store, executor, parts, pace)
+        return rebase(store, executor, units, pace)
     except (NoSpace, NotWritable, StoreBusy, Stopped, OSError):
         raise
     except Exception:
-        if len(parts) == 1:
-            log.exception("left as they are, blob %d and its kin", parts[0].moves[0].blob_id)
-            return Recoded(given_up=1)
-    done = Recoded()
-    for part in parts:
-        done.add(recode_each(store, executor, [part], pace))
+        if len(units) == 1:
+            log.exception("left as they are, blob %d and those planned with it", units[0].moves[0].blob_id)
+            return Rebased(given_up=1)
+    done = Rebased()
+    for unit in units:
+        done.add(rebase_each(store, executor, [unit], pace))
     return done
 
 
-def in_parts(plan: Plan) -> Iterator[Part]:
-    """The moves of a plan in its order, at most a pack of them in each part."""
+def in_units(plan: Plan) -> Iterator[RebaseUnit]:
+    """The moves of a plan in its order, at most a pack of them in each unit."""
     moves: list[Move] = []
     nbytes = 0
     for move in plan.moves:
         if moves and (nbytes + move.nbytes > PACK_NBYTES or len(moves) >= _PACK_TENSORS):
-            yield Part(tuple(moves), plan.gain_nbytes)
+            yield RebaseUnit(tuple(moves), plan.gain_nbytes)
             moves, nbytes = [], 0
         moves.append(move)
         nbytes += move.nbytes
     if moves:
-        yield Part(tuple(moves), plan.gain_nbytes)
+        yield RebaseUnit(tuple(moves), plan.gain_nbytes)
 
 
-def in_packs(parts: Iterable[Part]) -> Iterator[list[Part]]:
+def in_packs(units: Iterable[RebaseUnit]) -> Iterator[list[RebaseUnit]]:
     """Parts that go into one pack."""
-    pack: list[Part] = []
+    pack: list[RebaseUnit] = []
     nbytes = tensors = 0
-    for part in parts:
-        if pack and (nbytes + part.nbytes > PACK_NBYTES or tensors + len(part.moves) > _PACK_TENSORS):
+    for unit in units:
+        if pack and (nbytes + unit.nbytes > PACK_NBYTES or tensors + len(unit.moves) > _PACK_TENSORS):
             yield pack
             pack, nbytes, tensors = [], 0, 0
-        pack.append(part)
-        nbytes += part.nbytes
-        tensors += len(part.moves)
+        pack.append(unit)
+        nbytes += unit.nbytes
+        tensors += len(unit.moves)
     if pack:
         yield pack

@@ -1,7 +1,8 @@
 """What a worker does when nothing waits: merge small packs, optimize the store, slowly, and stop when something comes.
 
 Run by the thread that runs the worker. One run codes so many bytes anew, at such a pace that a disk and a core are left
-to whoever reads; a survey is made again only when tensors have come since the last one that found nothing left to do.
+to whoever reads; the store is planned for again only when tensors have come since the last one that found nothing left
+to do.
 """
 
 from __future__ import annotations
@@ -60,12 +61,12 @@ class Idler:
             log.error("could not optimize: %s", error)
             self._seen = begun_at
             return
-        if done.recoded.tensors:
+        if done.rebased.tensors:
             log.info(
                 "optimized: %d tensors (%d bytes raw) coded anew take %d bytes less; %d bytes freed",
-                done.recoded.tensors,
-                done.recoded.moved_nbytes,
-                done.recoded.saved_nbytes,
+                done.rebased.tensors,
+                done.rebased.moved_nbytes,
+                done.rebased.saved_nbytes,
                 done.collected.freed_nbytes,
             )
         if not done.stopped and not done.left_nbytes:

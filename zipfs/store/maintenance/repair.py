@@ -40,8 +40,8 @@ class Rebuilt:
 def rebuild(path: Path, report: Report = report_nothing) -> Rebuilt:
     """Make the catalog of the store at `path` anew from its packs and manifests. Nobody else may have the store open.
 
-    The old catalog is replaced when the new one is complete. Sketches are not in it; `lineage.make_sketches` adds them.
-    Raises NotAStore, NotAllowed, StoreBusy, Damaged.
+    The old catalog is replaced when the new one is complete. Sketches are not in it; `backfill_sketches` adds
+    them. Raises NotAStore, NotAllowed, StoreBusy, Damaged.
     """
     store_id = read_marker(path)
     admit(path, read_only=False)

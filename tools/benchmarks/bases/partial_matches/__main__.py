@@ -191,7 +191,7 @@ def stored(first: Model, second: Model) -> tuple[float, float | None]:
             for number, model in enumerate((first, second)):
                 path = folder / str(number)
                 path.write_bytes(written(model))
-                ingest(store, path, path.name, settle=False)
+                ingest(store, path, path.name, rebase=False)
                 packed.append(sum(pack.stat().st_size for pack in (folder / "store" / "packs").iterdir()))
             speed = decoded_per_second(store)
     weights = sum(len(tensor.raw) // item_nbytes(tensor.dtype) for tensor in second.values())

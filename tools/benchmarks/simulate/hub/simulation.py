@@ -24,9 +24,9 @@ from zipfs.bases.planning.costs import make_cluster
 from zipfs.bases.planning.facility_location import Problem, solve
 from zipfs.bases.planning.planner import Cluster, Tensor, plan
 from zipfs.bases.similarity.choose_base import Choice, choose_base
-from zipfs.bases.similarity.open_new_base import KIN, is_poor, worth_opening
+from zipfs.bases.similarity.open_new_base import SIBLINGS, is_poor, worth_opening
 from zipfs.bases.similarity.signature import as_words, signature
-from zipfs.bases.similarity.size_model import predict_alone
+from zipfs.bases.similarity.size_model import predict_standalone
 from zipfs.codec import item_nbytes
 
 FEW: Final = 10
@@ -89,8 +89,8 @@ def arrive(slot: Slot, order: Sequence[int], *, opening: bool) -> Arrived:
         near = _nearest(words, index, bases, 32)
         choice = choose_base(mine, slot.nbytes, DTYPE, [(other, slot.sketches[other]) for other in near])
         if choice is not None and opening and is_poor(choice):
-            kin = [slot.sketches[one] for one in _nearest(words, index, members.get(choice.blob_id, []), KIN)]
-            if worth_opening(mine, slot.nbytes, DTYPE, choice, slot.sketches[choice.blob_id], kin):
+            siblings = [slot.sketches[one] for one in _nearest(words, index, members.get(choice.blob_id, []), SIBLINGS)]
+            if worth_opening(mine, slot.nbytes, DTYPE, choice, slot.sketches[choice.blob_id], siblings):
                 choice = None
         stored[index] = _nbytes(mine, slot.nbytes, choice)
         if choice is None:
@@ -111,7 +111,7 @@ def _nearest(words: NDArray[np.uint64], index: int, others: list[int], at_most: 
 def _nbytes(mine: bytes, nbytes: int, choice: Choice | None) -> float:
     if choice is not None:
         return float(choice.predicted_nbytes)
-    return min(predict_alone(mine, DTYPE) * nbytes / item_nbytes(DTYPE) / 8, nbytes)
+    return min(predict_standalone(mine, DTYPE) * nbytes / item_nbytes(DTYPE) / 8, nbytes)
 
 
 def simulate(slot: Slot, rng: np.random.Generator, figures: Figures) -> None:
@@ -150,7 +150,7 @@ def compare_with_exact(cluster: Cluster, figures: Figures) -> None:
     own = np.array(cluster.candidates)
     serve = cluster.against.copy()
     serve[own, np.arange(len(own))] = 0.0
-    problem = Problem(cluster.alone, serve, cluster.alone[own])
+    problem = Problem(cluster.standalone, serve, cluster.standalone[own])
     found, best = solve(problem, np.empty(0, np.intp)).total, exact(problem)
     figures.solved_clusters += 1
     figures.solved_tensors += len(cluster.tensors)
@@ -166,7 +166,7 @@ def exact(problem: Problem) -> float:
 
     clients, facilities = problem.serve.shape
     pairs = clients * facilities
-    costs = np.concatenate([problem.serve.ravel(), problem.alone, problem.opening])
+    costs = np.concatenate([problem.serve.ravel(), problem.standalone, problem.opening])
     rows = np.repeat(np.arange(clients), facilities)
     served = sparse.coo_array((np.ones(pairs), (rows, np.arange(pairs))), (clients, pairs))
     alone = sparse.coo_array((np.ones(clients), (np.arange(clients), np.arange(clients))), (clients, clients))
