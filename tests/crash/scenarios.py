@@ -162,7 +162,7 @@ def _merge(store: Store) -> None:
 def _damage_an_index(store: Store) -> None:
     """Frames are read without it, so that nothing is lost yet."""
     blob = store.catalog.blob(store.catalog.extents(served_inode(store, b"kept/base.safetensors"))[-1].blob_id)
-    pack = store.packs.path_of(blob.pack)
+    pack = Path(store.packs.where(blob.pack))
     content = bytearray(pack.read_bytes())
     content[-45] ^= 0xFF  # in the index, before the trailer
     pack.write_bytes(bytes(content))

@@ -38,7 +38,7 @@ from zipfs.ingest import batch, import_tree
 from zipfs.ingest.import_tree import find
 from zipfs.library import Library
 from zipfs.store.maintenance.collect import collect
-from zipfs.store.packs.local import PackWriter
+from zipfs.store.packs.writer import PackWriter
 from zipfs.store.store import Store, open_store
 
 

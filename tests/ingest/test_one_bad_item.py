@@ -138,7 +138,7 @@ def test_a_disk_that_fails_ends_the_run_and_is_told(store: Store, monkeypatch: p
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("zipfs.store.packs.local.PackWriter.append_frame", failing)
+        patch.setattr("zipfs.store.packs.writer.PackWriter.append_frame", failing)
         with pytest.raises(OSError, match="Input/output"):
             compress(store)
     assert store.catalog.failures() == {}
@@ -236,6 +236,6 @@ def test_a_family_that_cannot_be_coded_anew_ends_no_optimizing(
         done = optimize_all(store)
         assert done.rebased.tensors > 0
         assert done.rebased.given_up == 1
-        assert list(store.packs.parts()) == []
+        assert list(store.packs.unfinished()) == []
         assert problems(store) == []
     assert contents(path) == {**one, **other}

@@ -66,7 +66,7 @@ def _remove_one(store: Store) -> None:
 
 def _damage_indexes(store: Store) -> None:
     for name in store.catalog.packs():
-        pack = store.packs.path_of(name)
+        pack = Path(store.packs.where(name))
         content = bytearray(pack.read_bytes())
         content[-45] ^= 0xFF  # in the index, before the trailer
         pack.write_bytes(bytes(content))
@@ -201,14 +201,14 @@ def test_a_pack_that_is_not_published_leaves_no_trace(
         pack.publish(verify, write)
     pack.give_up()
     assert set(store.packs.names()) == set(store.catalog.packs()) == packs
-    assert list(store.packs.parts()) == []
+    assert list(store.packs.unfinished()) == []
 
 
 def test_a_pack_that_is_left_before_it_was_published_leaves_no_trace(store: Store) -> None:
     with NewPack(store, "ingest") as pack:
         _write_blob(pack, store)
-        assert len(list(store.packs.parts())) == 1
-    assert list(store.packs.parts()) == []
+        assert len(list(store.packs.unfinished())) == 1
+    assert list(store.packs.unfinished()) == []
 
 
 def test_what_is_verified_is_all_that_is_published(store: Store) -> None:

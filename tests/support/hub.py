@@ -24,7 +24,7 @@ from zipfs.store.namespace import tree
 from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import ROOT, BaseRef, Blob, BlobId, Extent, Kind, State, frame_count, layout_sum
-from zipfs.store.packs.local import PackWriter
+from zipfs.store.packs.writer import PackWriter
 from zipfs.store.store import Store, open_store
 
 
@@ -85,7 +85,7 @@ class Hub:
 
     def finish(self) -> None:
         self._writer.sync()
-        self._writer.publish("ingest.pack-renamed")
+        self._writer.finish(lambda: None)
         with self._store.transaction() as txn:
             alone = [blob for blob in self._blobs.values() if blob.base is None]
             others = [blob for blob in self._blobs.values() if blob.base is not None]

@@ -203,8 +203,7 @@ class Pipeline:
 
     def _clear_unfinished(self) -> None:
         """Packs of a killed process: nothing refers to them, and the lock says that nobody is writing them."""
-        for part in self._store.packs.parts():
-            part.unlink(missing_ok=True)
+        self._store.packs.clear_unfinished()
 
 
 def _may_concern_one(error: Exception) -> bool:

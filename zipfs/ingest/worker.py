@@ -179,7 +179,7 @@ class _Rounds:
                 pause_s = retry_s
                 if not isinstance(error, NoSpace | StoreBusy):
                     retry_s = min(2 * retry_s, _RETRY_AT_MOST_S)
-            self._store.packs.forget_deleted()  # also, and above all, when there is no space
+            self._store.packs.release_deleted()  # also, and above all, when there is no space
             self._wake.wait(pause_s)
 
     def _round(self) -> float:

@@ -90,7 +90,7 @@ class Feed:
                 continue
             told.names.extend((parent, name) for parent, name, inode in told.unsure if not self._is_directory(inode))
             if told.packs:
-                self._store.packs.forget_deleted()
+                self._store.packs.release_deleted()
             self._queue.put(told)
         self._position = position
 

@@ -20,8 +20,8 @@ from zipfs.errors import ZipfsError
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.objects.values import PackName
-from zipfs.store.packs.local import PackWriter
 from zipfs.store.packs.pack_format import PackedBlob
+from zipfs.store.packs.writer import PackWriter
 from zipfs.store.store import Store
 
 
@@ -117,7 +117,7 @@ class NewPack:
         writer.file.forget_cached()
         verify(writer.blobs)
         self._passed(_VERIFY)
-        writer.publish(f"{self._caller}.{_RENAME.fault}")
+        writer.finish(lambda: self._passed(_RENAME))
         with self._store.transaction(durable=True, fault=self._caller) as txn:
             txn.add_pack(writer.name, writer.nbytes, [packed.blob for packed in writer.blobs])
             write(txn)
@@ -135,7 +135,7 @@ class NewPack:
         if self._ended:
             return
         self._ended = True
-        if not (self.writer.published and self._may_be_listed()):
+        if not (self.writer.named and self._may_be_listed()):
             self.writer.abandon()
 
     def _may_be_listed(self) -> bool:

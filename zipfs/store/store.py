@@ -40,7 +40,8 @@ from zipfs.store.disk.stopping import Stop
 from zipfs.store.frames.cache import FrameCache, OpenBlob, open_blob
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, BlobId, Inode, InodeId, Kind, State
-from zipfs.store.packs.local import PackDirectory
+from zipfs.store.packs.backend import PackBackend
+from zipfs.store.packs.local import LocalPacks
 
 FORMAT: Final = 3
 MARKER: Final = "ZIPFS"
@@ -64,6 +65,7 @@ class Store:
         read_only: bool,
         cache_nbytes: int,
         use: FileLock,
+        packs: PackBackend | None = None,
         stop: Stop | None = None,
     ) -> None:
         self._use = use
@@ -71,7 +73,7 @@ class Store:
         self.path = path
         self.id = store_id
         self.read_only = read_only
-        self.packs = PackDirectory(path / "packs")
+        self.packs = packs or LocalPacks(path / "packs")
         self.frames = FrameCache(cache_nbytes)
         self.reserve = Reserve(path / RESERVE)
         self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
@@ -128,8 +130,15 @@ class Store:
     def session(self) -> Store:
         """The same store with a catalog and a log of its own, sharing packs and decoded frames: for another thread."""
         use = FileLock(self.path / "locks" / "use")
-        other = Store(self.path, self.id, read_only=self.read_only, cache_nbytes=0, use=use, stop=self.stop)
-        other.packs = self.packs
+        other = Store(
+            self.path,
+            self.id,
+            read_only=self.read_only,
+            cache_nbytes=0,
+            use=use,
+            packs=self.packs,
+            stop=self.stop,
+        )
         other.frames = self.frames
         other.reserve = self.reserve
         return other
@@ -246,9 +255,12 @@ def open_store(
     create: bool = False,
     read_only: bool = False,
     cache_nbytes: int = _DEFAULT_CACHE_NBYTES,
+    packs: PackBackend | None = None,
     stop: Stop | None = None,
 ) -> Store:
     """The store at `path`, kept from being rebuilt as long as it is open. Work in it ends soon once `stop` is set.
+
+    Its packs are in its directory `packs`, unless another backend is given.
 
     With `create`, a missing or empty directory becomes a store. Only its owner (and root) may open it for writing,
     which closes it to all others. Raises NotAStore, NotAllowed, StoreBusy, UnknownVersion, Damaged.
@@ -263,7 +275,7 @@ def open_store(
     try:
         if not read_only:
             _migrate(path, store_id)
-        store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use, stop=stop)
+        store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use, packs=packs, stop=stop)
         if store.catalog.store_id() != store_id:
             raise CatalogDamaged(f"{store.catalog.path} belongs to another store")
         _refuse_unknown(store.catalog)

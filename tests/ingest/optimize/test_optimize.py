@@ -59,7 +59,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def _stored_nbytes(store: Store) -> int:
-    return sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
+    return sum(store.packs.nbytes(name) for name in store.packs.names())
 
 
 def test_the_outlier_is_no_base_any_more(path: Path) -> None:
@@ -333,7 +333,7 @@ def test_it_stops_when_asked_and_leaves_no_pack_behind(path: Path) -> None:
         done = optimize(store, report, limits=Limits(), stop=stop)
         assert done.stopped
         assert set(store.packs.names()) == packs
-        assert list(store.packs.parts()) == []
+        assert list(store.packs.unfinished()) == []
         assert problems(store) == []
         assert not optimize_all(store).stopped
     assert contents(path) == KIN
@@ -360,7 +360,7 @@ def test_what_turns_out_larger_than_predicted_is_left_as_it_is(path: Path) -> No
 def test_a_damaged_tensor_leaves_its_family_alone(path: Path) -> None:
     with open_store(path) as store:
         blob = store.catalog.blob(store.catalog.extents(served_inode(store, b"kin/3"))[-1].blob_id)
-        with open(store.packs.path_of(blob.pack), "r+b") as file:
+        with open(store.packs.where(blob.pack), "r+b") as file:
             file.seek(blob.pack_offset + 40)
             file.write(b"\xff\xff\xff")
         done = optimize_all(store)

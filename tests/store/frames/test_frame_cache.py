@@ -20,7 +20,8 @@ from zipfs.store.frames.buffers import buffer_nbytes
 from zipfs.store.frames.cache import FrameCache, OpenBlob, Target, base_frames, open_blob
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BaseRef, Blob, BlobId, frame_seed
-from zipfs.store.packs.local import PackDirectory, PackWriter
+from zipfs.store.packs.local import LocalPacks
+from zipfs.store.packs.writer import PackWriter
 
 FRAMES = 6
 BASE = weights(FRAMES * FRAME_NBYTES // 2 + 300)
@@ -61,8 +62,7 @@ _PATIENCE_S = 60.0
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenBlob]:
     """Blobs in one pack. Of `slice` each frame needs two frames of its base, of `narrow` up to three."""
-    directory = PackDirectory(tmp_path_factory.mktemp("packs"))
-    writer = PackWriter(directory)
+    writer = PackWriter(LocalPacks(tmp_path_factory.mktemp("packs")))
     packed: dict[BlobId, Blob] = {}
     for name, raw in RAW.items():
         reference = BASES.get(name)
@@ -75,7 +75,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenBlob]:
             base = None if against is None else against[cut]
             writer.append_frame(encode_frame(raw[cut], "BF16", base, frame_seed(IDS[name], index)))
         packed[IDS[name]] = writer.end_blob(IDS[name], len(raw), bytes(16), "BF16", (len(raw) // 2,), reference)
-    return {name: open_blob(directory.open, packed[IDS[name]], packed.__getitem__) for name in RAW}
+    return {name: open_blob(lambda name: writer.file, packed[IDS[name]], packed.__getitem__) for name in RAW}
 
 
 class Codec:

@@ -183,7 +183,7 @@ def test_a_rebuild_waits_for_nobody_and_disturbs_nobody(path: Path) -> None:
 def test_what_is_lost_is_named_and_the_rest_is_there(path: Path) -> None:
     with open_store(path) as store:
         name = store.catalog.blob(store.catalog.extents(served_inode(store, b"m/config.json"))[0].blob_id).pack
-        store.packs.unlink(name)
+        store.packs.delete(name)
         told = problems(store)
         assert {path for problem in told for path in problem.paths} >= {"m/config.json"}
     rebuilt = rebuild(path)

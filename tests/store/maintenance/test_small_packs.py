@@ -32,8 +32,8 @@ from zipfs.store.catalog.writes import Transaction
 from zipfs.store.maintenance import collect
 from zipfs.store.maintenance.collect import merge_small_packs
 from zipfs.store.maintenance.repair import rebuild
-from zipfs.store.packs.local import PackWriter
 from zipfs.store.packs.pack_format import PackedBlob
+from zipfs.store.packs.writer import PackWriter
 from zipfs.store.store import Store, open_store
 
 BASE = weights(3000)
@@ -128,7 +128,7 @@ def test_merging_keeps_what_no_file_needs_and_a_collection_does_not(store: Store
 
 
 def test_a_damaged_pack_is_left_and_the_others_are_merged(store: Store) -> None:
-    victim = store.packs.path_of(next(iter(store.catalog.packs())))
+    victim = Path(store.packs.where(next(iter(store.catalog.packs()))))
     content = bytearray(victim.read_bytes())
     content[40] ^= 0xFF
     victim.write_bytes(content)
@@ -150,7 +150,7 @@ def test_it_stops_when_asked_and_leaves_the_store_whole(path: Path) -> None:
         with pytest.raises(Stopped), store.lock("pack").held("", waiting=None):
             merge_small_packs(store, report)
         assert set(store.packs.names()) == packs
-        assert list(store.packs.parts()) == []
+        assert list(store.packs.unfinished()) == []
     with open_store(path) as store:
         assert problems(store) == []
     assert contents(path) == FILES

@@ -18,7 +18,8 @@ from zipfs.store.frames.cache import FrameCache, OpenBlob, open_blob
 from zipfs.store.maintenance.repair import rebuild
 from zipfs.store.objects.base_view import View, check_view
 from zipfs.store.objects.values import BaseRef, Blob, BlobId, frame_count, frame_seed
-from zipfs.store.packs.local import PackDirectory, PackWriter
+from zipfs.store.packs.local import LocalPacks
+from zipfs.store.packs.writer import PackWriter
 from zipfs.store.store import open_store
 
 CASTS = [Cast(source, target) for source in FLOATS for target in FLOATS if source != target]
@@ -82,8 +83,7 @@ class Pack:
 
     def __init__(self, path: Path) -> None:
         path.mkdir()
-        self.directory = PackDirectory(path)
-        self.writer = PackWriter(self.directory)
+        self.writer = PackWriter(LocalPacks(path))
         self.blobs: dict[BlobId, Blob] = {}
 
     def add(self, raw: bytes, dtype: str, base: BaseRef | None = None, base_raw: bytes = b"") -> BlobId:
@@ -98,7 +98,7 @@ class Pack:
         return blob_id
 
     def open(self, blob_id: BlobId) -> OpenBlob:
-        return open_blob(self.directory.open, self.blobs[blob_id], self.blobs.__getitem__)
+        return open_blob(lambda name: self.writer.file, self.blobs[blob_id], self.blobs.__getitem__)
 
 
 @pytest.mark.parametrize("cast", [None, Cast("F32", "BF16"), Cast("BF16", "F32"), Cast("F16", "F8_E4M3")], ids=str)

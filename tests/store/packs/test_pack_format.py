@@ -37,8 +37,9 @@ from zipfs.store.objects.values import (
     layout_sum,
 )
 from zipfs.store.packs import pack_format
-from zipfs.store.packs.local import PackDirectory, PackWriter
+from zipfs.store.packs.local import LocalPacks
 from zipfs.store.packs.pack_format import PackedBlob
+from zipfs.store.packs.writer import PackWriter
 
 NAME = PackName(bytes(range(16)))
 
@@ -89,9 +90,9 @@ def test_an_index_lists_what_it_was_made_of(blobs: list[PackedBlob]) -> None:
     assert [as_tuple(packed) for packed in found] == [as_tuple(packed) for packed in blobs]
 
 
-def write_pack(path: Path) -> tuple[PackDirectory, PackName, Path]:
+def write_pack(path: Path) -> tuple[LocalPacks, PackName, Path]:
     path.mkdir(exist_ok=True)
-    directory = PackDirectory(path)
+    directory = LocalPacks(path)
     writer = PackWriter(directory)
     for number in range(3):
         raw = noise(200, number)
@@ -99,33 +100,33 @@ def write_pack(path: Path) -> tuple[PackDirectory, PackName, Path]:
         writer.append_frame(encode_frame(raw, "", None, frame_seed(BlobId(number + 1), 0)))
         writer.end_blob(BlobId(number + 1), len(raw), bytes([number]) * 16, "", (), None)
     writer.sync()
-    writer.publish("ingest.pack-renamed")
-    return directory, writer.name, directory.path_of(writer.name)
+    writer.finish(lambda: None)
+    return directory, writer.name, Path(directory.where(writer.name))
 
 
 def test_a_pack_that_is_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     _, name, path = write_pack(tmp_path / "packs")
     whole = path.read_bytes()
-    assert len(PackDirectory(path.parent).open(name).index()) == 3
+    assert len(LocalPacks(path.parent).open(name).index()) == 3
     for nbytes in range(len(whole)):
         os.truncate(path, nbytes)
         with pytest.raises(PackDamaged) as told:
-            PackDirectory(path.parent).open(name).index()
+            LocalPacks(path.parent).open(name).index()
         assert str(path) in str(told.value)
         path.write_bytes(whole)
     path.write_bytes(whole + b"\0")
     with pytest.raises(PackDamaged):
-        PackDirectory(path.parent).open(name).index()
+        LocalPacks(path.parent).open(name).index()
 
 
 def test_a_pack_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
     directory, name, path = write_pack(tmp_path / "packs")
     other = PackName(bytes(16))
-    path.rename(directory.path_of(other))
+    path.rename(Path(directory.where(other)))
     with pytest.raises(PackDamaged):
-        PackDirectory(path.parent).open(other).index()
+        LocalPacks(path.parent).open(other).index()
     with pytest.raises(FileNotFoundError):
-        PackDirectory(path.parent).open(name)
+        LocalPacks(path.parent).open(name)
 
 
 def test_a_newer_pack_is_refused_with_the_advice_to_upgrade() -> None:

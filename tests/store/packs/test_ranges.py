@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.stores import noise
 from zipfs.errors import PackDamaged
 from zipfs.store.objects.values import PackName
-from zipfs.store.packs.local import PackFile
+from zipfs.store.packs.local import LocalPackFile
 from zipfs.store.packs.ranges import Read, Stored, fetch, plan_reads
 
 KIB = 1 << 10
@@ -22,14 +22,14 @@ MAX_READ_NBYTES = 8 * MIB
 CONTENT = noise(3 * MIB, 1)
 
 
-def make_pack(directory: Path, number: int, content: bytes = b"") -> PackFile:
+def make_pack(directory: Path, number: int, content: bytes = b"") -> LocalPackFile:
     path = directory / f"pack-{number}"
     path.write_bytes(content)
-    return PackFile(PackName(bytes([number]) * 16), os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path))
+    return LocalPackFile(PackName(bytes([number]) * 16), os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path))
 
 
 @pytest.fixture(scope="module")
-def packs(tmp_path_factory: pytest.TempPathFactory) -> list[PackFile]:
+def packs(tmp_path_factory: pytest.TempPathFactory) -> list[LocalPackFile]:
     directory = tmp_path_factory.mktemp("packs")
     return [make_pack(directory, number, CONTENT[number:]) for number in range(3)]
 
@@ -38,13 +38,13 @@ def shape(reads: Sequence[Read]) -> list[tuple[int, int, list[int]]]:
     return [(read.offset, read.nbytes, sorted(read.members)) for read in reads]
 
 
-def test_neighbours_are_read_together(packs: list[PackFile]) -> None:
+def test_neighbours_are_read_together(packs: list[LocalPackFile]) -> None:
     pack = packs[0]
     ranges = [Stored(pack, 700, 300), Stored(pack, 100, 200), Stored(pack, 300, 400)]
     assert shape(plan_reads(ranges)) == [(100, 900, [0, 1, 2])]
 
 
-def test_what_is_far_apart_or_in_other_packs_is_read_apart(packs: list[PackFile]) -> None:
+def test_what_is_far_apart_or_in_other_packs_is_read_apart(packs: list[LocalPackFile]) -> None:
     ranges = [
         Stored(packs[0], 0, 10),
         Stored(packs[0], 10 + 64 * KIB, 10),
@@ -54,11 +54,11 @@ def test_what_is_far_apart_or_in_other_packs_is_read_apart(packs: list[PackFile]
     assert shape(plan_reads(ranges)) == [(0, 20 + 64 * KIB, [0, 1]), (128 * KIB + 21, 10, [2]), (0, 10, [3])]
 
 
-def test_the_same_range_twice_is_read_once(packs: list[PackFile]) -> None:
+def test_the_same_range_twice_is_read_once(packs: list[LocalPackFile]) -> None:
     assert shape(plan_reads([Stored(packs[0], 5, 100)] * 3)) == [(5, 100, [0, 1, 2])]
 
 
-def test_nothing_is_read_for_nothing(packs: list[PackFile]) -> None:
+def test_nothing_is_read_for_nothing(packs: list[LocalPackFile]) -> None:
     assert plan_reads([]) == []
     assert fetch([]) == []
 
@@ -69,7 +69,7 @@ lengths = st.integers(0, 100) | st.integers(0, MIB) | st.just(MIB)
 
 @given(st.lists(st.tuples(st.integers(0, 2), offsets, lengths), max_size=60))
 def test_every_range_is_in_one_read_and_no_read_is_too_long(
-    packs: list[PackFile], asked: list[tuple[int, int, int]]
+    packs: list[LocalPackFile], asked: list[tuple[int, int, int]]
 ) -> None:
     ranges = [Stored(packs[number], offset, nbytes) for number, offset, nbytes in asked]
     reads = plan_reads(ranges)
@@ -90,7 +90,7 @@ def test_every_range_is_in_one_read_and_no_read_is_too_long(
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3 * MIB - 2000), st.integers(0, 1500)), max_size=30))
-def test_the_bytes_are_those_of_the_ranges(packs: list[PackFile], asked: list[tuple[int, int, int]]) -> None:
+def test_the_bytes_are_those_of_the_ranges(packs: list[LocalPackFile], asked: list[tuple[int, int, int]]) -> None:
     ranges = [Stored(packs[number], offset, nbytes) for number, offset, nbytes in asked]
     outs = [bytearray(b"as it was") for _ in ranges]
     found = fetch(ranges, [memoryview(out) for out in outs])
@@ -99,7 +99,7 @@ def test_the_bytes_are_those_of_the_ranges(packs: list[PackFile], asked: list[tu
         assert bytes(content) == CONTENT[number + offset : number + offset + nbytes]
 
 
-def test_more_than_a_thread_keeps_memory_for(packs: list[PackFile], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_a_thread_keeps_memory_for(packs: list[LocalPackFile], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zipfs.store.packs.ranges._SCRATCH_NBYTES", 100)
     few, many = ([Stored(packs[number], 5, nbytes) for number in range(3)] for nbytes in (30, 40))
     for ranges in (few, many, few):
@@ -110,13 +110,13 @@ def test_a_pack_that_ends_too_early_or_cannot_be_read_is_damaged(tmp_path: Path)
     short = make_pack(tmp_path, 7, b"0123456789")
     with pytest.raises(PackDamaged, match=r"pack-7.* 5 bytes too early"):
         fetch([Stored(short, 5, 10)])
-    directory = PackFile(PackName(bytes(16)), os.open(tmp_path, os.O_RDONLY), "a directory")
+    directory = LocalPackFile(PackName(bytes(16)), os.open(tmp_path, os.O_RDONLY), "a directory")
     with pytest.raises(PackDamaged, match="a directory"):
         fetch([Stored(directory, 0, 10)])
     with pytest.raises(PackDamaged):
         fetch([Stored(short, -5, 10)])
 
 
-def test_a_range_that_no_frame_can_fill_is_refused_before_memory_is_taken(packs: list[PackFile]) -> None:
+def test_a_range_that_no_frame_can_fill_is_refused_before_memory_is_taken(packs: list[LocalPackFile]) -> None:
     with pytest.raises(PackDamaged, match=r"pack-1.* offset 77.* 4294967295 bytes"):
         fetch([Stored(packs[0], 0, 10), Stored(packs[1], 77, (1 << 32) - 1)])

@@ -88,7 +88,7 @@ def measure(models: Mapping[str, Path], chosen: Sequence[tuple[str, ...]]) -> It
             ingest_s = time.process_time() - begin
             before = _needed_nbytes(store)
             optimize(store, lambda what, done, total: None, limits=NO_LIMITS, stop=Stop())
-            packs = sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
+            packs = sum(store.packs.nbytes(name) for name in store.packs.names())
             yield Order(order, before, _needed_nbytes(store), packs, ingest_s, sum(searching_s))
 
 

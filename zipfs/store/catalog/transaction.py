@@ -22,7 +22,7 @@ from zipfs.store.catalog.log_segments import ManifestLog
 from zipfs.store.catalog.queries import Catalog, Position
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
-from zipfs.store.packs.local import PackDirectory
+from zipfs.store.packs.backend import PackBackend
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _CHECKPOINT_WAIT_MS = 500
 
 @contextmanager
 def transaction(
-    catalog: Catalog, manifests: ManifestLog, packs: PackDirectory, *, durable: bool = False, fault: str = ""
+    catalog: Catalog, manifests: ManifestLog, packs: PackBackend, *, durable: bool = False, fault: str = ""
 ) -> Iterator[Transaction]:
     """Begin; commit at the end of the block, or roll back if it raises.
 
@@ -104,7 +104,7 @@ def _roll_back(catalog: Catalog, manifests: ManifestLog, logged_at: Position | N
             db.execute("ROLLBACK")
 
 
-def redo(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> Position:
+def redo(catalog: Catalog, manifests: ManifestLog, packs: PackBackend) -> Position:
     """Bring log and catalog to the same point; called inside a write transaction.
 
     Records beyond the catalog's position are applied; a record cut short at the end was never acknowledged and is cut
@@ -200,7 +200,7 @@ def _start_over(catalog: Catalog, manifests: ManifestLog, position: Position) ->
     return position
 
 
-def compact(catalog: Catalog, manifests: ManifestLog, packs: PackDirectory) -> None:
+def compact(catalog: Catalog, manifests: ManifestLog, packs: PackBackend) -> None:
     """Replace the log by one segment with a snapshot; nothing changes for readers."""
     with transaction(catalog, manifests, packs):
         _start_over(catalog, manifests, catalog.position())

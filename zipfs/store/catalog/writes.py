@@ -23,7 +23,7 @@ from zipfs.store.objects.values import (
     inode_sum,
     shape_text,
 )
-from zipfs.store.packs.local import PackDirectory
+from zipfs.store.packs.backend import PackBackend
 
 _BLOBS_OF_A_KEY = 16
 _IDS = 10_000
@@ -290,14 +290,14 @@ class Transaction:
     def set_position(self, position: Position) -> None:
         self._execute("UPDATE position SET segment = ?, offset = ?, seq = ?", position)
 
-    def apply(self, changes: Changes, packs: PackDirectory) -> None:
+    def apply(self, changes: Changes, packs: PackBackend) -> None:
         """Write the rows of a logged record. What it says of packs that are gone by now is passed over."""
         for inode_id, inode in changes.inodes.items():
             if inode is not None:
                 self.put_inode(inode)
             self._execute("UPDATE counters SET next = max(next, ?) WHERE name = 'inode'", (inode_id + 1,))
         for name, added in changes.packs.items():
-            if added and packs.path_of(name).exists():
+            if added and packs.exists(name):
                 file = packs.open(name)
                 blobs = [packed.blob for packed in file.index()]
                 self._forget_signatures(blobs)

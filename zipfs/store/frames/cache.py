@@ -26,7 +26,7 @@ from zipfs.store.frames.buffers import BufferPool, buffer_nbytes
 from zipfs.store.frames.policy import FramePolicy, Key
 from zipfs.store.objects.base_view import View, check_view, pieces
 from zipfs.store.objects.values import Blob, BlobId, PackName
-from zipfs.store.packs.local import PackFile
+from zipfs.store.packs.file import PackFile
 from zipfs.store.packs.ranges import Stored, fetch
 
 

@@ -17,7 +17,6 @@ from zipfs.errors import CatalogDamaged, Damaged, NotFound, PackDamaged
 from zipfs.store.catalog.log_record import Changes
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.disk.progress import Report, report_nothing
-from zipfs.store.maintenance.collect import verify_stored
 from zipfs.store.namespace import tree
 from zipfs.store.objects.base_view import check_view
 from zipfs.store.objects.values import (
@@ -32,7 +31,7 @@ from zipfs.store.objects.values import (
     State,
     frame_count,
 )
-from zipfs.store.packs.local import PackFile
+from zipfs.store.packs.file import PackFile, verify_stored
 from zipfs.store.store import Store
 
 
@@ -221,26 +220,26 @@ def _check_packs(store: Store, report: Report) -> Iterator[Problem]:
             if isinstance(blob, Blob):
                 by_pack[blob.pack].append(blob)
     for done, (name, nbytes) in enumerate(listed.items()):
-        path = store.packs.path_of(name)
+        where = store.packs.where(name)
         try:
             file = store.packs.open(name)
             if file.nbytes != nbytes:
-                yield Problem("pack", str(path), f"has {file.nbytes} bytes instead of {nbytes}")
+                yield Problem("pack", where, f"has {file.nbytes} bytes instead of {nbytes}")
             yield from _compare_index(file, by_pack[name])
         except FileNotFoundError:
             if name not in store.catalog.packs():
                 continue
             lost = {user for blob in by_pack[name] for user in users_of_blob(store.catalog, blob.id)}
-            yield Problem("pack", str(path), "is missing", tuple(sorted(lost)))
+            yield Problem("pack", where, "is missing", tuple(sorted(lost)))
         except Damaged as error:
-            yield Problem("pack", str(path), str(error))
+            yield Problem("pack", where, str(error))
         report("checking packs", done + 1, len(listed))
     for name in store.packs.names():
         if name not in listed and name not in store.catalog.packs():
-            where = str(store.packs.path_of(name))
+            where = store.packs.where(name)
             yield Problem("pack", where, "is not in the catalog; a collection deletes it", harmless=True)
-    for part in store.packs.parts():
-        yield Problem("pack", str(part), "was never finished; a collection deletes it", harmless=True)
+    for where in store.packs.unfinished():
+        yield Problem("pack", where, "was never finished; a collection deletes it", harmless=True)
 
 
 def _compare_index(file: PackFile, blobs: list[Blob]) -> Iterator[Problem]:
@@ -290,7 +289,7 @@ def _check_data(store: Store, report: Report) -> Iterator[Problem]:
         for blob_id in store.catalog.blob_ids_in(name):
             problem = decode_problem(store, blob_id)
             if problem is not None and store.catalog.has_blob(blob_id):
-                yield Problem("data", str(store.packs.path_of(name)), problem, users_of_blob(store.catalog, blob_id))
+                yield Problem("data", store.packs.where(name), problem, users_of_blob(store.catalog, blob_id))
         done += nbytes
         report("reading data", done, total)
 

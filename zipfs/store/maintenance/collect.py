@@ -13,18 +13,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import xxhash
-
 from zipfs.errors import NoSpace, PackDamaged
 from zipfs.store.catalog.transaction import compact
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.files import full_disk_told
 from zipfs.store.disk.progress import Report, report_nothing
-from zipfs.store.disk.stopping import Stop
 from zipfs.store.objects.values import BlobId, PackName
-from zipfs.store.packs.local import PackFile, PackWriter
-from zipfs.store.packs.pack_format import PackedBlob
+from zipfs.store.packs.file import verify_stored
+from zipfs.store.packs.writer import PackWriter
 from zipfs.store.publish import NewPack
 from zipfs.store.store import Store
 
@@ -103,14 +100,13 @@ def merge_small_packs(store: Store, report: Report = report_nothing) -> Collecte
 
 
 def _begin(store: Store) -> None:
-    for part in store.packs.parts():
-        part.unlink(missing_ok=True)
+    store.packs.clear_unfinished()
     with store.transaction():
         pass  # applies what a killed process has logged
 
 
 def _packs_nbytes(store: Store) -> int:
-    return sum(store.packs.path_of(name).stat().st_size for name in store.packs.names())
+    return sum(store.packs.nbytes(name) for name in store.packs.names())
 
 
 def _check_catalog(store: Store, report: Report) -> None:
@@ -271,24 +267,6 @@ def _copy(store: Store, writer: PackWriter, name: PackName, live: set[BlobId], p
         raise
 
 
-def verify_stored(file: PackFile, blobs: Sequence[PackedBlob], stop: Stop) -> None:
-    """Read stored frames back from the disk and compare their checksums; raises PackDamaged, Stopped."""
-    file.forget_cached()
-    for packed in blobs:
-        checksum = xxhash.xxh3_64()
-        at = packed.blob.pack_offset
-        for nbytes in packed.blob.frames.tolist():
-            stop.check()
-            checksum.update(file.read(at, nbytes))
-            at += nbytes
-        if checksum.intdigest() != packed.stored_sum:
-            raise PackDamaged(
-                file.where,
-                packed.blob.pack_offset,
-                f"stored bytes of blob {packed.blob.id} do not match their checksum",
-            )
-
-
 def _drop(txn: Transaction, names: Iterable[PackName]) -> None:
     for name in names:
         txn.drop_pack(name)
@@ -298,7 +276,7 @@ def _delete(store: Store, names: Sequence[PackName], collected: Collected) -> No
     """Delete packs that are in the catalog no longer."""
     faults.point("gc.pack-dropped")
     for name in names:
-        store.packs.unlink(name)
+        store.packs.delete(name)
         faults.point("gc.pack-unlinked")
     collected.packs_deleted += len(names)
 
@@ -309,7 +287,7 @@ def _delete_unlisted(store: Store, collected: Collected) -> None:
         listed = txn.catalog.packs()
     for name in list(store.packs.names()):
         if name not in listed:
-            store.packs.unlink(name)
+            store.packs.delete(name)
             collected.packs_deleted += 1
 
 

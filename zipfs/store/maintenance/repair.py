@@ -19,10 +19,11 @@ from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.progress import Report, report_nothing
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.maintenance.check import Problem, decode_problem
-from zipfs.store.maintenance.collect import verify_stored
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import Blob, InodeId, PackName
-from zipfs.store.packs.local import PackDirectory
+from zipfs.store.packs.backend import PackBackend
+from zipfs.store.packs.file import verify_stored
+from zipfs.store.packs.local import LocalPacks
 from zipfs.store.publish import NewPack
 from zipfs.store.store import Store, admit, create_catalog, read_marker
 
@@ -37,7 +38,7 @@ class Rebuilt:
     lost: list[str] = field(default_factory=list)
 
 
-def rebuild(path: Path, report: Report = report_nothing) -> Rebuilt:
+def rebuild(path: Path, report: Report = report_nothing, packs: PackBackend | None = None) -> Rebuilt:
     """Make the catalog of the store at `path` anew from its packs and manifests. Nobody else may have the store open.
 
     The old catalog is replaced when the new one is complete. Sketches are not in it; `backfill_sketches` adds
@@ -49,14 +50,13 @@ def rebuild(path: Path, report: Report = report_nothing) -> Rebuilt:
     if not use.try_acquire():
         raise StoreBusy(path, "a catalog can be rebuilt only while nothing else has the store open; unmount it first")
     try:
-        packs = PackDirectory(path / "packs")
         manifests = ManifestLog(path / "manifests", store_id)
         rebuilt = Rebuilt()
         segment, records, end = _best_segment(manifests, rebuilt)
         fresh = path / "catalog.db.new"
         create_catalog(fresh, store_id, segment)
         try:
-            _fill(fresh, packs, segment, records, end, rebuilt, report)
+            _fill(fresh, packs or LocalPacks(path / "packs"), segment, records, end, rebuilt, report)
         except BaseException:
             _unlink_database(fresh)
             raise
@@ -70,7 +70,7 @@ def rebuild(path: Path, report: Report = report_nothing) -> Rebuilt:
 
 def _fill(
     fresh: Path,
-    packs: PackDirectory,
+    packs: PackBackend,
     segment: int,
     records: list[Record],
     end: int,
@@ -138,7 +138,7 @@ def _listed(records: Iterable[Record]) -> dict[PackName, int]:
 
 
 def _add_packs(
-    txn: Transaction, packs: PackDirectory, listed: dict[PackName, int], rebuilt: Rebuilt, report: Report
+    txn: Transaction, packs: PackBackend, listed: dict[PackName, int], rebuilt: Rebuilt, report: Report
 ) -> None:
     """Packs that are on disk. Of those in the log each says how its blobs are stored from then on.
 
@@ -191,13 +191,13 @@ def repair(store: Store, problems: Iterable[Problem], report: Report = report_no
 
     A damaged index is written anew from the catalog, a damaged manifest log from a snapshot.
     """
-    done = []
     found = list(problems)
     broken = {problem.where for problem in found if problem.part == "pack" and not problem.harmless}
-    for name in store.catalog.packs():
-        path = store.packs.path_of(name)
-        if str(path) in broken and path.exists():
-            done.append(_rewrite_from_catalog(store, name))
+    done = [
+        _rewrite_from_catalog(store, name)
+        for name in store.catalog.packs()
+        if store.packs.where(name) in broken and store.packs.exists(name)
+    ]
     if any(problem.part == "manifests" for problem in found):
         compact(store.catalog, store.manifests, store.packs)
         done.append("manifest log: written anew from the catalog")
@@ -206,7 +206,7 @@ def repair(store: Store, problems: Iterable[Problem], report: Report = report_no
 
 def _rewrite_from_catalog(store: Store, name: PackName) -> str:
     """Copy the frames of a pack, as the catalog lists them, into a new one with a good index."""
-    path = store.packs.path_of(name)
+    where = store.packs.where(name)
     blob_ids = store.catalog.blob_ids_in(name)
     store.frames = FrameCache(64 << 20)  # nothing that was decoded before may vouch for what is on disk
     source = store.packs.open(name)
@@ -215,7 +215,7 @@ def _rewrite_from_catalog(store: Store, name: PackName) -> str:
         for blob_id in blob_ids:
             problem = decode_problem(store, blob_id)
             if problem is not None:
-                return f"{path}: left as it is, because it also holds damaged data: {problem}"
+                return f"{where}: left as it is, because it also holds damaged data: {problem}"
             blob = store.catalog.blob(blob_id)
             writer.begin_blob()
             at = blob.pack_offset
@@ -226,5 +226,5 @@ def _rewrite_from_catalog(store: Store, name: PackName) -> str:
         published = pack.publish(
             lambda blobs: verify_stored(writer.file, blobs, store.stop), lambda txn: txn.drop_pack(name)
         )
-    store.packs.unlink(name)
-    return f"{path}: written anew as {store.packs.path_of(published.name).name}"
+    store.packs.delete(name)
+    return f"{where}: written anew as {store.packs.where(published.name)}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from zipfs.codec.scratch import Scratch
 from zipfs.errors import PackDamaged
-from zipfs.store.packs.local import PackFile, Part, read_parts
+from zipfs.store.packs.file import PackFile, ReadRange
 
 _GAP_NBYTES: Final = 64 << 10
 """What lies between two ranges is read as well if it is no longer: a read of its own would take longer."""
@@ -79,8 +79,9 @@ def fetch(ranges: Sequence[Stored], outs: Sequence[memoryview] = ()) -> list[mem
     area = (_scratch.take(nbytes) if nbytes <= _SCRATCH_NBYTES else np.empty(nbytes, np.uint8)).data
     ends = list(accumulate(read.nbytes for read in reads))
     buffers = [area[end - read.nbytes : end] for read, end in zip(reads, ends, strict=True)]
-    parts = [Part(read.pack, read.offset, buffer) for read, buffer in zip(reads, buffers, strict=True)]
-    read_parts(parts, (area, *outs) if nbytes <= _FEW_NBYTES else ())
+    if reads:
+        into = [ReadRange(read.pack, read.offset, buffer) for read, buffer in zip(reads, buffers, strict=True)]
+        reads[0].pack.read_ranges(into, (area, *outs) if nbytes <= _FEW_NBYTES else ())
     for read, buffer in zip(reads, buffers, strict=True):
         for position in read.members:
             start = ranges[position].offset - read.offset
