@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -54,8 +55,8 @@ TENANTS: Mapping[str, frozenset[str]] = {
     "click": frozenset({"cli"}),
     "pyfuse3": frozenset({"mount"}),
     "rich": frozenset({"cli"}),
-    "sqlite3": frozenset(STORE),
-    "sqlite_utils": frozenset({"store", "store.catalog"}),
+    "sqlite3": frozenset({"store.catalog"}),
+    "sqlite_utils": frozenset({"store.catalog"}),
 }
 """Library -> the rooms that may import it: vfs has no word of FUSE, ingest knows no terminal."""
 
@@ -129,9 +130,55 @@ def violations(package: Path) -> list[str]:
     return sorted(set(found))
 
 
+SQL = re.compile(r"\b(SELECT\s.*\bFROM|INSERT\s.*\bINTO|UPDATE\s.*\bSET|DELETE\s+FROM)\b", re.DOTALL)
+
+
+def sql_outside_the_catalog(package: Path) -> list[str]:
+    """One line for each text of `package` that is SQL and stands elsewhere than in the room of the catalog."""
+    found = []
+    for module, path in modules_of(package).items():
+        if room_of(module) == "store.catalog":
+            continue
+        lines = {line for line, text in texts(path) if SQL.search(text)}
+        found += [f"{module}, line {line}: SQL stands in store.catalog alone" for line in sorted(lines)]
+    return found
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and content of each string of a module; what an f-string puts in is left out."""
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+        match node:
+            case ast.Constant(value=str(text)):
+                yield node.lineno, text
+            case ast.JoinedStr(values=parts):
+                yield node.lineno, " ".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+            case _:
+                pass
+
+
 def test_every_import_keeps_to_the_rooms() -> None:
     assert "zipfs.errors" in modules_of(PACKAGE)
     assert violations(PACKAGE) == []
+
+
+def test_sql_stands_in_the_room_of_the_catalog_alone() -> None:
+    assert sql_outside_the_catalog(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rows = query('SELECT id FROM blobs')",
+        "rows = query(f'SELECT id, {more} FROM blobs')",
+        "def f():\n    write('INSERT OR REPLACE INTO entries VALUES (1)')",
+        "write('UPDATE counters'\n ' SET next = 1')",
+        "X = ('DELETE FROM blobs'\n 'WHERE id = 1')",
+    ],
+)
+def test_sql_elsewhere_is_found(tmp_path: Path, source: str) -> None:
+    (found,) = sql_outside_the_catalog(build(tmp_path, {**HOUSE, "store/publish.py": source}))
+    assert "store.publish" in found
+    assert sql_outside_the_catalog(build(tmp_path / "other", {**HOUSE, "store/catalog/rows.py": source})) == []
 
 
 def test_the_table_itself_has_no_circle() -> None:
@@ -204,7 +251,8 @@ def test_a_tree_that_keeps_to_the_rooms_passes(tmp_path: Path) -> None:
         ("attic/__init__.py", "", "zipfs.attic: lies in no room"),
         ("vfs/adapter.py", "import pyfuse3.asyncio", "imports pyfuse3.asyncio: only mount may"),
         ("ingest/progress.py", "from rich.progress import track", "imports rich.progress: only cli may"),
-        ("bases/index.py", "import sqlite3", "imports sqlite3: only store"),
+        ("bases/index.py", "import sqlite3", "imports sqlite3: only store.catalog"),
+        ("store/publish.py", "from sqlite3 import Error", "imports sqlite3: only store.catalog"),
         ("reading/window.py", "from zipfs.store.cellar import x", "there is no such module"),
         ("reading/plan.py", "from zipfs.reading.plan import Plan", "imports run in a circle"),
         ("store/catalog/queries.py", "from zipfs.store.catalog import Catalog", "imports run in a circle"),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import stat
 import uuid
 from collections.abc import Iterator
@@ -21,19 +20,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
-import sqlite_utils
-
-from zipfs.errors import CatalogDamaged, Damaged, NotAllowed, NotAStore, StoreBusy, UnknownVersion
+from zipfs.errors import Damaged, NotAllowed, NotAStore, StoreBusy, UnknownVersion
 from zipfs.store.catalog import log_record
-from zipfs.store.catalog.database import check_files, distrust, translated
+from zipfs.store.catalog.creation import create_catalog, migrate_catalog
 from zipfs.store.catalog.log_record import Changes
 from zipfs.store.catalog.log_segments import ManifestLog
 from zipfs.store.catalog.queries import Catalog, retrying
-from zipfs.store.catalog.schema import KNOWN, MIGRATIONS
 from zipfs.store.catalog.transaction import redo, transaction
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk.access import close_to_others, require_ours, who_owns
-from zipfs.store.disk.files import check_directory, create_file, make_directory, open_file, replace_file, sync_directory
+from zipfs.store.disk.files import check_directory, make_directory, open_file, replace_file, sync_directory
 from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.reserve import Reserve
 from zipfs.store.disk.stopping import Stop
@@ -45,6 +41,7 @@ from zipfs.store.packs.local import LocalPacks
 
 FORMAT: Final = 3
 MARKER: Final = "ZIPFS"
+CATALOG: Final = "catalog.db"
 RESERVE: Final = "reserve"
 _MARKER_NBYTES_AT_MOST: Final = 4096
 _DIRECTORIES: Final = ("manifests", "packs", "spool", "locks", "log")
@@ -77,7 +74,7 @@ class Store:
         self.frames = FrameCache(cache_nbytes)
         self.reserve = Reserve(path / RESERVE)
         self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
-        self.catalog = Catalog(path / "catalog.db", read_only=read_only, stop=self.stop)
+        self.catalog = Catalog(path / CATALOG, read_only=read_only, stop=self.stop)
 
     @property
     def log_path(self) -> Path:
@@ -207,7 +204,7 @@ def create_store(path: Path) -> None:
     close_to_others(path)
     store_id = uuid.uuid4().bytes
     ManifestLog(path / "manifests", store_id).create(1, [_roots()])
-    create_catalog(path / "catalog.db", store_id)
+    create_catalog(path / CATALOG, store_id)
     with Store(path, store_id, read_only=False, cache_nbytes=0, use=FileLock(path / "locks" / "use")) as store:
         store.recover()
     _write_marker(path, store_id)
@@ -232,21 +229,6 @@ def _roots() -> bytes:
             inode_id, Kind.DIRECTORY, State.NONE, 0o755, os.getuid(), os.getgid(), 0, now, now
         )
     return log_record.encode(changes, 1, log_record.SNAPSHOT | log_record.SNAPSHOT_END)
-
-
-def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
-    """An empty catalog that has applied nothing of manifest segment `segment` yet. Replaces what is at `path`."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    os.close(create_file(path))  # SQLite gives the files that it makes beside it the same mode and owner
-    with translated(path):
-        db = sqlite_utils.Database(sqlite3.connect(path))
-        db.enable_wal()
-        MIGRATIONS.apply(db)
-        db.table("counters").insert_all([{"name": "inode", "next": 1}, {"name": "blob", "next": 1}])
-        start = {"segment": segment, "offset": log_record.SEGMENT_HEADER.size, "seq": 0}
-        db.table("position").insert({"one": 1, "store_id": store_id, **start})
-        db.close()
 
 
 def open_store(
@@ -274,11 +256,13 @@ def open_store(
         raise StoreBusy(path, "its catalog is being rebuilt; try again when that is done")
     try:
         if not read_only:
-            _migrate(path, store_id)
+            if not (path / CATALOG).exists():
+                raise NotAStore(path, "its catalog is missing; `zipfs rebuild` makes a new one")
+            # The marker first: an older ZipFS would make a catalog of its own and take packs that it cannot read for
+            # damaged.
+            migrate_catalog(path / CATALOG, lambda: _write_marker(path, store_id))
         store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use, packs=packs, stop=stop)
-        if store.catalog.store_id() != store_id:
-            raise CatalogDamaged(f"{store.catalog.path} belongs to another store")
-        _refuse_unknown(store.catalog)
+        store.catalog.check_belongs(store_id)
         if not read_only:
             store.recover()
     except BaseException:
@@ -294,27 +278,3 @@ def admit(path: Path, *, read_only: bool) -> None:
     if not read_only:
         require_ours(path)
         close_to_others(path)
-
-
-def _migrate(path: Path, store_id: bytes) -> None:
-    catalog = path / "catalog.db"
-    if not catalog.exists():
-        raise NotAStore(path, "its catalog is missing; `zipfs rebuild` makes a new one")
-    check_files(catalog)
-    with translated(catalog):
-        db = sqlite_utils.Database(sqlite3.connect(catalog, timeout=60))
-        try:
-            distrust(db.conn)
-            if MIGRATIONS.pending(db):
-                # First: an older ZipFS would make a catalog of its own and take packs that it cannot read for damaged.
-                _write_marker(path, store_id)
-                MIGRATIONS.apply(db)
-        finally:
-            db.close()
-
-
-def _refuse_unknown(catalog: Catalog) -> None:
-    """Raises UnknownVersion for a catalog to which a migration was applied that this version does not have."""
-    unknown = [name for name in catalog.applied_migrations() if name not in KNOWN]
-    if unknown:
-        raise UnknownVersion(f"catalog {catalog.path}", ", ".join(unknown), KNOWN[-1])

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from zipfs.errors import CatalogDamaged, CatalogUnreadable, NoSpace, NotAStore, NotWritable, Refused, Stopped, StoreBusy
-from zipfs.store.catalog import schema
+from zipfs.store.catalog.migrations import FIRST
 from zipfs.store.disk.files import check_regular
 from zipfs.store.disk.stopping import Stop
 
@@ -127,7 +127,7 @@ def distrust(db: sqlite3.Connection) -> None:
     for kind, name, sql in db.execute(f"SELECT {columns} FROM sqlite_master").fetchall():
         statement = (sql or b"").strip()
         plain = kind in (b"table", b"index") and not statement.upper().startswith(b"CREATE VIRTUAL")
-        if not plain and (kind != b"trigger" or statement not in schema.FIRST.encode()):
+        if not plain and (kind != b"trigger" or statement not in FIRST.encode()):
             raise CatalogDamaged(f"it holds something that is none of ZipFS's: {kind!r} {name!r}")
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from zipfs.errors import CatalogDamaged, Damaged
+from zipfs.errors import CatalogDamaged, Damaged, UnknownVersion
 from zipfs.store.catalog import log_record
 from zipfs.store.catalog.maintenance_queries import MaintenanceQueries
-from zipfs.store.catalog.schema import MIGRATIONS
+from zipfs.store.catalog.migrations import MIGRATIONS, SCRIPTS
 from zipfs.store.catalog.similarity_queries import SimilarityQueries
 from zipfs.store.catalog.sizes import SizeQueries
 from zipfs.store.catalog.statistics import StatisticsQueries
@@ -109,15 +109,14 @@ class Catalog(TreeQueries, SimilarityQueries, SizeQueries, StatisticsQueries, Ma
             raise CatalogDamaged(f"the counter of {counter}s is none")
         return int(row[0])
 
-    def store_id(self) -> bytes | None:
-        """Return the id of the store whose catalog it is."""
-        row = self._row("SELECT store_id FROM position")
-        return None if row is None else row[0]
-
-    def applied_migrations(self) -> list[str]:
-        """Return the names of the migrations that this catalog has seen, in order."""
+    def check_belongs(self, store_id: bytes) -> None:
+        """Raise CatalogDamaged for the catalog of another store, UnknownVersion for one that a newer ZipFS changed."""
+        if self._row("SELECT store_id FROM position") != (store_id,):
+            raise CatalogDamaged(f"{self.path} belongs to another store")
         rows = self._query("SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY 1", (MIGRATIONS.name,))
-        return [str(row[0]) for row in rows]
+        unknown = [str(name) for (name,) in rows if name not in SCRIPTS]
+        if unknown:
+            raise UnknownVersion(f"catalog {self.path}", ", ".join(unknown), max(SCRIPTS))
 
     def has_failure(self, inode_id: InodeId) -> bool:
         """Return whether a file has an entry in `failures`."""

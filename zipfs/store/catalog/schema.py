@@ -1,18 +1,11 @@
-"""The catalog's schema: this commented SQL is the source of truth, and the migrations that lead to it.
-
-A migration is never edited once a release has shipped it; the next one is added below it.
-"""
+"""Owns the schema of the catalog. A new one is made from it, an older one reaches it by `migrations.py`."""
 
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
-import sqlite_utils
-from sqlite_utils.migrations import Migrations
-
-MIGRATIONS = Migrations("zipfs-catalog")
-
-FIRST = """
+CURRENT: Final = """
 -- How far into the manifest log this catalog has come. Exactly one row. Bytes of the segment beyond `offset` are
 -- records that were logged but not committed here; whoever writes next applies them first.
 CREATE TABLE position (
@@ -36,7 +29,10 @@ CREATE TABLE packs (
     nbytes INTEGER NOT NULL CHECK (nbytes > 0)
 );
 
--- Byte strings that are kept once.
+-- Byte strings that are kept once. A blob with a base is coded against a view of it: base_nbytes bytes of it from
+-- base_offset on, cast to another type if base_cast says so. A base is itself coded standalone, which is checked when a
+-- transaction ends: blobs and bases change places, and a log that is applied late may pass through states in which one
+-- has moved and the other has not.
 CREATE TABLE blobs (
     id INTEGER PRIMARY KEY CHECK (id > 0),
     nbytes INTEGER NOT NULL CHECK (nbytes > 0),
@@ -48,27 +44,44 @@ CREATE TABLE blobs (
     pack_id INTEGER NOT NULL REFERENCES packs (id),
     pack_offset INTEGER NOT NULL CHECK (pack_offset >= 0),
     stored_nbytes INTEGER NOT NULL CHECK (stored_nbytes > 0),
-    frames BLOB NOT NULL CHECK (length(frames) % 4 = 0)             -- stored length of each frame, u32 little-endian
+    frames BLOB NOT NULL CHECK (length(frames) % 4 = 0),            -- stored length of each frame, u32 little-endian
+    base_nbytes INTEGER CHECK ((base_nbytes > 0) = (base_id IS NOT NULL)),
+    base_cast TEXT NOT NULL DEFAULT ''                              -- '' or 'F32>BF16': from what to what
 );
 CREATE INDEX blobs_by_fingerprint ON blobs (fingerprint);
 CREATE INDEX blobs_by_pack ON blobs (pack_id);
 CREATE INDEX blobs_by_base ON blobs (base_id) WHERE base_id IS NOT NULL;
-CREATE INDEX bases_by_kind ON blobs (dtype, shape) WHERE base_id IS NULL AND dtype <> '';
+-- Tensors that can be compared, and those of them that can be bases.
+CREATE INDEX blobs_by_size ON blobs (dtype, nbytes, base_id) WHERE dtype <> '';
 
--- A base is itself coded alone: a chain is never longer than one.
-CREATE TRIGGER base_is_coded_alone BEFORE INSERT ON blobs WHEN NEW.base_id IS NOT NULL
-BEGIN
-    SELECT RAISE(ABORT, 'a base must be coded alone')
-    WHERE (SELECT base_id FROM blobs WHERE id = NEW.base_id) IS NOT NULL;
-END;
-
--- Sampled values by which lineage predicts the size of one tensor against another. Can be made anew from the blobs.
+-- Sampled values by which the size of one tensor against another is predicted. Can be made anew from the blobs.
 CREATE TABLE sketches (
     blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
     sketch BLOB NOT NULL
 );
 
--- Files, directories, symlinks. `sum` guards the row, `layout_sum` the extents of the file.
+-- 256 bits by which tensors are found that may be related. Can be made anew from the sketches.
+CREATE TABLE signatures (
+    blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
+    signature BLOB NOT NULL CHECK (length(signature) = 32)
+);
+
+-- Minhash samples, by which ranges of one tensor are found in another. Can be made anew from the blobs.
+CREATE TABLE landmarks (
+    blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
+    landmarks BLOB NOT NULL
+);
+
+-- Index keys: the lowest hashes of the tensors that are coded standalone; who has them may be partly equal. Rows of
+-- blobs that are gone mean nothing, because ids are never given again; a collection deletes them.
+CREATE TABLE anchors (
+    hash INTEGER NOT NULL,
+    blob_id INTEGER NOT NULL,
+    PRIMARY KEY (hash, blob_id)
+) WITHOUT ROWID;
+
+-- Files, directories, symlinks. `sum` guards the row, `layout_sum` the extents of the file. Rows from before atime_ns
+-- was kept have none, and a `sum` without it.
 CREATE TABLE inodes (
     id INTEGER PRIMARY KEY CHECK (id > 0),
     kind TEXT NOT NULL CHECK (kind IN ('file', 'dir', 'symlink')),
@@ -84,6 +97,7 @@ CREATE TABLE inodes (
     sha256 BLOB,                        -- of the content, once stored
     layout_sum INTEGER NOT NULL,
     sum INTEGER NOT NULL,
+    atime_ns INTEGER,                   -- when somebody last set it; reading leaves it alone. NULL: shown as the mtime
     CHECK ((kind = 'file') = (state <> 'none')),
     CHECK ((kind = 'symlink') = (target IS NOT NULL))
 );
@@ -97,7 +111,7 @@ CREATE TABLE entries (
     sum INTEGER NOT NULL,
     PRIMARY KEY (parent_id, name)
 ) WITHOUT ROWID;
-CREATE INDEX entries_by_inode ON entries (inode_id);
+CREATE INDEX entries_by_inode ON entries (inode_id, area);
 CREATE INDEX entries_under_ingest ON entries (area) WHERE area <> 0;
 
 CREATE TABLE xattrs (
@@ -128,90 +142,8 @@ CREATE TABLE failures (
 """
 
 
-@MIGRATIONS(name="0001-first")
-def _first(db: sqlite_utils.Database) -> None:
-    for statement in _statements(FIRST):
-        db.execute(statement)
-
-
-VIEWS = """
--- A base is a view of a blob: base_nbytes bytes of it from base_offset on, cast to another type if base_cast says so.
-ALTER TABLE blobs ADD COLUMN base_nbytes INTEGER CHECK ((base_nbytes > 0) = (base_id IS NOT NULL));
-ALTER TABLE blobs ADD COLUMN base_cast TEXT NOT NULL DEFAULT '';      -- '' or 'F32>BF16': from what to what
-"""
-
-LANDMARKS = """
--- Places by which ranges of one tensor are found in another. Can be made anew from the blobs.
-CREATE TABLE landmarks (
-    blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
-    landmarks BLOB NOT NULL
-);
-
--- The lowest hashes of those that are coded alone: who has them may be a relative. Rows of blobs that are gone mean
--- nothing, because ids are never given again; a collection deletes them.
-CREATE TABLE anchors (
-    hash INTEGER NOT NULL,
-    blob_id INTEGER NOT NULL,
-    PRIMARY KEY (hash, blob_id)
-) WITHOUT ROWID;
-"""
-
-
-@MIGRATIONS(name="0002-views")
-def _views(db: sqlite_utils.Database) -> None:
-    for statement in _statements(VIEWS):
-        db.execute(statement)
-    for statement in _statements(LANDMARKS):
-        db.execute(statement)
-    db.execute("UPDATE blobs SET base_nbytes = nbytes WHERE base_id IS NOT NULL")
-
-
-PLANNED = """
--- That a base is coded alone is checked when a transaction ends: blobs and bases change places, and a log that is
--- applied late may pass through states in which one has moved and the other has not.
-DROP TRIGGER base_is_coded_alone;
-
--- Tensors that can be compared, and those of them that can be bases.
-DROP INDEX bases_by_kind;
-CREATE INDEX blobs_by_size ON blobs (dtype, nbytes, base_id) WHERE dtype <> '';
-
--- 256 bits by which lineage finds tensors that may be related. Can be made anew from the sketches.
-CREATE TABLE signatures (
-    blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
-    signature BLOB NOT NULL CHECK (length(signature) = 32)
-);
-"""
-
-
-@MIGRATIONS(name="0003-planned")
-def _planned(db: sqlite_utils.Database) -> None:
-    for statement in _statements(PLANNED):
-        db.execute(statement)
-
-
-TIMES = """
--- When somebody last set it; reading leaves it alone. NULL in rows from before, which keep their checksums: what has no
--- atime is shown with its mtime.
-ALTER TABLE inodes ADD COLUMN atime_ns INTEGER;
-
--- How many names an inode has on either side is asked at each look at a file with several.
-DROP INDEX entries_by_inode;
-CREATE INDEX entries_by_inode ON entries (inode_id, area);
-"""
-
-
-@MIGRATIONS(name="0004-times")
-def _times(db: sqlite_utils.Database) -> None:
-    for statement in _statements(TIMES):
-        db.execute(statement)
-
-
-KNOWN = ("0001-first", "0002-views", "0003-planned", "0004-times")
-"""Names of the migrations, oldest first."""
-
-
-def _statements(script: str) -> list[str]:
-    """Single statements of a script: `executescript` would commit the transaction that a migration runs in."""
+def statements_of(script: str) -> list[str]:
+    """Return the single statements of a script: `executescript` would commit the transaction that it runs in."""
     statements: list[str] = []
     pending = ""
     for line in script.splitlines(keepends=True):

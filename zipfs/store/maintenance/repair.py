@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zipfs.errors import Damaged, StoreBusy
+from zipfs.store.catalog.creation import create_catalog
 from zipfs.store.catalog.log_record import Record
 from zipfs.store.catalog.log_segments import ManifestLog
 from zipfs.store.catalog.queries import Catalog, Position
@@ -25,7 +26,7 @@ from zipfs.store.packs.backend import PackBackend
 from zipfs.store.packs.file import verify_stored
 from zipfs.store.packs.local import LocalPacks
 from zipfs.store.publish import NewPack
-from zipfs.store.store import Store, admit, create_catalog, read_marker
+from zipfs.store.store import Store, admit, read_marker
 
 
 @dataclass(slots=True)
