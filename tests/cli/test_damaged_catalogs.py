@@ -16,8 +16,8 @@ from tests.support.stores import model, put_file, tuned, weights
 from zipfs.cli.report.gather import gather
 from zipfs.cli.report.page import page
 from zipfs.errors import ZipfsError
-from zipfs.inspect.file_report import account_of_file
-from zipfs.inspect.tensor_names import Naming
+from zipfs.inspect.file_report import report_file
+from zipfs.inspect.tensor_names import TensorNames
 from zipfs.library import Library
 from zipfs.store.store import open_store
 
@@ -41,10 +41,10 @@ def look(path: Path) -> None:
     with open_store(path, read_only=True) as store:
         "".join(page("store", gather(store, lambda what, done, total: None)))
     with Library(path) as library:
-        naming = Naming(library.store)
+        names = TensorNames(library.store)
         for node in library.walk(library.node("")):
             if not node.inode.is_directory and node.inode.target is None:
-                account_of_file(library.store, naming, node.path, node.inode)
+                report_file(library.store, names, node.path, node.inode)
 
 
 def test_a_changed_byte_of_the_catalog_breaks_nothing(pristine: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which models are taken for relatives, on whom they hang, and that what they take adds up."""
+"""Which models are taken for siblings, on whom they hang, and that what they take adds up."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tests.support.hub import Hub, Made
 from tests.support.sql import sql
 from tests.support.stores import collect_garbage, copy_in, remove, served_inode
 from zipfs.ingest.queue import seal_everything
-from zipfs.inspect.families import Family, Kinship, Share, find_families
-from zipfs.inspect.inventory import Way, take_census
+from zipfs.inspect.families import Family, FamilyReport, find_families
+from zipfs.inspect.inventory import take_inventory
+from zipfs.inspect.storage_method import Share, StorageMethod
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.values import ROOT, BlobId
@@ -36,8 +37,8 @@ def quietly(what: str, done: int, total: int) -> None:
     """A report that nobody reads."""
 
 
-def kinship(store: Store) -> Kinship:
-    return find_families(take_census(store, quietly))
+def family_report(store: Store) -> FamilyReport:
+    return find_families(take_inventory(store, quietly))
 
 
 def tensors(*names: str) -> list[Made]:
@@ -59,16 +60,16 @@ def test_fine_tunes_hang_on_their_base_whatever_it_is_called(store: Store) -> No
     hub.add_model("a/tuned", against(spec, ids))
     hub.add_model("m/frozen", [replace(spec[0], same=ids[0]), *against(spec[1:], ids[1:], 2.0)], config=b"{}")
     hub.finish()
-    (family,) = kinship(store).families
+    (family,) = family_report(store).families
     assert tree_of(family) == [(b"z/base", None, 0), (b"a/tuned", b"z/base", 1), (b"m/frozen", b"z/base", 1)]
     base, tuned, frozen = family.members
     assert base.carried_nbytes == 4 * NBYTES
     assert base.rests_on == ()
-    assert tuned.ways[Way.DELTA] == Share(2 * NBYTES, 2 * NBYTES // 16)
+    assert tuned.shares[StorageMethod.WHOLE_BASE] == Share(2 * NBYTES, 2 * NBYTES // 16)
     assert frozen.rests_on == ((b"z/base", 2 * NBYTES),)
-    assert frozen.ways[Way.DELTA] == Share(NBYTES, NBYTES // 8)
-    assert frozen.ways[Way.SHARED].nbytes > NBYTES  # the tensor, its header and config.json
-    assert frozen.ways[Way.SHARED].stored_nbytes == 0
+    assert frozen.shares[StorageMethod.WHOLE_BASE] == Share(NBYTES, NBYTES // 8)
+    assert frozen.shares[StorageMethod.SHARED].nbytes > NBYTES  # the tensor, its header and config.json
+    assert frozen.shares[StorageMethod.SHARED].stored_nbytes == 0
     assert frozen.saved_nbytes == frozen.nbytes - NBYTES // 8
     assert (frozen.files, frozen.tensors) == (2, 2)
 
@@ -81,7 +82,7 @@ def test_a_model_hangs_on_the_one_that_most_of_it_rests_on(store: Store) -> None
     hub.add_model("second", [*against(spec[:1], base[:1]), *against(spec[1:], first[1:])])
     hub.add_model("third", against(spec, base))
     hub.finish()
-    (family,) = kinship(store).families
+    (family,) = family_report(store).families
     assert [member.path for member in family.members] == [b"base", b"third", b"first", b"second"]
     by_path = {member.path: member for member in family.members}
     assert by_path[b"second"].parent == b"first"
@@ -95,13 +96,13 @@ def test_what_all_models_have_in_common_makes_no_family(store: Store) -> None:
     (mask_id, *_) = hub.add_model("one", [mask, *tensors("a", "b")], license=b"Apache")
     hub.add_model("other", [replace(mask, same=mask_id), *tensors("a", "b")], license=b"Apache")
     hub.finish()
-    found = kinship(store)
+    found = family_report(store)
     assert [len(family.members) for family in found.families] == [1, 1]
     assert found.families[0].root.path == b"other"  # saved most: its license and its mask
     assert found.families[0].root.rests_on == ((b"one", 32),)
 
 
-def test_casts_and_ranges_are_ways_of_their_own(store: Store) -> None:
+def test_casts_and_ranges_are_methods_of_their_own(store: Store) -> None:
     hub = Hub(store)
     ids = hub.add_model("base", tensors("a"))
     wide = Made("a", SHAPE, dtype="F32", bits=16.0, base=ids[0], cast="BF16>F32")
@@ -109,11 +110,11 @@ def test_casts_and_ranges_are_ways_of_their_own(store: Store) -> None:
     longer = Made("longer", (65, 64), bits=1.0, base=ids[0])
     hub.add_model("views", [wide, half, longer])
     hub.finish()
-    (family,) = kinship(store).families
-    ways = family.members[1].ways
-    assert ways[Way.CAST] == Share(2 * NBYTES, NBYTES)
-    assert ways[Way.RANGE].nbytes == NBYTES // 2 + 65 * 64 * 2
-    assert Way.DELTA not in ways
+    (family,) = family_report(store).families
+    shares = family.members[1].shares
+    assert shares[StorageMethod.CAST_BASE] == Share(2 * NBYTES, NBYTES)
+    assert shares[StorageMethod.BASE_RANGE].nbytes == NBYTES // 2 + 65 * 64 * 2
+    assert StorageMethod.WHOLE_BASE not in shares
 
 
 def test_a_base_whose_files_are_gone_is_told_of(store: Store) -> None:
@@ -124,10 +125,10 @@ def test_a_base_whose_files_are_gone_is_told_of(store: Store) -> None:
         hub.add_model(name, against(spec, ids))
     hub.add_model("lone", spec)
     hub.finish()
-    before = kinship(store)
+    before = family_report(store)
     remove(store, b"base")
     remove(store, b"lone")
-    after = kinship(store)
+    after = family_report(store)
     (family,) = after.families
     assert [member.path for member in family.members] == [b"one", b"other"]
     assert family.kept_nbytes == round(2 * 64 * 64 * 10.6 / 8)
@@ -143,9 +144,9 @@ def test_what_waits_in_the_spool_counts_as_it_is(store: Store) -> None:
     copy_in(store, b"m/late.bin", b"x" * 1000)
     copy_in(store, b"n/late.bin", b"y" * 500)
     seal_everything(store)
-    found = kinship(store)
+    found = family_report(store)
     (family,) = found.families
-    assert family.root.ways[Way.SPOOL] == Share(1000, 1000)
+    assert family.root.shares[StorageMethod.SPOOL] == Share(1000, 1000)
     assert (found.other_files, found.others) == (1, Share(500, 500))
     assert (found.spool_files, found.spool) == (2, Share(1500, 1500))
 
@@ -154,17 +155,17 @@ def test_two_names_of_one_file_count_once(store: Store) -> None:
     hub = Hub(store)
     hub.add_model("m", tensors("a"))
     hub.finish()
-    before = kinship(store)
+    before = family_report(store)
     with store.transaction() as txn:
         tree.link(txn, ROOT, b"again", served_inode(store, b"m/model.safetensors"), Event.SERVE)
-    after = kinship(store)
+    after = family_report(store)
     assert after.nbytes == before.nbytes
     assert [family.root.path for family in after.families] == [b""]  # the first of its names lies at the top
 
 
 def test_an_empty_store_has_no_families(store: Store) -> None:
-    found = kinship(store)
-    assert found == Kinship((), Share(0, 0), 0, Share(0, 0), 0, 0)
+    found = family_report(store)
+    assert found == FamilyReport((), Share(0, 0), 0, Share(0, 0), 0, 0)
 
 
 Plan = list[list[tuple[str, int, int]]]
@@ -190,13 +191,13 @@ def test_families_are_trees_and_sizes_add_up(
         alone: set[BlobId] = set()
         for number, spec in enumerate(plan):
             chosen = []
-            for at, (way, model, tensor) in enumerate(spec):
+            for at, (method, model, tensor) in enumerate(spec):
                 one = Made(f"layers.{at}.w", SHAPE)
                 ids = made[model % len(made)] if made else []
                 other = ids[tensor % len(ids)] if ids else None
-                if way == "same":
+                if method == "same":
                     one = replace(one, same=other)
-                elif way == "base" and other in alone:
+                elif method == "base" and other in alone:
                     one = replace(one, base=other, bits=2.0)
                 chosen.append(one)
             made.append(hub.add_model(f"model-{number}", chosen))
@@ -206,7 +207,7 @@ def test_families_are_trees_and_sizes_add_up(
         hub.finish()
         for number in gone & set(range(len(plan))):
             remove(store, b"model-%d" % number)
-        found = kinship(store)
+        found = family_report(store)
         members = list(itertools.chain.from_iterable(family.members for family in found.families))
         left = {b"model-%d" % number for number in range(len(plan)) if number not in gone}
         assert {member.path for member in members} == left
@@ -220,7 +221,7 @@ def test_families_are_trees_and_sizes_add_up(
             assert max(member.carried_nbytes for member in family.members) == family.root.carried_nbytes
         ((stored,),) = sql(store.catalog, "SELECT coalesce(sum(stored_nbytes), 0) FROM blobs")
         assert found.stored_nbytes == stored
-        assert found == kinship(store)
+        assert found == family_report(store)
         if left:
             collect_garbage(store)
             by_path = {member.path: member.stored_nbytes for member in members}

@@ -1,1 +1,1 @@
-"""What is stored how, and on what it rests: the inventory, families, reports on a file and on a directory."""
+"""What is stored how and rests on what: the inventory of a store, and reports on families, directories and files."""

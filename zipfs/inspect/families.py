@@ -1,11 +1,11 @@
-"""Owns families: models that rest on each other's tensors, and what that saved.
+"""Families: models that rest on each other's tensors, and what that saved.
 
-A model rests on another with the bytes of its tensors that are coded against that one's, or are shared with it.  Models
-are of one family if that is a hundredth of the smaller one at least: what every model of a kind has in common (masks,
-tables of positions) makes no family.  The root is the model on which most bytes rest; the others hang on it, and on
-each other, by the strongest ties (a maximum spanning tree: R. Prim, Shortest Connection Networks, 1957).
+A model rests on another with the bytes of its tensors that are coded against that one's, or are shared with it. Models
+are siblings, of one family, if that is a hundredth of the smaller one at least: what every model of a kind has in
+common (masks, tables of positions) makes no family. The root is the model on which most bytes rest; the others hang on
+it, and on each other, by the strongest ties (a maximum spanning tree: R. Prim, Shortest Connection Networks, 1957).
 
-Pure, and the same for the same census; any thread may call.
+Pure, and the same for the same inventory; any thread may call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.inspect.foreign import foreign_format
-from zipfs.inspect.inventory import Census, Way
+from zipfs.inspect.inventory import Inventory
+from zipfs.inspect.storage_method import Share, Shares, StorageMethod
 from zipfs.store.catalog.statistics import Integers
 
 LEAST_TIE: Final = 0.01
@@ -28,17 +29,11 @@ LEAST_TIE: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What is stored in one way: raw bytes, and those that they added to the store."""
-
-    nbytes: int
-    stored_nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Member:
-    """A model. `parent` is the one that it hangs on, None for the root; `carried_nbytes` of other models rest on it,
-    and it rests on others as `rests_on` lists: (model, bytes), the most first.
+    """A model of a family.
+
+    `parent` is the one that it hangs on, None for the root. `carried_nbytes` of other models rest on it. It rests on
+    others as `rests_on` lists: (model, bytes), the most first.
     """
 
     path: bytes
@@ -50,7 +45,7 @@ class Member:
     stored_nbytes: int
     tensor_nbytes: int
     carried_nbytes: int
-    ways: Mapping[Way, Share]
+    shares: Shares
     rests_on: tuple[tuple[bytes, int], ...]
 
     @property
@@ -60,9 +55,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Members as a tree, the root first and each behind its parent, in order of the bytes that they rest on it with.
+    """Members as a tree: the root first, each behind its parent, in order of the bytes that they rest on it with.
 
-    `kept_nbytes` is what bases take of which every file is gone, and that are kept for members.
+    `kept_nbytes` is what bases take that are kept for members, and of which every file is gone.
     """
 
     members: tuple[Member, ...]
@@ -88,11 +83,11 @@ class Foreign:
 
 
 @dataclass(frozen=True, slots=True)
-class Kinship:
+class FamilyReport:
     """All families, those that saved most first, and what belongs to no model.
 
-    `foreign` are models of formats that are not taken apart, by the ending of their names; `others` are files outside
-    of models, these included, `spool` those that are not compressed yet (counted with their model as well);
+    `foreign` are models of formats that are not taken apart, by the ending of their names. `others` are files outside
+    of models, these included. `spool` are files that are not compressed yet; they count with their model as well.
     `unused_nbytes` is what blobs take that neither a file nor a member needs, until the next `gc`.
     """
 
@@ -106,12 +101,12 @@ class Kinship:
 
     @property
     def plain_files(self) -> int:
-        """Files outside of models that are no models of another format either."""
+        """Count the files outside of models that are no models of another format either."""
         return self.other_files - sum(foreign.files for foreign in self.foreign.values())
 
     @property
     def plain(self) -> Share:
-        """The sizes of these."""
+        """Sum these files up."""
         shares = [foreign.share for foreign in self.foreign.values()]
         return Share(
             self.others.nbytes - sum(share.nbytes for share in shares),
@@ -124,7 +119,7 @@ class Kinship:
 
     @property
     def stored_nbytes(self) -> int:
-        """In packs and spool, what is unused included."""
+        """Sum packs and spool up, what is unused included."""
         of_families = sum(family.stored_nbytes for family in self.families)
         return of_families + self.others.stored_nbytes + self.unused_nbytes
 
@@ -134,29 +129,29 @@ Ties = dict[int, dict[int, int]]
 """Model -> model that it rests on -> bytes."""
 
 
-def find_families(census: Census) -> Kinship:
-    """The families of a store."""
-    totals = _Totals(census)
-    ties = _ties(census)
+def find_families(inventory: Inventory) -> FamilyReport:
+    """Find the families of a store."""
+    totals = _Totals(inventory)
+    ties = _ties(inventory)
     between = _both_ways(ties, totals.tensor_nbytes)
     carried: dict[int, int] = defaultdict(int)
     for rests in ties.values():
         for other, nbytes in rests.items():
             carried[other] += nbytes
-    groups = _components(len(census.models), between)
-    kept, unused = _kept(census, groups)
+    groups = _components(len(inventory.models), between)
+    kept, unused = _kept(inventory, groups)
     families = []
     for number, group in enumerate(groups):
-        root = min(group, key=lambda model: (-carried[model], -totals.tensor_nbytes[model], census.models[model]))
+        root = min(group, key=lambda model: (-carried[model], -totals.tensor_nbytes[model], inventory.models[model]))
         members = tuple(
             totals.member(model, parent, depth, carried[model], ties.get(model, {}))
-            for model, parent, depth in _as_tree(root, between, census.models)
+            for model, parent, depth in _as_tree(root, between, inventory.models)
         )
         raw = sum(member.nbytes for member in members)
         stored = sum(member.stored_nbytes for member in members) + kept[number]
         families.append(Family(members, raw, stored, kept[number]))
     families.sort(key=lambda family: (-family.saved_nbytes, family.root.path))
-    return Kinship(
+    return FamilyReport(
         tuple(families),
         totals.others,
         totals.other_files,
@@ -170,24 +165,24 @@ def find_families(census: Census) -> Kinship:
 class _Totals:
     """Sums over the files and extents of each model."""
 
-    def __init__(self, census: Census) -> None:
-        self._census = census
-        count = len(census.models)
-        models = census.model_of_use()
-        cell = models * len(Way) + census.uses.ways
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        count = len(inventory.models)
+        models = inventory.model_of_extent()
+        cell = models * len(StorageMethod) + inventory.extents.methods
         inside = models >= 0
-        shape = count, len(Way)
-        self._nbytes = _sums(cell[inside], census.uses.nbytes[inside], shape)
-        self._stored = _sums(cell[inside], census.uses.added_nbytes[inside], shape)
-        is_tensor = census.is_tensor() & inside
-        self.tensor_nbytes = _sums(models[is_tensor], census.uses.nbytes[is_tensor], (count,)).tolist()
+        shape = count, len(StorageMethod)
+        self._nbytes = _sums(cell[inside], inventory.extents.nbytes[inside], shape)
+        self._stored = _sums(cell[inside], inventory.extents.added_nbytes[inside], shape)
+        is_tensor = inventory.is_tensor() & inside
+        self.tensor_nbytes = _sums(models[is_tensor], inventory.extents.nbytes[is_tensor], (count,)).tolist()
         self._tensors = np.bincount(models[is_tensor], minlength=count).tolist()
         self._files = [0] * count
         outside = [0, 0]
         foreign: dict[str, list[int]] = {}
         spooled = [0, 0]
-        added = _sums(census.uses.file, census.uses.added_nbytes, (len(census.files),))
-        for number, file in enumerate(census.files):
+        added = _sums(inventory.extents.file, inventory.extents.added_nbytes, (len(inventory.files),))
+        for number, file in enumerate(inventory.files):
             if file.in_spool:
                 spooled = [spooled[0] + 1, spooled[1] + file.nbytes]
             if file.model is None:
@@ -199,23 +194,23 @@ class _Totals:
             else:
                 self._files[file.model] += 1
                 if file.in_spool:
-                    self._nbytes[file.model, Way.SPOOL] += file.nbytes
-                    self._stored[file.model, Way.SPOOL] += file.nbytes
+                    self._nbytes[file.model, StorageMethod.SPOOL] += file.nbytes
+                    self._stored[file.model, StorageMethod.SPOOL] += file.nbytes
         self.others = Share(*outside)
         self.foreign = {
             ending: Foreign(files, Share(nbytes, stored))
             for ending, (files, nbytes, stored) in sorted(foreign.items(), key=lambda item: (-item[1][1], item[0]))
         }
-        self.other_files = sum(file.model is None for file in census.files)
+        self.other_files = sum(file.model is None for file in inventory.files)
         self.spool_files, nbytes = spooled
         self.spool = Share(nbytes, nbytes)
 
     def member(self, model: int, parent: int | None, depth: int, carried: int, rests: Mapping[int, int]) -> Member:
-        models = self._census.models
-        ways = {
-            way: Share(int(self._nbytes[model, way]), int(self._stored[model, way]))
-            for way in Way
-            if self._nbytes[model, way]
+        models = self._inventory.models
+        shares = {
+            method: Share(int(self._nbytes[model, method]), int(self._stored[model, method]))
+            for method in StorageMethod
+            if self._nbytes[model, method]
         }
         rests_on = sorted(((models[other], nbytes) for other, nbytes in rests.items()), key=lambda tie: (-tie[1], tie))
         return Member(
@@ -228,7 +223,7 @@ class _Totals:
             stored_nbytes=int(self._stored[model].sum()),
             tensor_nbytes=self.tensor_nbytes[model],
             carried_nbytes=carried,
-            ways=ways,
+            shares=shares,
             rests_on=tuple(rests_on),
         )
 
@@ -239,39 +234,39 @@ def _sums(cells: Rows, values: Integers, shape: tuple[int, ...]) -> Integers:
     return sums.reshape(shape)
 
 
-def _ties(census: Census) -> Ties:
-    """How many bytes of each model rest on each other one."""
-    uses, blobs = census.uses, census.blobs
-    models = census.model_of_use()
-    first = census.first_use()
+def _ties(inventory: Inventory) -> Ties:
+    """Count the bytes of each model that rest on each other one."""
+    extents, blobs = inventory.extents, inventory.blobs
+    models = inventory.model_of_extent()
+    first = inventory.first_use()
     holder = np.where(first >= 0, models[first] if models.size else -1, -1)
-    holder = _with_heirs(census, holder, models)
-    base = blobs.bases[uses.blob]
-    on = np.where(uses.ways == Way.SHARED, models[uses.owner], np.where(base >= 0, holder[base], -1))
-    tied = census.is_tensor() & (models >= 0) & (on >= 0) & (on != models)
-    pairs = models[tied] * len(census.models) + on[tied]
+    holder = _with_heirs(inventory, holder, models)
+    base = blobs.bases[extents.blob]
+    on = np.where(extents.methods == StorageMethod.SHARED, models[extents.owner], np.where(base >= 0, holder[base], -1))
+    tied = inventory.is_tensor() & (models >= 0) & (on >= 0) & (on != models)
+    pairs = models[tied] * len(inventory.models) + on[tied]
     found, inverse = np.unique(pairs, return_inverse=True)
-    sums = _sums(inverse, uses.nbytes[tied], (found.size,))
+    sums = _sums(inverse, extents.nbytes[tied], (found.size,))
     ties: Ties = defaultdict(dict)
     for pair, nbytes in zip(found.tolist(), sums.tolist(), strict=True):
-        model, other = divmod(pair, len(census.models))
+        model, other = divmod(pair, len(inventory.models))
         ties[model][other] = nbytes
     return ties
 
 
-def _with_heirs(census: Census, holder: Rows, models: Rows) -> Rows:
-    """A base that no file holds any more counts as that of the first model that is coded against it."""
-    uses, blobs = census.uses, census.blobs
-    base = blobs.bases[uses.blob]
+def _with_heirs(inventory: Inventory, holder: Rows, models: Rows) -> Rows:
+    """Count a base that no file holds any more as that of the first model that is coded against it."""
+    extents, blobs = inventory.extents, inventory.blobs
+    base = blobs.bases[extents.blob]
     orphaned = (base >= 0) & (models >= 0)
-    orphaned[orphaned] = census.first_use()[base[orphaned]] < 0
+    orphaned[orphaned] = inventory.first_use()[base[orphaned]] < 0
     bases, first = np.unique(base[orphaned], return_index=True)
     holder[bases] = models[orphaned][first]
     return holder
 
 
 def _both_ways(ties: Ties, tensor_nbytes: Sequence[int]) -> Ties:
-    """How strongly models are tied to each other, whichever rests on which; weak ties are left out."""
+    """Add up how models are tied to each other, whichever rests on which; weak ties are left out."""
     sums: Ties = defaultdict(lambda: defaultdict(int))
     for model, rests in ties.items():
         for other, nbytes in rests.items():
@@ -288,7 +283,7 @@ def _both_ways(ties: Ties, tensor_nbytes: Sequence[int]) -> Ties:
 
 
 def _components(count: int, between: Ties) -> list[list[int]]:
-    """Models that are tied, directly or through others, in order of the first of them."""
+    """Group models that are tied, directly or through others, in order of the first of them."""
     seen = [False] * count
     groups = []
     for model in range(count):
@@ -306,7 +301,7 @@ def _components(count: int, between: Ties) -> list[list[int]]:
 
 
 def _as_tree(root: int, between: Ties, models: Sequence[bytes]) -> list[tuple[int, int | None, int]]:
-    """(model, parent, depth), each behind its parent."""
+    """Return (model, parent, depth) of each, behind its parent."""
     children: dict[int, list[int]] = defaultdict(list)
     taken: set[int] = set()
     heap: list[tuple[int, bytes, int, int | None]] = [(0, b"", root, None)]
@@ -329,15 +324,15 @@ def _as_tree(root: int, between: Ties, models: Sequence[bytes]) -> list[tuple[in
     return placed
 
 
-def _kept(census: Census, groups: Sequence[Sequence[int]]) -> tuple[list[int], int]:
-    """Bytes of bases that are kept for each group, those kept for files of no model last; bytes that nothing needs."""
+def _kept(inventory: Inventory, groups: Sequence[Sequence[int]]) -> tuple[list[int], int]:
+    """Return the bytes of bases that are kept for each group (last: for files of no model), and those nothing needs."""
     family = {model: number for number, group in enumerate(groups) for model in group}
     kept = [0] * (len(groups) + 1)
-    uses, blobs = census.uses, census.blobs
-    models = census.model_of_use()
-    used = census.first_use() >= 0
+    extents, blobs = inventory.extents, inventory.blobs
+    models = inventory.model_of_extent()
+    used = inventory.first_use() >= 0
     needed = used.copy()
-    base = blobs.bases[uses.blob]
+    base = blobs.bases[extents.blob]
     rows, first = np.unique(base[base >= 0], return_index=True)
     of_model = models[base >= 0][first]
     for row, model in zip(rows.tolist(), of_model.tolist(), strict=True):

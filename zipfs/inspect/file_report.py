@@ -1,4 +1,4 @@
-"""What `zipfs explain` tells of a file: its tensors by name, each with the pieces that it is stored as.
+"""One file as `zipfs explain` tells of it: its tensors by name, each with the extents that it is stored as.
 
 Plain values, made from the catalog, the header of the file and those of the files that it is stored against.
 """
@@ -11,64 +11,64 @@ from dataclasses import dataclass
 
 from zipfs.codec import item_nbytes
 from zipfs.formats.layout import Span
-from zipfs.formats.safetensors import BITS_OF_DTYPE
-from zipfs.inspect.families import Share
+from zipfs.inspect.bits_per_weight import bits_per_weight, weight_count
 from zipfs.inspect.foreign import TAKEN_APART, foreign_format
-from zipfs.inspect.inventory import Way
-from zipfs.inspect.provenance import Base, Piece, Place, pieces_of
-from zipfs.inspect.tensor_names import Naming
+from zipfs.inspect.provenance import Base, Place, StoredExtent, stored_extents
+from zipfs.inspect.storage_method import Share, Shares, StorageMethod, total_by_method
+from zipfs.inspect.tensor_names import TensorNames
 from zipfs.store.objects.values import Inode, State
 from zipfs.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A place: the path of a file, and the tensor there if it is known."""
+class NamedPlace:
+    """The path of a file, and the tensor at a place of it if that is known."""
 
     path: bytes
     tensor: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """A tensor, or a range of a file that is none (then `name` is None and `dtype` is ""), and its pieces."""
+class TensorReport:
+    """A tensor, or a range of a file that is none (then `name` is None and `dtype` is ""), and its extents."""
 
     name: str | None
     dtype: str
     shape: tuple[int, ...]
     offset: int
     nbytes: int
-    pieces: tuple[Piece, ...]
+    extents: tuple[StoredExtent, ...]
 
     @property
     def added_nbytes(self) -> int:
-        return sum(piece.added_nbytes for piece in self.pieces)
+        return sum(stored.added_nbytes for stored in self.extents)
+
+    @property
+    def weights(self) -> float:
+        return weight_count(self.nbytes, self.dtype)
 
     @property
     def bits_per_weight(self) -> float | None:
-        return bits_per_weight(self.added_nbytes, self.nbytes, self.dtype)
-
-
-def bits_per_weight(stored_nbytes: int, nbytes: int, dtype: str) -> float | None:
-    """Stored bits for each item of a tensor; None for what is no tensor."""
-    bits = BITS_OF_DTYPE.get(dtype)
-    return stored_nbytes * bits / nbytes if bits and nbytes else None
+        return bits_per_weight(self.added_nbytes, self.weights)
 
 
 @dataclass(frozen=True, slots=True)
-class FileAccount:
-    """A file. Of one that is still in the spool there are no accounts; of an empty one neither."""
+class FileReport:
+    """A file. One that is still in the spool has no tensors, and neither has an empty one.
+
+    `places` names every place that an extent refers to.
+    """
 
     path: bytes
     nbytes: int
     state: State
     format: str | None
-    accounts: tuple[Account, ...]
-    places: Mapping[Place, Named]
+    tensors: tuple[TensorReport, ...]
+    places: Mapping[Place, NamedPlace]
 
     @property
     def kept_as_bytes(self) -> str:
-        """Why a file that looks like a model was not taken apart; "" of any other."""
+        """Say why a file that looks like a model was not taken apart; "" for any other."""
         if self.state is not State.STORED or self.format == TAKEN_APART:
             return ""
         ending = foreign_format(self.path, self.nbytes)
@@ -79,72 +79,61 @@ class FileAccount:
         return ""
 
     @property
-    def added_nbytes(self) -> int:
-        if self.state is not State.STORED:
-            return self.nbytes
-        return sum(account.added_nbytes for account in self.accounts)
-
-    @property
     def bits_per_weight(self) -> float | None:
-        """Over all tensors; None if there is none."""
-        tensors = [account for account in self.accounts if account.dtype]
-        items = sum(account.nbytes * 8 / BITS_OF_DTYPE[account.dtype] for account in tensors)
-        return sum(account.added_nbytes for account in tensors) * 8 / items if items else None
+        """Return stored bits for each weight of all tensors; None if there is none."""
+        tensors = [one for one in self.tensors if one.dtype]
+        return bits_per_weight(sum(one.added_nbytes for one in tensors), sum(one.weights for one in tensors))
 
-    def ways(self) -> dict[Way, Share]:
-        """Raw and added bytes of each way, in order."""
+    def shares(self) -> Shares:
+        """Sum the file up by storage method."""
         if self.state is not State.STORED:
-            return {Way.SPOOL: Share(self.nbytes, self.nbytes)} if self.nbytes else {}
-        pieces = [piece for account in self.accounts for piece in account.pieces]
-        return {
-            way: Share(
-                sum(piece.extent.nbytes for piece in pieces if piece.way is way),
-                sum(piece.added_nbytes for piece in pieces if piece.way is way),
-            )
-            for way in sorted({piece.way for piece in pieces})
-        }
+            return {StorageMethod.SPOOL: Share(self.nbytes, self.nbytes)} if self.nbytes else {}
+        return total_by_method(
+            {stored.method: Share(stored.extent.nbytes, stored.added_nbytes)}
+            for one in self.tensors
+            for stored in one.extents
+        )
 
 
-def account_of_file(store: Store, naming: Naming, path: bytes, inode: Inode) -> FileAccount:
-    """Raises CatalogDamaged."""
+def report_file(store: Store, names: TensorNames, path: bytes, inode: Inode) -> FileReport:
+    """Report on the file `inode`, which is called `path`. Raises CatalogDamaged."""
     if inode.state is not State.STORED:
-        return FileAccount(path, inode.nbytes, inode.state, None, (), {})
-    pieces = pieces_of(store, inode)
-    layout = naming.layout(inode, path)
-    spans = layout.spans if layout is not None else tuple(_plain_span(piece) for piece in pieces)
+        return FileReport(path, inode.nbytes, inode.state, None, (), {})
+    extents = stored_extents(store, inode)
+    layout = names.layout(inode, path)
+    spans = layout.spans if layout is not None else tuple(_plain_span(stored) for stored in extents)
     starts = [span.offset for span in spans]
-    grouped: list[list[Piece]] = [[] for _ in spans]
-    for piece in pieces:
-        grouped[bisect_right(starts, piece.extent.offset) - 1].append(piece)
-    accounts = tuple(
-        Account(span.name, span.dtype, span.shape, span.offset, span.nbytes, tuple(group))
+    grouped: list[list[StoredExtent]] = [[] for _ in spans]
+    for stored in extents:
+        grouped[bisect_right(starts, stored.extent.offset) - 1].append(stored)
+    tensors = tuple(
+        TensorReport(span.name, span.dtype, span.shape, span.offset, span.nbytes, tuple(group))
         for span, group in zip(spans, grouped, strict=True)
     )
-    return FileAccount(
-        path, inode.nbytes, inode.state, layout.format if layout else None, accounts, _named(pieces, naming)
-    )
+    form = layout.format if layout is not None else None
+    return FileReport(path, inode.nbytes, inode.state, form, tensors, _named(extents, names))
 
 
-def _plain_span(piece: Piece) -> Span:
-    """An extent of a file whose header cannot be read; what the catalog says of its blob is all that is known."""
-    extent, blob = piece.extent, piece.blob
+def _plain_span(stored: StoredExtent) -> Span:
+    """Describe an extent of a file whose header cannot be read by what the catalog says of its blob."""
+    extent, blob = stored.extent, stored.blob
     whole = extent.blob_offset == 0 and extent.nbytes == blob.nbytes
     return Span(extent.offset, extent.nbytes, blob.dtype, blob.shape if whole else (), None)
 
 
-def _named(pieces: Sequence[Piece], naming: Naming) -> dict[Place, Named]:
+def _named(extents: Sequence[StoredExtent], names: TensorNames) -> dict[Place, NamedPlace]:
     wanted: set[Place] = set()
-    for piece in pieces:
-        of_piece = [piece.shared_with]
-        of_piece += [piece.base.place] if piece.base is not None else []
-        of_piece += [piece.prediction.other] if piece.prediction is not None else []
-        wanted.update(place for place in of_piece if place is not None)
+    for stored in extents:
+        places = [stored.shared_with]
+        places += [stored.base.place] if stored.base is not None else []
+        places += [stored.prediction.other] if stored.prediction is not None else []
+        wanted.update(place for place in places if place is not None)
     order = sorted(wanted, key=lambda place: (place.inode_id, place.offset))
-    return {place: Named(*naming.of(place.inode_id, place.offset)) for place in order}
+    return {place: NamedPlace(*names.at(place.inode_id, place.offset)) for place in order}
 
 
 def base_items(base: Base) -> tuple[int, int] | None:
-    """The items of a base that are used, first and last but one; None if that is all of it."""
+    """Return the range of a base's items that is used, as (start, stop); None if that is all of it."""
     width = item_nbytes(base.blob.dtype)
     if (base.view.offset, base.view.nbytes) == (0, base.blob.nbytes):
         return None

@@ -1,5 +1,6 @@
-"""Owns the formats of models that are kept as bytes, by the endings of their files' names: only to tell what was not
-taken apart.  How a file is stored depends on its content alone (`formats/registry.py`).  Pure.
+"""The formats of models that are kept as bytes, by the endings of their files' names: only to name such files.
+
+How a file is stored depends on its content alone (`formats/registry.py`). Pure.
 """
 
 from __future__ import annotations
@@ -22,6 +23,6 @@ _LEAST_NBYTES: Final = 64 << 10
 
 
 def foreign_format(name: bytes, nbytes: int) -> str:
-    """`.gguf` of a file that looks like a model of a format that is not taken apart; "" of any other."""
+    """Return `.gguf` for a file that looks like a model of that format, which is not taken apart; "" for any other."""
     ending = os.path.splitext(os.fsdecode(os.path.basename(name)))[1].lower()
     return ending if ending in _ENDINGS and nbytes >= _LEAST_NBYTES else ""

@@ -1,6 +1,7 @@
-"""Owns the names of files in a cache of the Hugging Face hub: there a file is `models--ORG--NAME/blobs/HASH`, and what
-a person calls it is a symlink to that, `models--ORG--NAME/snapshots/REVISION/FILE`.  Used by the thread whose catalog
-it is.
+"""The names of files in a cache of the Hugging Face hub.
+
+There a file is `models--ORG--NAME/blobs/HASH`, and what a person calls it is a symlink to that,
+`models--ORG--NAME/snapshots/REVISION/FILE`. Used by the thread whose catalog it is.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from zipfs.store.namespace import tree
 
 _BLOB: Final = re.compile(rb"((?:.*/)?(?:models|datasets|spaces)--[^/]+)/blobs/[^/]+", re.DOTALL)
 _LINKS_AT_MOST: Final = 10_000
-"""Of one model; more are not looked at, and told of by their hashes."""
+"""Of one model. More are not looked at, and go by their hashes."""
 
 
 class HubNames:
-    """What files are called. Each cached model is looked through once."""
+    """Finds what people call a file. Each cached model is looked through once."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._found: dict[bytes, dict[bytes, bytes]] = {}
 
     def name(self, path: bytes) -> bytes:
-        """The path of the first symlink of a snapshot that leads to a cached file; any other path as it is."""
+        """Return the first symlink of a snapshot that leads to a cached file; any other path as it is."""
         match = _BLOB.fullmatch(path)
         if match is None:
             return path
@@ -36,7 +37,7 @@ class HubNames:
         return self._found[model].get(path, path)
 
     def _links(self, model: bytes) -> dict[bytes, bytes]:
-        """Cached file -> symlink."""
+        """Map each cached file to its symlink."""
         top = model + b"/snapshots"
         try:
             start = tree.resolve(self._catalog, top)

@@ -1,13 +1,12 @@
-"""Owns the census: every served file of a store, and how each of its extents is stored.
+"""The inventory: every served file of a store, and how each of its extents is stored.
 
-An extent is SHARED unless its file is the first (by id, then offset) that uses the blob; only the first one adds the
-blob's bytes to the store, so that what files and models added sums up.  A census is of one moment and immutable; it is
-taken by the thread whose store it is and read by any.
+An extent is SHARED unless its file is the first (by id, then offset) that uses the blob. Only the first one adds the
+blob's bytes to the store, so that what files and models added sums up. An inventory is of one moment and immutable; the
+thread whose store it is takes it, and any may read it. Families and reports on directories are functions of it.
 """
 
 from __future__ import annotations
 
-import enum
 import os
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from zipfs.errors import CatalogDamaged, NotFound
 from zipfs.inspect.hub_names import HubNames
+from zipfs.inspect.storage_method import Shares, StorageMethod, is_tensor, methods_of_blobs, shares_of
 from zipfs.store.catalog.statistics import BlobTable, Integers
 from zipfs.store.disk.progress import Report
 from zipfs.store.namespace import tree
@@ -25,33 +25,12 @@ from zipfs.store.store import Store
 _REPORT_EVERY = 64
 
 
-class Way(enum.IntEnum):
-    """How an extent is stored."""
-
-    SHARED = 0
-    """As bytes that another place has already."""
-    DELTA = 1
-    """A tensor against a whole base of its length."""
-    RANGE = 2
-    """A tensor against a range of a base, or against one that is shorter."""
-    CAST = 3
-    """A tensor against a base of another type."""
-    ALONE = 4
-    """A tensor by itself."""
-    BYTES = 5
-    """What is no tensor: headers, side files, files that could not be taken apart."""
-    SPOOL = 6
-    """Not compressed yet."""
-
-    @property
-    def label(self) -> str:
-        return self.name.lower()
-
-
 @dataclass(frozen=True, slots=True)
 class File:
-    """A served file, at the first of its names, or for one in a cache of the hub at that in its snapshot; `model` is
-    the index of the directory that holds it, if that has tensors. `at` is where it lies if that is somewhere else.
+    """A served file.
+
+    `path` is the first of its names, or for a file in a cache of the hub its name in a snapshot; `at` is where it lies.
+    `model` is the index of the directory that holds it, None if that has no tensors.
     """
 
     path: bytes
@@ -63,11 +42,11 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Uses:
-    """Every extent, in order of inode id and offset.
+class ExtentTable:
+    """Every extent, in order of inode id and offset; all columns have one value an extent.
 
-    `file` is an index into the files of the census, `blob` and `ways` are a row of the blob table and a `Way`; `nbytes`
-    and `added_nbytes` count the extent and what it added to the store.  `owner` is the index of the extent that the
+    `file` is an index into the files of the inventory, `blob` a row of the blob table, `methods` a `StorageMethod`.
+    `nbytes` counts the extent, `added_nbytes` what it added to the store. `owner` is the index of the extent that the
     blob counts for.
     """
 
@@ -75,57 +54,66 @@ class Uses:
     offset: Integers
     nbytes: Integers
     blob: NDArray[np.intp]
-    ways: NDArray[np.uint8]
+    methods: NDArray[np.uint8]
     added_nbytes: Integers
     owner: NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class Inventory:
     """Files in order of path; models (directories that hold tensors) likewise."""
 
     files: tuple[File, ...]
     models: tuple[bytes, ...]
     blobs: BlobTable
-    uses: Uses
+    extents: ExtentTable
 
     def first_use(self) -> NDArray[np.intp]:
-        """For each blob the index of its first extent, -1 where no file uses it."""
+        """Return for each blob the index of its first extent, -1 where no file uses it."""
         first = np.full(self.blobs.ids.size, -1, np.intp)
-        first[self.uses.blob[self.uses.owner]] = self.uses.owner
+        first[self.extents.blob[self.extents.owner]] = self.extents.owner
         return first
 
-    def uses_of_files(self) -> list[NDArray[np.intp]]:
-        """For each file the indices of its extents, in order of offset."""
-        order = np.argsort(self.uses.file, kind="stable")
-        return np.split(order, np.searchsorted(self.uses.file[order], np.arange(1, len(self.files))))
+    def extents_of_files(self) -> list[NDArray[np.intp]]:
+        """Return for each file the indices of its extents, in order of offset."""
+        order = np.argsort(self.extents.file, kind="stable")
+        return np.split(order, np.searchsorted(self.extents.file[order], np.arange(1, len(self.files))))
 
     def is_tensor(self) -> NDArray[np.bool_]:
-        """For each extent whether it belongs to a tensor."""
-        named = np.array([name != "" for name in self.blobs.dtype_names], np.bool_)
-        return named[self.blobs.dtypes[self.uses.blob]] if named.size else np.zeros(0, np.bool_)
+        """Tell of each extent whether it belongs to a tensor."""
+        return is_tensor(self.blobs)[self.extents.blob]
 
-    def model_of_use(self) -> NDArray[np.intp]:
-        """For each extent the index of its model, -1 for files that belong to none."""
+    def shares(self) -> Shares:
+        """Sum what is in packs up by storage method."""
+        return shares_of(self.extents.methods, self.extents.nbytes, self.extents.added_nbytes)
+
+    def model_of_extent(self) -> NDArray[np.intp]:
+        """Return for each extent the index of its model, -1 for files that belong to none."""
         of_file = np.array([-1 if file.model is None else file.model for file in self.files], np.intp)
-        return of_file[self.uses.file] if of_file.size else np.empty(0, np.intp)
+        return of_file[self.extents.file] if of_file.size else np.empty(0, np.intp)
 
 
-def take_census(store: Store, report: Report) -> Census:
-    """Read all of it in one snapshot. Raises CatalogDamaged for rows that are not what was written."""
+def take_inventory(store: Store, report: Report) -> Inventory:
+    """Read a store in a snapshot of its own. Raises CatalogDamaged."""
+    with store.catalog.snapshot():
+        return read_inventory(store, report)
+
+
+def read_inventory(store: Store, report: Report) -> Inventory:
+    """Read a store in the snapshot that the caller has begun. Raises CatalogDamaged."""
     try:
-        with store.catalog.snapshot():
-            blobs = store.catalog.blob_table()
-            found = _files(store, report)
-            rows = _extents(store, found, report)
+        blobs = store.catalog.blob_table()
+        found = _files(store, report)
+        rows = _extents(store, found, report)
     except NotFound as error:
         raise CatalogDamaged(f"{error.args[0]} is missing") from error
-    uses = _uses(rows, blobs)
-    return _with_models(found, uses, blobs)
+    return _with_models(found, _table(rows, blobs), blobs)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
+    """A file, before its model is known."""
+
     path: bytes
     at: bytes
     inode_id: InodeId
@@ -148,7 +136,7 @@ def _files(store: Store, report: Report) -> list[_Found]:
 
 
 def _extents(store: Store, found: list[_Found], report: Report) -> list[Integers]:
-    """For each extent (file, offset, nbytes, blob id), in order of inode id and offset."""
+    """Return for each extent (file, offset, nbytes, blob id), in order of inode id and offset."""
     order = sorted(range(len(found)), key=lambda at: found[at].inode_id)
     tables: list[Integers] = []
     for done, at in enumerate(order, start=1):
@@ -161,39 +149,25 @@ def _extents(store: Store, found: list[_Found], report: Report) -> list[Integers
     return tables
 
 
-def _uses(tables: list[Integers], blobs: BlobTable) -> Uses:
+def _table(tables: list[Integers], blobs: BlobTable) -> ExtentTable:
     rows = np.concatenate(tables) if tables else np.empty((0, 4), np.int64)
     blob = blobs.rows(rows[:, 3])
     _, first, inverse = np.unique(blob, return_index=True, return_inverse=True)
     owner = first[inverse].astype(np.intp)
     is_owner = owner == np.arange(owner.size)
-    ways = _ways_of(blobs)[blob]
-    ways[~is_owner] = Way.SHARED
+    methods = methods_of_blobs(blobs)[blob]
+    methods[~is_owner] = StorageMethod.SHARED
     added = np.where(is_owner, blobs.stored_nbytes[blob], 0)
-    return Uses(rows[:, 0].astype(np.intp), rows[:, 1], rows[:, 2], blob, ways, added, owner)
+    return ExtentTable(rows[:, 0].astype(np.intp), rows[:, 1], rows[:, 2], blob, methods, added, owner)
 
 
-def _ways_of(blobs: BlobTable) -> NDArray[np.uint8]:
-    """How each blob is coded."""
-    ways = np.full(blobs.ids.size, Way.ALONE, np.uint8)
-    ways[blobs.dtypes == _plain(blobs)] = Way.BYTES
-    ways[blobs.bases >= 0] = Way.RANGE
-    ways[blobs.whole] = Way.DELTA
-    ways[blobs.cast] = Way.CAST
-    return ways
-
-
-def _plain(blobs: BlobTable) -> int:
-    return blobs.dtype_names.index("") if "" in blobs.dtype_names else -1
-
-
-def _with_models(found: list[_Found], uses: Uses, blobs: BlobTable) -> Census:
+def _with_models(found: list[_Found], extents: ExtentTable, blobs: BlobTable) -> Inventory:
     has_tensors = np.zeros(len(found), np.bool_)
-    has_tensors[uses.file[blobs.dtypes[uses.blob] != _plain(blobs)]] = True
+    has_tensors[extents.file[is_tensor(blobs)[extents.blob]]] = True
     models = sorted({os.path.dirname(found[at].path) for at in np.flatnonzero(has_tensors).tolist()})
     index = {path: number for number, path in enumerate(models)}
     files = tuple(
         File(one.path, one.at, one.inode_id, one.nbytes, one.in_spool, index.get(os.path.dirname(one.path)))
         for one in found
     )
-    return Census(files, tuple(models), blobs, uses)
+    return Inventory(files, tuple(models), blobs, extents)

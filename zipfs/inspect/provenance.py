@@ -1,7 +1,8 @@
-"""Owns the account of one stored file: for each extent how it is stored, against what, and what lineage predicts.
+"""The extents of one stored file: by which method each is stored, against what, and what sketches predicted.
 
-Predictions come from sketches that the store keeps, in bits per item; where it keeps none there is none, and none
-against a view that is a range or a cast.  Used by the thread whose store it is.
+Predictions come from sketches that the store keeps, in bits per item. Where it keeps none there is none, and none
+against a view that is a range or a cast. The catalog is asked about this file alone: an inventory of the whole store
+tells the same methods, and takes as long as the store is large. Used by the thread whose store it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from zipfs.bases.similarity.candidates import Search
 from zipfs.bases.similarity.size_model import predict_against, predict_standalone
 from zipfs.errors import CatalogDamaged
-from zipfs.inspect.inventory import Way
+from zipfs.inspect.storage_method import StorageMethod, method_of_blob
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import Blob, BlobId, Extent, Inode, InodeId
 from zipfs.store.store import Store
@@ -30,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What a blob is coded against; `place` is None if every file that held the base is gone."""
+    """The base of a blob, and the view of it. `place` is None if every file that held the base is gone."""
 
     blob: Blob
     view: View
@@ -39,24 +40,28 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Bits per item: against the base (None without one that is taken whole), alone, and against the best of the other
-    tensors that resemble it and are coded alone, which is used first at `other`.
+    """Bits per item that sketches predict.
+
+    `against` is against the base, None without one that is taken whole. `standalone` is without any. `best_other` is
+    against the best of the other standalone tensors that resemble it, which is used first at `other`.
     """
 
     against: float | None
-    alone: float
+    standalone: float
     best_other: float | None
     other: Place | None
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """An extent. `shared_with` is the place that its bytes count for, if that is another one; `members` counts the
-    tensors that are coded against its blob.
+class StoredExtent:
+    """An extent and its blob.
+
+    `shared_with` is the place that its bytes count for, if that is another one. `members` counts the tensors that are
+    coded against its blob.
     """
 
     extent: Extent
-    way: Way
+    method: StorageMethod
     blob: Blob
     added_nbytes: int
     shared_with: Place | None
@@ -65,8 +70,8 @@ class Piece:
     prediction: Prediction | None
 
 
-def pieces_of(store: Store, inode: Inode) -> list[Piece]:
-    """The extents of a stored file, in order. Raises CatalogDamaged."""
+def stored_extents(store: Store, inode: Inode) -> list[StoredExtent]:
+    """Return the extents of a stored file, in order. Raises CatalogDamaged."""
     catalog = store.catalog
     with catalog.snapshot():
         extents = catalog.extents(inode)
@@ -74,17 +79,17 @@ def pieces_of(store: Store, inode: Inode) -> list[Piece]:
         places = {blob_id: Place(*use) for blob_id, use in catalog.first_uses(sorted(blobs)).items()}
         members = catalog.member_counts(sorted(blobs))
         predictions = _Predictions(store, blobs)
-        return [_piece(inode, extent, blobs, places, members, predictions) for extent in extents]
+        return [_stored_extent(inode, extent, blobs, places, members, predictions) for extent in extents]
 
 
-def _piece(
+def _stored_extent(
     inode: Inode,
     extent: Extent,
     blobs: Mapping[BlobId, Blob],
     places: Mapping[BlobId, Place],
     members: Mapping[BlobId, int],
     predictions: _Predictions,
-) -> Piece:
+) -> StoredExtent:
     blob = _known(blobs, extent.blob_id)
     first = places.get(blob.id)
     if first is None:  # the extents themselves were checked, so it is their index
@@ -93,9 +98,9 @@ def _piece(
     if blob.base is not None:
         base = Base(_known(blobs, blob.base.blob_id), blob.base.view, places.get(blob.base.blob_id))
     is_first = first == Place(inode.id, extent.offset)
-    return Piece(
+    return StoredExtent(
         extent,
-        _way(blob, base) if is_first else Way.SHARED,
+        method_of_blob(blob, None if base is None else (base.blob, base.view)) if is_first else StorageMethod.SHARED,
         blob,
         blob.stored_nbytes if is_first else 0,
         None if is_first else first,
@@ -111,17 +116,8 @@ def _known(blobs: Mapping[BlobId, Blob], blob_id: BlobId) -> Blob:
     return blobs[blob_id]
 
 
-def _way(blob: Blob, base: Base | None) -> Way:
-    if base is None:
-        return Way.ALONE if blob.dtype else Way.BYTES
-    if base.view.cast is not None:
-        return Way.CAST
-    whole = base.view.offset == 0 and base.view.nbytes == base.blob.nbytes == blob.nbytes
-    return Way.DELTA if whole else Way.RANGE
-
-
 class _Predictions:
-    """Of the tensors of one file."""
+    """Predicts what the tensors of one file take, from sketches."""
 
     def __init__(self, store: Store, blobs: Mapping[BlobId, Blob]) -> None:
         self._catalog = store.catalog
@@ -134,7 +130,7 @@ class _Predictions:
         mine = self._sketches.get(blob.id)
         if mine is None or not blob.dtype:
             return None
-        alone = predict_standalone(mine, blob.dtype)
+        standalone = predict_standalone(mine, blob.dtype)
         base_id = None if blob.base is None else blob.base.blob_id
         others = [one for one in self._near(blob) if one[0] not in (blob.id, base_id)]
         theirs = [sketch for _, sketch in others]
@@ -142,7 +138,7 @@ class _Predictions:
         bits = predict_against(mine, [*theirs, of_base or b""], blob.dtype)
         against = float(bits[-1]) if np.isfinite(bits[-1]) else None
         best, other = self._best(bits[:-1].tolist(), [BlobId(blob_id) for blob_id, _ in others])
-        return None if not np.isfinite(alone) else Prediction(against, alone, best, other)
+        return None if not np.isfinite(standalone) else Prediction(against, standalone, best, other)
 
     def _near(self, blob: Blob) -> list[tuple[int, bytes]]:
         signature = self._signatures.get(blob.id)

@@ -1,7 +1,7 @@
 """The names of stored tensors, read from the headers of their files.
 
-Files with the same header, as fine-tunes of one model often have, are taken apart once.  A header that cannot be read
-leaves its tensors without names.  Used by one thread.
+Files with one header, as fine-tunes of one model often have, are taken apart once. A header that cannot be read leaves
+its tensors without names. Used by one thread.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from zipfs.store.store import Store
 _KEPT: Final = 64
 
 
-class Naming:
-    """Layouts and names of the files of a store."""
+class TensorNames:
+    """Reads and remembers the layouts and names of a store's files."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -32,7 +32,7 @@ class Naming:
         self._places: OrderedDict[InodeId, tuple[bytes, Layout | None]] = OrderedDict()
 
     def layout(self, inode: Inode, path: bytes) -> Layout | None:
-        """How a stored file is laid out, as far as its extents follow that; None if that is not known."""
+        """Return the layout of a stored file; None if its header cannot be read, or its extents do not follow it."""
         extents = self._store.catalog.extents(inode)
         if not extents:
             return None
@@ -52,8 +52,8 @@ class Naming:
         self._layouts.move_to_end(key)
         return self._layouts[key]
 
-    def of(self, inode_id: InodeId, offset: int) -> tuple[bytes, str | None]:
-        """Path of a file, and the name of the tensor that lies at an offset of it."""
+    def at(self, inode_id: InodeId, offset: int) -> tuple[bytes, str | None]:
+        """Return the path of a file, and the name of the tensor at an offset of it."""
         if inode_id not in self._places:
             path = self.hub.name(tree.served_path(self._store.catalog, inode_id))
             try:
@@ -92,7 +92,7 @@ class Naming:
 
 
 def _follow(extents: tuple[Extent, ...], layout: Layout) -> bool:
-    """Whether no extent lies across two spans."""
+    """Tell whether every extent lies within one span."""
     starts = [span.offset for span in layout.spans]
     for extent in extents:
         span = layout.spans[bisect_right(starts, extent.offset) - 1]

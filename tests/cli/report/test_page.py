@@ -118,11 +118,11 @@ def test_bits_per_weight_stand_in_their_cells(store: Store) -> None:
     )
     hub.finish()
     (detail,) = findings(store).details
-    by_model = {(row, column): round(cell.per_item or 0, 1) for (row, column), cell in detail.by_model.cells.items()}
+    by_model = {(row, column): round(cell.per_weight or 0, 1) for (row, column), cell in detail.by_model.cells.items()}
     assert by_model[0, ("layers", 1)] == 10.6
     assert [by_model[1, column] for column in (("", -1), ("layers", 0), ("layers", 1), ("layers", 2))] == [0, 0.5, 3, 6]
     assert detail.main_type() == "BF16"
-    by_kind = {key: cell.per_item for key, cell in detail.by_kind["BF16"].cells.items()}
+    by_kind = {key: cell.per_weight for key, cell in detail.by_kind["BF16"].cells.items()}
     assert by_kind[("layers", 1), "attn"] == pytest.approx(2.0)
     assert by_kind[("layers", 2), "mlp"] == pytest.approx(9.0)
     text = rendered(store).all_text()

@@ -13,8 +13,8 @@ from zipfs.cli.render.progress import step_progress
 from zipfs.cli.render.table import terminal_width
 
 if TYPE_CHECKING:
-    from zipfs.inspect.directory_report import Summary
-    from zipfs.inspect.file_report import FileAccount
+    from zipfs.inspect.directory_report import FileSummary
+    from zipfs.inspect.file_report import FileReport
 
 
 @click.command("explain")
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 @click.option("--tensors", is_flag=True, help="Every tensor of every file, if PATH is a directory.")
 @json_option
 def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> None:
-    """Tell of each tensor of PATH in STORE how it is stored, against what, and why.
+    """Show how each tensor of PATH in STORE is stored, against what, and why.
 
     A tensor is shared with another place, coded against a tensor elsewhere (all of it, a range, or cast from another
-    type), or coded alone. `bits` is what it added to the store for each weight. Where the store keeps sketches, it is
-    told what was predicted: `planned` against the base that was taken, `alone` without one, and `next` against the
-    best of other tensors. A path inside a mount can stand for STORE and PATH.
+    type), or standalone. `bits` is what each weight added to the store. Where the store keeps sketches, the columns
+    behind it are what these promise: `predicted` against the base that was taken, `standalone` without any, and `next`
+    against the best of other tensors. A path inside a mount can stand for STORE and PATH.
 
     \b
     Example:
@@ -36,37 +36,35 @@ def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> Non
       zipfs explain /mnt/models/org/my-model/model.safetensors
     """
     from zipfs.cli.locations import locate
-    from zipfs.cli.render import explain_json, explain_text
-    from zipfs.inspect.directory_report import summarize
-    from zipfs.inspect.file_report import account_of_file
-    from zipfs.inspect.inventory import take_census
-    from zipfs.inspect.tensor_names import Naming
+    from zipfs.cli.render.explain_json import directory_json, file_json
+    from zipfs.cli.render.explain_text import directory_text, file_text
+    from zipfs.inspect.directory_report import summarize_directory
+    from zipfs.inspect.file_report import report_file
+    from zipfs.inspect.inventory import take_inventory
+    from zipfs.inspect.tensor_names import TensorNames
     from zipfs.library import Library
 
     found = locate(store, path)
-    with Library(found.store) as library, step_progress() as report:
+    with Library(found.store) as library, step_progress() as progress:
         node = library.node(found.path)
-        naming = Naming(library.store)
-        accounts: list[FileAccount] = []
-        summaries: list[Summary] = []
-        if node.inode.is_directory:
-            summaries = summarize(take_census(library.store, report), node.path)
-        if tensors or not node.inode.is_directory:
+        names = TensorNames(library.store)
+        reports: list[FileReport] = []
+        summaries: list[FileSummary] = []
+        if node.is_directory:
+            summaries = summarize_directory(take_inventory(library.store, progress), node.path)
+        if tensors or not node.is_directory:
             nodes = [one for one in library.walk(node) if one.inode.kind.value == "file"]
             for done, one in enumerate(nodes):
-                report("reading headers", done, len(nodes))
-                accounts.append(account_of_file(library.store, naming, naming.hub.name(one.path), one.inode))
-            report("reading headers", len(nodes), len(nodes))
+                progress("reading headers", done, len(nodes))
+                reports.append(report_file(library.store, names, names.hub.name(one.path), one.inode))
+            progress("reading headers", len(nodes), len(nodes))
     if as_json:
-        if node.inode.is_directory:
-            print_json(explain_json.directory(node.path, summaries, accounts))
-        else:
-            print_json(explain_json.file(accounts[0]))
+        print_json(directory_json(node.path, summaries, reports) if node.is_directory else file_json(reports[0]))
         return
     width = terminal_width()
-    for account in accounts:
-        for line in explain_text.table(account, width):
+    for report in reports:
+        for line in file_text(report, width):
             click.echo(line)
-    if node.inode.is_directory:
-        for line in explain_text.summary(node.path, summaries, width):
+    if node.is_directory:
+        for line in directory_text(node.path, summaries, width):
             click.echo(line)

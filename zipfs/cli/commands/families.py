@@ -20,8 +20,8 @@ def families_command(store: Path, as_json: bool) -> None:
 
     A model is a directory that holds tensors. Each hangs on the one that most of its bytes rest on, because they are
     coded against tensors there or are the same. For each: its size, what it added to the store, and how much of it is
-    stored how: shared as it is, against a tensor of another model (delta), a range of one or one of another type
-    (cast), alone, or as bytes that are no tensor.
+    stored how: shared with another place, against a tensor elsewhere (base: all of it, range: a part, cast: one of
+    another type), standalone, or as bytes that are no tensor.
 
     \b
     Example:
@@ -30,16 +30,13 @@ def families_command(store: Path, as_json: bool) -> None:
     from zipfs.cli.locations import store_at
     from zipfs.cli.render.families_json import families_json
     from zipfs.cli.render.families_text import families_text
-    from zipfs.inspect.families import find_families
-    from zipfs.inspect.inventory import take_census
-    from zipfs.store.maintenance.collect import freeable_nbytes
+    from zipfs.inspect.store_report import report_store
     from zipfs.store.store import open_store
 
-    with open_store(store_at(store), read_only=True) as opened, step_progress() as report:
-        found = find_families(take_census(opened, report))
-        figures = opened.catalog.store_sizes(freeable_nbytes(opened))
+    with open_store(store_at(store), read_only=True) as opened, step_progress() as progress:
+        report = report_store(opened, progress)
     if as_json:
-        print_json(families_json(found, figures))
+        print_json(families_json(report))
         return
-    for line in families_text(found, figures, terminal_width()):
+    for line in families_text(report, terminal_width()):
         click.echo(line)

@@ -37,8 +37,8 @@ def stat_command(store: Path, path: str, as_json: bool) -> None:
     with Library(found.store) as library:
         node = library.node(found.path)
         nodes = list(library.walk(node))
-        figures = None if node.path else library.store.catalog.store_sizes(freeable_nbytes(library.store))
-        stored = sum(added_by_file(library, nodes).values()) if figures is None else figures.stored_nbytes
+        sizes = None if node.path else library.store.catalog.store_sizes(freeable_nbytes(library.store))
+        stored = sum(added_by_file(library, nodes).values()) if sizes is None else sizes.stored_nbytes
     files = {one.inode.id: one.nbytes for one in nodes if one.inode.kind.value == "file"}
     raw = sum(files.values())
     document: dict[str, Any] = {
@@ -48,17 +48,17 @@ def stat_command(store: Path, path: str, as_json: bool) -> None:
         "nbytes": raw,
         "stored_nbytes": stored,
     }
-    parts = {} if figures is None else _disk(found.store)
-    if figures is not None:
-        document |= sizes_json(figures) | {"disk_nbytes": sum(parts.values()), "disk": parts}
+    parts = {} if sizes is None else _disk(found.store)
+    if sizes is not None:
+        document |= sizes_json(sizes) | {"disk_nbytes": sum(parts.values()), "disk": parts}
     if as_json:
         print_json(document)
         return
     directories = counted(document["directories"], "directory", "directories")
     click.echo(f"{counted(document['files'], 'file')} in {directories}")
     click.echo(f"{size(raw)} of content in {size(stored)} ({ratio(stored, raw)})")
-    if figures is not None:
-        for line in leftovers(figures):
+    if sizes is not None:
+        for line in leftovers(sizes):
             click.echo(f"  {line}")
         details = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in parts.items())
         click.echo(f"{size(document['disk_nbytes'])} on disk ({ratio(document['disk_nbytes'], raw)}): {details}")

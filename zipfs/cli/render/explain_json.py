@@ -1,7 +1,4 @@
-"""What `zipfs explain --json` prints: sizes in bytes, bits per weight, paths and names as text that any terminal takes.
-
-Pure.
-"""
+"""What `zipfs explain --json` prints: sizes in bytes, bits per weight, paths and names as printable text. Pure."""
 
 from __future__ import annotations
 
@@ -9,53 +6,57 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zipfs.host import printable
-from zipfs.inspect.directory_report import Summary, total
-from zipfs.inspect.families import Share
-from zipfs.inspect.file_report import Account, FileAccount, Named
-from zipfs.inspect.inventory import Way
-from zipfs.inspect.provenance import Piece, Place
+from zipfs.inspect.directory_report import FileSummary
+from zipfs.inspect.file_report import FileReport, NamedPlace, TensorReport
+from zipfs.inspect.provenance import Place, StoredExtent
+from zipfs.inspect.storage_method import Shares, total, total_by_method
 
 
-def directory(path: bytes, summaries: Sequence[Summary], accounts: Sequence[FileAccount]) -> dict[str, Any]:
-    files = [file(account) for account in accounts] if accounts else [_summary_row(one) for one in summaries]
-    return {"path": printable(path), "type": "dir", **_sums(total(summaries)), "files": files}
+def directory_json(path: bytes, summaries: Sequence[FileSummary], reports: Sequence[FileReport]) -> dict[str, Any]:
+    """Describe a directory, by its `reports` if there are any, and by its summaries otherwise."""
+    files = [file_json(report) for report in reports] if reports else [_summary(one) for one in summaries]
+    sums = _sizes(total_by_method(one.shares for one in summaries))
+    return {"path": printable(path), "type": "dir", **sums, "files": files}
 
 
-def _sums(ways: Mapping[Way, Share]) -> dict[str, Any]:
+def _sizes(shares: Shares) -> dict[str, Any]:
+    sums = total(shares)
     return {
-        "nbytes": sum(share.nbytes for share in ways.values()),
-        "stored_nbytes": sum(share.stored_nbytes for share in ways.values()),
+        "nbytes": sums.nbytes,
+        "stored_nbytes": sums.stored_nbytes,
         "ways": {
-            way.label: {"nbytes": share.nbytes, "stored_nbytes": share.stored_nbytes} for way, share in ways.items()
+            method.json_name: {"nbytes": share.nbytes, "stored_nbytes": share.stored_nbytes}
+            for method, share in shares.items()
         },
     }
 
 
-def _summary_row(one: Summary) -> dict[str, Any]:
+def _summary(one: FileSummary) -> dict[str, Any]:
     return {
         "path": printable(one.path),
         "type": "file",
         "state": "spool" if one.in_spool else "stored",
-        **_sums(one.ways),
+        **_sizes(one.shares),
         "bits_per_weight": one.bits_per_weight,
         "rests_on": [{"path": printable(path), "nbytes": nbytes} for path, nbytes in one.rests_on],
     }
 
 
-def file(account: FileAccount) -> dict[str, Any]:
+def file_json(report: FileReport) -> dict[str, Any]:
+    """Describe a file, tensor by tensor."""
     return {
-        "path": printable(account.path),
+        "path": printable(report.path),
         "type": "file",
-        "state": account.state.value,
-        "format": account.format,
-        "kept_as_bytes": account.kept_as_bytes or None,
-        **_sums(account.ways()),
-        "bits_per_weight": account.bits_per_weight,
-        "tensors": [_tensor(one, account.places) for one in account.accounts],
+        "state": report.state.value,
+        "format": report.format,
+        "kept_as_bytes": report.kept_as_bytes or None,
+        **_sizes(report.shares()),
+        "bits_per_weight": report.bits_per_weight,
+        "tensors": [_tensor(one, report.places) for one in report.tensors],
     }
 
 
-def _tensor(one: Account, places: Mapping[Place, Named]) -> dict[str, Any]:
+def _tensor(one: TensorReport, places: Mapping[Place, NamedPlace]) -> dict[str, Any]:
     return {
         "name": None if one.name is None else printable(one.name),
         "dtype": one.dtype,
@@ -64,42 +65,42 @@ def _tensor(one: Account, places: Mapping[Place, Named]) -> dict[str, Any]:
         "nbytes": one.nbytes,
         "stored_nbytes": one.added_nbytes,
         "bits_per_weight": one.bits_per_weight,
-        "parts": [_part(piece, places) for piece in one.pieces],
+        "parts": [_extent(stored, places) for stored in one.extents],
     }
 
 
-def _part(piece: Piece, places: Mapping[Place, Named]) -> dict[str, Any]:
-    prediction = piece.prediction
+def _extent(stored: StoredExtent, places: Mapping[Place, NamedPlace]) -> dict[str, Any]:
+    prediction = stored.prediction
     return {
-        "offset": piece.extent.offset,
-        "nbytes": piece.extent.nbytes,
-        "way": piece.way.label,
-        "stored_nbytes": piece.added_nbytes,
-        "blob_nbytes": piece.blob.nbytes,
-        "blob_stored_nbytes": piece.blob.stored_nbytes,
-        "shared_with": _place(piece.shared_with, places),
+        "offset": stored.extent.offset,
+        "nbytes": stored.extent.nbytes,
+        "way": stored.method.json_name,
+        "stored_nbytes": stored.added_nbytes,
+        "blob_nbytes": stored.blob.nbytes,
+        "blob_stored_nbytes": stored.blob.stored_nbytes,
+        "shared_with": _place(stored.shared_with, places),
         "base": None
-        if piece.base is None
+        if stored.base is None
         else {
-            "of": _place(piece.base.place, places),
-            "dtype": piece.base.blob.dtype,
-            "offset": piece.base.view.offset,
-            "nbytes": piece.base.view.nbytes,
-            "cast": None if piece.base.view.cast is None else str(piece.base.view.cast),
+            "of": _place(stored.base.place, places),
+            "dtype": stored.base.blob.dtype,
+            "offset": stored.base.view.offset,
+            "nbytes": stored.base.view.nbytes,
+            "cast": None if stored.base.view.cast is None else str(stored.base.view.cast),
         },
-        "members": piece.members,
+        "members": stored.members,
         "predicted": None
         if prediction is None
         else {
             "base_bits": prediction.against,
-            "alone_bits": prediction.alone,
+            "alone_bits": prediction.standalone,
             "next_bits": prediction.best_other,
             "next": _place(prediction.other, places),
         },
     }
 
 
-def _place(place: Place | None, places: Mapping[Place, Named]) -> dict[str, Any] | None:
+def _place(place: Place | None, places: Mapping[Place, NamedPlace]) -> dict[str, Any] | None:
     if place is None:
         return None
     named = places[place]

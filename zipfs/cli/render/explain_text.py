@@ -1,18 +1,18 @@
-"""What `zipfs explain` prints for people.  Pure."""
+"""What `zipfs explain` prints for people. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from zipfs.cli.render.table import Column, lay_out_table
 from zipfs.cli.render.units import counted, percent, ratio, size
 from zipfs.host import printable
-from zipfs.inspect.directory_report import Summary, total
-from zipfs.inspect.families import Share
-from zipfs.inspect.file_report import Account, FileAccount, base_items, bits_per_weight
+from zipfs.inspect.bits_per_weight import bits_per_weight, weight_count
+from zipfs.inspect.directory_report import FileSummary
+from zipfs.inspect.file_report import FileReport, TensorReport, base_items
 from zipfs.inspect.foreign import TAKEN_APART, foreign_format
-from zipfs.inspect.inventory import Way
-from zipfs.inspect.provenance import Piece, Place
+from zipfs.inspect.provenance import Place, StoredExtent
+from zipfs.inspect.storage_method import Shares, StorageMethod, total, total_by_method
 
 _TENSOR_COLUMNS = (
     Column("tensor", number=False, least=34),
@@ -21,8 +21,8 @@ _TENSOR_COLUMNS = (
     Column("added"),
     Column("of size", dispensable=1),
     Column("bits"),
-    Column("planned", dispensable=4),
-    Column("alone", dispensable=3),
+    Column("predicted", dispensable=4),
+    Column("standalone", dispensable=3),
     Column("next", dispensable=5),
     Column("stored how", number=False, least=14),
     Column("next best", number=False, least=14, dispensable=6),
@@ -30,19 +30,19 @@ _TENSOR_COLUMNS = (
 
 
 class _Legend:
-    """The files that a table refers to, numbered as they come."""
+    """Numbers the files that a table refers to, as they come."""
 
-    def __init__(self, account: FileAccount) -> None:
-        self._account = account
+    def __init__(self, report: FileReport) -> None:
+        self._report = report
         self._numbers: dict[bytes, int] = {}
 
-    def place(self, place: Place | None, one: Account) -> str:
-        """A place as briefly as can be: without what it has in common with the tensor that is told of."""
+    def place(self, place: Place | None, one: TensorReport) -> str:
+        """Name a place briefly, without what it has in common with the tensor `one`."""
         if place is None:
             return "a file that was removed"
-        named = self._account.places[place]
+        named = self._report.places[place]
         path = ""
-        if named.path != self._account.path:
+        if named.path != self._report.path:
             path = f"[{self._numbers.setdefault(named.path, len(self._numbers) + 1)}]"
         tensor = "" if named.tensor is None or (named.tensor == one.name and path) else printable(named.tensor)
         return " ".join(filter(None, (path, tensor))) or "this file"
@@ -52,40 +52,40 @@ class _Legend:
             yield f"[{number}] {printable(path)}"
 
 
-def table(account: FileAccount, width: int | None) -> Iterator[str]:
-    """A file, tensor by tensor, and its totals; a terminal of `width` cells takes it, None for any."""
-    yield f"{printable(account.path)}: {_verdict(account.ways())}"
-    if account.kept_as_bytes:
-        yield account.kept_as_bytes
-    legend = _Legend(account)
-    rows = [row for one in account.accounts for row in _rows(one, account.format, legend)]
+def file_text(report: FileReport, width: int | None) -> Iterator[str]:
+    """Describe a file, tensor by tensor, and its totals, for a terminal of `width` cells; None for any width."""
+    yield f"{printable(report.path)}: {_verdict(report.shares())}"
+    if report.kept_as_bytes:
+        yield report.kept_as_bytes
+    legend = _Legend(report)
+    rows = [row for one in report.tensors for row in _rows(one, report.format, legend)]
     if rows:
         yield ""
         yield from lay_out_table(_TENSOR_COLUMNS, rows, width)
         yield ""
         yield from legend.lines()
-        yield from _by_way(account.ways())
+        yield from _by_method(report.shares())
 
 
-def _rows(one: Account, form: str | None, legend: _Legend) -> Iterator[list[str]]:
+def _rows(one: TensorReport, form: str | None, legend: _Legend) -> Iterator[list[str]]:
     name = printable(one.name) if one.name is not None else "(header)"
     if one.name is None and form != "safetensors":
         name = f"(bytes {one.offset} to {one.offset + one.nbytes})"
     kind = " ".join(filter(None, (one.dtype, "x".join(map(str, one.shape)))))
-    if len(one.pieces) == 1:
-        yield [name, kind, *_sizes(one.nbytes, one.added_nbytes, one.dtype), *_why_and_how(one.pieces[0], one, legend)]
+    if len(one.extents) == 1:
+        yield [name, kind, *_sizes(one.nbytes, one.added_nbytes, one.dtype), *_why_and_how(one.extents[0], one, legend)]
         return
     sizes = _sizes(one.nbytes, one.added_nbytes, one.dtype)
-    yield [name, kind, *sizes, "", "", "", f"in {len(one.pieces)} parts", ""]
-    for piece in one.pieces:
-        start = piece.extent.offset - one.offset
-        label = f"  bytes {start} to {start + piece.extent.nbytes}"
-        sizes = _sizes(piece.extent.nbytes, piece.added_nbytes, one.dtype)
-        yield [label, "", *sizes, *_why_and_how(piece, one, legend)]
+    yield [name, kind, *sizes, "", "", "", f"in {len(one.extents)} parts", ""]
+    for stored in one.extents:
+        start = stored.extent.offset - one.offset
+        label = f"  bytes {start} to {start + stored.extent.nbytes}"
+        sizes = _sizes(stored.extent.nbytes, stored.added_nbytes, one.dtype)
+        yield [label, "", *sizes, *_why_and_how(stored, one, legend)]
 
 
 def _sizes(nbytes: int, added_nbytes: int, dtype: str) -> list[str]:
-    bits = _bits(bits_per_weight(added_nbytes, nbytes, dtype))
+    bits = _bits(bits_per_weight(added_nbytes, weight_count(nbytes, dtype)))
     return [size(nbytes), size(added_nbytes), ratio(added_nbytes, nbytes), bits]
 
 
@@ -93,29 +93,29 @@ def _bits(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _why_and_how(piece: Piece, one: Account, legend: _Legend) -> list[str]:
-    """What was predicted, stored how, and the next best base."""
-    prediction = piece.prediction
-    how = _how(piece, one, legend)
+def _why_and_how(stored: StoredExtent, one: TensorReport, legend: _Legend) -> list[str]:
+    """Return the cells on what was predicted, how it is stored, and the next best base."""
+    prediction = stored.prediction
+    how = _how(stored, one, legend)
     if prediction is None:
         return ["", "", "", how, ""]
     following = legend.place(prediction.other, one) if prediction.other is not None else ""
-    bits = (prediction.against, prediction.alone, prediction.best_other)
+    bits = (prediction.against, prediction.standalone, prediction.best_other)
     return [*map(_bits, bits), how, following]
 
 
-def _how(piece: Piece, one: Account, legend: _Legend) -> str:
-    serves = f", base of {piece.members}" if piece.members else ""
-    if piece.way is Way.SHARED:
-        return f"same as {legend.place(piece.shared_with, one)}{serves}"
-    if piece.base is None:
-        return f"{piece.way.label}{serves}"
-    cast = piece.base.view.cast
+def _how(stored: StoredExtent, one: TensorReport, legend: _Legend) -> str:
+    serves = f", base of {stored.members}" if stored.members else ""
+    if stored.method is StorageMethod.SHARED:
+        return f"same as {legend.place(stored.shared_with, one)}{serves}"
+    if stored.base is None:
+        return f"{stored.method.label}{serves}"
+    cast = stored.base.view.cast
     view = f"{cast.source} as {cast.target} " if cast is not None else ""
-    items = base_items(piece.base)
+    items = base_items(stored.base)
     if items is not None:
         view += f"items {items[0]} to {items[1]} of "
-    return f"against {view}{legend.place(piece.base.place, one)}"
+    return f"against {view}{legend.place(stored.base.place, one)}"
 
 
 _SUMMARY_COLUMNS = (
@@ -127,42 +127,41 @@ _SUMMARY_COLUMNS = (
 )
 
 
-def summary(path: bytes, summaries: Sequence[Summary], width: int | None) -> Iterator[str]:
-    """The files of a directory, by their paths below it, and its totals."""
-    sums = total(summaries)
+def directory_text(path: bytes, summaries: Sequence[FileSummary], width: int | None) -> Iterator[str]:
+    """Describe the files of a directory, by their paths below it, and its totals."""
+    sums = total_by_method(one.shares for one in summaries)
     columns = [
         *_SUMMARY_COLUMNS,
-        *(Column(way.label, dispensable=2) for way in sums),
+        *(Column(method.label, dispensable=2) for method in sums),
         Column("rests on", number=False, least=16, dispensable=3),
     ]
     if summaries:
         yield from lay_out_table(columns, [_summary_cells(one, path, list(sums)) for one in summaries], width)
         yield ""
-        yield from _by_way(sums)
+        yield from _by_method(sums)
     yield f"{counted(len(summaries), 'file')}: {_verdict(sums)}"
-    kept = [one for one in summaries if not one.in_spool and foreign_format(one.path, one.nbytes)]
+    kept = [one for one in summaries if not one.in_spool and foreign_format(one.path, total(one.shares).nbytes)]
     if kept:
         are = "is" if len(kept) == 1 else "are"
         yield f"{counted(len(kept), 'file')} of other formats {are} kept as bytes: only {TAKEN_APART} is taken apart"
 
 
-def _summary_cells(one: Summary, path: bytes, ways: Sequence[Way]) -> list[str]:
-    nbytes = sum(share.nbytes for share in one.ways.values())
-    stored = sum(share.stored_nbytes for share in one.ways.values())
-    shares = (percent(one.ways[way].nbytes, nbytes) if way in one.ways else "" for way in ways)
+def _summary_cells(one: FileSummary, path: bytes, methods: Sequence[StorageMethod]) -> list[str]:
+    sums = total(one.shares)
+    shares = (percent(one.shares[method].nbytes, sums.nbytes) if method in one.shares else "" for method in methods)
     rests_on = printable(one.rests_on[0][0]) if one.rests_on else ""
     more = f" and {len(one.rests_on) - 1} more" if len(one.rests_on) > 1 else ""
-    sizes = (size(nbytes), size(stored), ratio(stored, nbytes), _bits(one.bits_per_weight))
+    stored = ratio(sums.stored_nbytes, sums.nbytes)
+    sizes = (size(sums.nbytes), size(sums.stored_nbytes), stored, _bits(one.bits_per_weight))
     return [printable(one.path[len(path) :].lstrip(b"/")), *sizes, *shares, rests_on + more]
 
 
-def _verdict(ways: Mapping[Way, Share]) -> str:
-    nbytes = sum(share.nbytes for share in ways.values())
-    stored = sum(share.stored_nbytes for share in ways.values())
-    spool = ", not compressed yet" if list(ways) == [Way.SPOOL] else ""
-    return f"{size(nbytes)} in {size(stored)} ({ratio(stored, nbytes)}){spool}"
+def _verdict(shares: Shares) -> str:
+    sums = total(shares)
+    spool = ", not compressed yet" if list(shares) == [StorageMethod.SPOOL] else ""
+    return f"{size(sums.nbytes)} in {size(sums.stored_nbytes)} ({ratio(sums.stored_nbytes, sums.nbytes)}){spool}"
 
 
-def _by_way(ways: Mapping[Way, Share]) -> Iterator[str]:
-    for way, share in ways.items():
-        yield f"{way.label:<6}  {size(share.nbytes):>10} in {size(share.stored_nbytes):>10}"
+def _by_method(shares: Shares) -> Iterator[str]:
+    for method, share in shares.items():
+        yield f"{method.label:<10}  {size(share.nbytes):>10} in {size(share.stored_nbytes):>10}"

@@ -8,17 +8,19 @@ from zipfs.cli.render.model_tree import model_name
 from zipfs.cli.render.store_sizes import sizes_json
 
 if TYPE_CHECKING:
-    from zipfs.inspect.families import Family, Kinship, Member, Share
-    from zipfs.store.catalog.sizes import StoreSizes
+    from zipfs.inspect.families import Family, Member
+    from zipfs.inspect.storage_method import Share
+    from zipfs.inspect.store_report import StoreReport
 
 
-def families_json(found: Kinship, figures: StoreSizes) -> dict[str, Any]:
-    """What `--json` prints: sizes in bytes, paths as text."""
+def families_json(report: StoreReport) -> dict[str, Any]:
+    """Describe the families of a store, and what belongs to none."""
+    found, sizes = report.families, report.sizes
     return {
-        "nbytes": figures.raw_nbytes,
-        "stored_nbytes": figures.stored_nbytes,
-        "saved_nbytes": figures.raw_nbytes - figures.stored_nbytes,
-        **sizes_json(figures),
+        "nbytes": sizes.raw_nbytes,
+        "stored_nbytes": sizes.stored_nbytes,
+        "saved_nbytes": sizes.raw_nbytes - sizes.stored_nbytes,
+        **sizes_json(sizes),
         "other_formats": {
             ending: {"files": foreign.files, **_sizes(foreign.share)} for ending, foreign in found.foreign.items()
         },
@@ -53,6 +55,6 @@ def _member(member: Member) -> dict[str, Any]:
         "stored_nbytes": member.stored_nbytes,
         "saved_nbytes": member.saved_nbytes,
         "carried_nbytes": member.carried_nbytes,
-        "ways": {way.label: _sizes(share) for way, share in member.ways.items()},
+        "ways": {method.json_name: _sizes(share) for method, share in member.shares.items()},
         "rests_on": [{"path": model_name(path), "nbytes": nbytes} for path, nbytes in member.rests_on],
     }

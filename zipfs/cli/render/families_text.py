@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from zipfs.cli.render.model_tree import model_name, tree_bars
 from zipfs.cli.render.store_sizes import leftovers
@@ -12,7 +12,9 @@ from zipfs.cli.render.units import counted, percent, ratio, size
 from zipfs.inspect.foreign import TAKEN_APART
 
 if TYPE_CHECKING:
-    from zipfs.inspect.families import Family, Kinship, Member
+    from zipfs.inspect.families import Family, FamilyReport, Member
+    from zipfs.inspect.storage_method import StorageMethod
+    from zipfs.inspect.store_report import StoreReport
     from zipfs.store.catalog.sizes import StoreSizes
 
 _COLUMNS = (
@@ -21,14 +23,14 @@ _COLUMNS = (
     Column("added"),
     Column("of size", dispensable=7),
 )
-_DISPENSABLE: Final = {"shared": 1, "delta": 2, "cast": 3, "range": 4, "spool": 5, "alone": 6, "bytes": 8}
+_DISPENSABLE: Final = {"shared": 1, "base": 2, "cast": 3, "range": 4, "spool": 5, "standalone": 6, "bytes": 8}
 
 
-def families_text(found: Kinship, figures: StoreSizes, width: int | None) -> Iterator[str]:
-    from zipfs.inspect.inventory import Way
-
-    used = [way for way in Way if any(way in member.ways for family in found.families for member in family.members)]
-    columns = [*_COLUMNS, *(Column(way.label, dispensable=_DISPENSABLE[way.label]) for way in used)]
+def families_text(report: StoreReport, width: int | None) -> Iterator[str]:
+    """Draw the families of a store as trees, for a terminal of `width` cells; None for any width."""
+    found = report.families
+    used = sorted({method for family in found.families for member in family.members for method in member.shares})
+    columns = [*_COLUMNS, *(Column(method.label, dispensable=_DISPENSABLE[method.label]) for method in used)]
     related = [family for family in found.families if len(family.members) > 1]
     single = [family.root for family in found.families if len(family.members) == 1]
     rows: list[list[str]] = []
@@ -50,10 +52,10 @@ def families_text(found: Kinship, figures: StoreSizes, width: int | None) -> Ite
     if single:
         yield ""
         yield from lines[at:]
-        yield f"{counted(len(single), 'model')} without relatives"
+        yield f"{counted(len(single), 'model')} without siblings"
     if rows:
         yield ""
-    yield from _totals(found, figures)
+    yield from _totals(found, report.sizes)
 
 
 def _sum(family: Family) -> str:
@@ -64,21 +66,21 @@ def _sum(family: Family) -> str:
     )
 
 
-def _totals(found: Kinship, figures: StoreSizes) -> Iterator[str]:
+def _totals(found: FamilyReport, sizes: StoreSizes) -> Iterator[str]:
     for ending, foreign in found.foreign.items():
-        sizes = _in(foreign.share.nbytes, foreign.share.stored_nbytes)
-        yield f"{counted(foreign.files, f'{ending} file')}: {sizes}, kept as bytes"
+        in_all = _in(foreign.share.nbytes, foreign.share.stored_nbytes)
+        yield f"{counted(foreign.files, f'{ending} file')}: {in_all}, kept as bytes"
     if found.foreign:
         yield f"(of the formats of models, only {TAKEN_APART} is taken apart)"
     if found.plain_files:
-        sizes = _in(found.plain.nbytes, found.plain.stored_nbytes)
-        yield f"{counted(found.plain_files, 'file')} outside of models: {sizes}"
+        in_all = _in(found.plain.nbytes, found.plain.stored_nbytes)
+        yield f"{counted(found.plain_files, 'file')} outside of models: {in_all}"
     if found.spool_files:
         are = "is" if found.spool_files == 1 else "are"
         yield f"{counted(found.spool_files, 'file')} ({size(found.spool.nbytes)}) {are} not compressed yet"
-    saved = size(max(0, figures.raw_nbytes - figures.stored_nbytes))
-    yield f"all: {_in(figures.raw_nbytes, figures.stored_nbytes)}, {saved} saved"
-    for line in leftovers(figures):
+    saved = size(max(0, sizes.raw_nbytes - sizes.stored_nbytes))
+    yield f"all: {_in(sizes.raw_nbytes, sizes.stored_nbytes)}, {saved} saved"
+    for line in leftovers(sizes):
         yield f"  {line}"
 
 
@@ -86,7 +88,9 @@ def _in(nbytes: int, stored_nbytes: int) -> str:
     return f"{size(nbytes)} in {size(stored_nbytes)} ({ratio(stored_nbytes, nbytes)})"
 
 
-def _row(member: Member, name: str, ways: Sequence[Any]) -> list[str]:
-    shares = (percent(member.ways[way].nbytes, member.nbytes) if way in member.ways else "" for way in ways)
+def _row(member: Member, name: str, methods: Sequence[StorageMethod]) -> list[str]:
+    shares = (
+        percent(member.shares[method].nbytes, member.nbytes) if method in member.shares else "" for method in methods
+    )
     stored = ratio(member.stored_nbytes, member.nbytes)
     return [name, size(member.nbytes), size(member.stored_nbytes), stored, *shares]

@@ -1,4 +1,4 @@
-"""One family layer by layer: its models, and bits per weight by model, layer and kind of tensor.  Pure."""
+"""One family layer by layer: its models, and bits per weight by model, layer and kind of tensor. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 
 from zipfs.cli.render.model_tree import model_name, tree_bars
 from zipfs.cli.render.units import counted, size
-from zipfs.cli.report.gather import OUTSIDE, Detail, Layer
+from zipfs.cli.report.gather import OUTSIDE, FamilyDetail, Layer
 from zipfs.cli.report.grid import LEVELS, Cell, Grid, binned, largest, level
-from zipfs.cli.report.markup import Title, attribute, brief, cell, in_of, name_cell, size_cells, table, text, way_bar
+from zipfs.cli.report.markup import Title, attribute, brief, cell, in_of, method_bar, name_cell, size_cells, table, text
 from zipfs.inspect.families import Family
 
 MODELS: Final = 30
@@ -18,8 +18,8 @@ LAYERS: Final = 40
 KINDS: Final = 14
 
 
-def describe(number: int, detail: Detail) -> Iterator[str]:
-    """The section of a family; the first one is open."""
+def describe(number: int, detail: FamilyDetail) -> Iterator[str]:
+    """Write the section of a family; the first one is open."""
     family = detail.family
     count = len(family.members)
     sizes = f"{in_of(family.nbytes, family.stored_nbytes)}, {size(family.saved_nbytes)} saved"
@@ -48,7 +48,7 @@ def _by_type(grid: Grid[Layer, str], dtype: str, models: int) -> Iterator[str]:
     yield "</div>"
 
 
-def _remarks(detail: Detail) -> Iterator[str]:
+def _remarks(detail: FamilyDetail) -> Iterator[str]:
     if detail.unnamed_files:
         files = counted(detail.unnamed_files, "file is", "files are")
         yield f'<p class="mute">{files} left out: the headers cannot be read.</p>'
@@ -69,7 +69,7 @@ def _members(family: Family) -> str:
         [
             name_cell(model_name(member.path), f"<span class=tree>{bars}</span>" if bars else ""),
             *size_cells(member.nbytes, member.stored_nbytes)[:3],
-            f"<td class=bars>{way_bar(member.ways)}</td>",
+            f"<td class=bars>{method_bar(member.shares)}</td>",
         ]
         for member, bars in zip(family.members[:MODELS], tree_bars(family), strict=False)
     ]
@@ -81,14 +81,14 @@ def _members(family: Family) -> str:
 
 
 def _brief_names(family: Family) -> list[str]:
-    """The last parts of the paths, as many as tell the models apart."""
+    """Return the last parts of the paths, as many as tell the models apart."""
     parts = [model_name(member.path).split("/") for member in family.members]
     brief = ["/".join(part[-1:]) for part in parts]
     seen = Counter(brief)
     return [name if seen[name] == 1 else "/".join(part[-2:]) for name, part in zip(brief, parts, strict=True)]
 
 
-def _by_model(detail: Detail, names: Sequence[str], groups: Sequence[Sequence[Layer]]) -> str:
+def _by_model(detail: FamilyDetail, names: Sequence[str], groups: Sequence[Sequence[Layer]]) -> str:
     columns: list[Sequence[Layer]] = [[OUTSIDE]] if OUTSIDE in detail.by_model.columns else []
     columns += groups
     only = len({stack for group in groups for stack, _ in group}) == 1
@@ -109,7 +109,7 @@ def _by_model(detail: Detail, names: Sequence[str], groups: Sequence[Sequence[La
 def _by_kind(grid: Grid[Layer, str], groups: Sequence[Sequence[Layer]]) -> str:
     inside = [layer for group in groups for layer in group]
     sizes = {kind: grid.cell(inside, [kind]) for kind in grid.columns}
-    kept, others = largest({kind: cell for kind, cell in sizes.items() if cell.items}, KINDS)
+    kept, others = largest({kind: cell for kind, cell in sizes.items() if cell.weights}, KINDS)
     columns = [[kind] for kind in kept]
     titles = "".join(f'<th class="kind" title="{attribute(kind)}"><span>{brief(kind)}</span></th>' for kind in kept)
     if others:
@@ -138,7 +138,7 @@ def _outside(grid: Grid[Layer, str]) -> str:
 
 
 def _layer_title(group: Sequence[Layer], only: bool) -> str:
-    """The number of a layer, behind what it is a layer of if there are several such."""
+    """Return the number of a layer, behind what it is a layer of if there are several such."""
     (stack, first), (last_stack, last) = group[0], group[-1]
     if group[0] == OUTSIDE:
         return "other"
@@ -157,15 +157,15 @@ def _heat(titles: str, lines: Sequence[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    bits = cell.per_item
+    bits = cell.per_weight
     if bits is None:
         return "<td></td>"
-    shown = "·" if bits == 0 else f"{bits:.2f}"[1:] if bits < 0.995 else f"{bits:.1f}" if bits < 9.95 else f"{bits:.0f}"
-    return f"<td class=h{level(bits)}>{shown}</td>"
+    value = "·" if bits == 0 else f"{bits:.2f}"[1:] if bits < 0.995 else f"{bits:.1f}" if bits < 9.95 else f"{bits:.0f}"
+    return f"<td class=h{level(bits)}>{value}</td>"
 
 
 def heat_keys() -> str:
-    """What the colours mean."""
+    """Explain the colours."""
     labels = ["·", *(f"≤ {most:g}" for most in LEVELS[1:]), f"> {LEVELS[-1]:g}"]
     keys = "".join(f'<span><i class="key h{number}"></i>{label}</span>' for number, label in enumerate(labels))
     return f'<div class="keys">{keys}</div>'

@@ -1,7 +1,7 @@
 """Drawings of families: a circle for each model, its area as its size, joined to the model that it rests on most.
 
 The root is in the middle, the others lie around it, those with the strongest ties nearest: few in a ring, many like the
-seeds of a sunflower (H. Vogel, A Better Way to Construct the Sunflower Head, 1979).  Pure and deterministic.
+seeds of a sunflower (H. Vogel, A Better Way to Construct the Sunflower Head, 1979). Pure and deterministic.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _LABEL_WIDTH: Final = 118.0
 _LABEL_HEIGHT: Final = 16.0
 _LABEL_LENGTH: Final = 17
 _STRONG: Final = 0.1
-"""Of a model's tensors: from so much on, what else it rests on is drawn, too."""
+"""Share of a model's tensors from which on what else it rests on is drawn, too."""
 _SHADES: Final = ((0.02, 1), (0.05, 3), (0.1, 5), (0.25, 6), (0.5, 8), (math.inf, 10))
 """Added bytes over size up to which a model has which colour."""
 
 
 def draw(family: Family) -> str:
-    """The family as SVG."""
+    """Draw a family as SVG."""
     members = family.members[:NODES_AT_MOST]
     radii = _radii(members)
     places = _places(radii)
@@ -72,7 +72,7 @@ def _radii(members: tuple[Member, ...]) -> list[float]:
 
 
 def _places(radii: list[float]) -> list[tuple[float, float]]:
-    """Centres, the first in the middle."""
+    """Place the centres, the first in the middle."""
     around = len(radii) - 1
     widest = max(radii[1:], default=0.0)
     if around <= _RING:
@@ -87,7 +87,7 @@ def _places(radii: list[float]) -> list[tuple[float, float]]:
 
 
 def _labels(members: Sequence[Member], radii: list[float], places: list[tuple[float, float]]) -> Iterator[str]:
-    """Names beside the circles, away from the middle; the caption names the root."""
+    """Write names beside the circles, away from the middle; the caption names the root."""
     for member, radius, (x, y) in zip(members[1:], radii[1:], places[1:], strict=True):
         name = brief(last_part(member.path), _LABEL_LENGTH)
         if abs(x) < 1:
@@ -107,7 +107,7 @@ def _shade(member: Member) -> int:
 
 
 def shades() -> list[tuple[str, int]]:
-    """What the colours of the circles mean."""
+    """Return what the colours of the circles mean."""
     return [("more" if math.isinf(most) else f"≤ {most:.0%}", shade) for most, shade in _SHADES]
 
 

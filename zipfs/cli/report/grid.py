@@ -1,7 +1,7 @@
-"""Bits per weight by place in the model: grids that are filled tensor by tensor and cut down to what can be looked at.
+"""Bits per weight by place in the model: grids that are filled tensor by tensor, and cut down to what can be shown.
 
-A grid counts the bits that were added to the store and the items that they stand for; a cell is their quotient.  Not
-thread-safe.
+A grid counts the bits that were added to the store and the weights that they stand for; a cell shows their quotient.
+Not thread-safe.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ class Cell:
     """Sums over tensors."""
 
     bits: float = 0.0
-    items: float = 0.0
+    weights: float = 0.0
     nbytes: int = 0
 
     def add(self, other: Cell) -> None:
         self.bits += other.bits
-        self.items += other.items
+        self.weights += other.weights
         self.nbytes += other.nbytes
 
     @property
-    def per_item(self) -> float | None:
-        return self.bits / self.items if self.items else None
+    def per_weight(self) -> float | None:
+        return self.bits / self.weights if self.weights else None
 
 
 def level(bits: float) -> int:
-    """Which colour so many bits per weight have."""
+    """Return the number of the colour that so many bits per weight have."""
     return next((number for number, most in enumerate(LEVELS) if bits <= most), len(LEVELS))
 
 
@@ -54,7 +54,7 @@ class Grid(Generic[Row, Column]):
         self.columns.setdefault(column, Cell()).add(cell)
 
     def cell(self, rows: Sequence[Row], columns: Sequence[Column]) -> Cell:
-        """The sum over some rows and columns."""
+        """Sum over some rows and columns."""
         total = Cell()
         for row in rows:
             for column in columns:
@@ -64,12 +64,12 @@ class Grid(Generic[Row, Column]):
 
 
 def binned(items: Sequence[Row], at_most: int) -> list[list[Row]]:
-    """Neighbours taken together, so that no more than `at_most` groups are left."""
+    """Take neighbours together, so that no more than `at_most` groups are left."""
     size = max(1, -(-len(items) // at_most))
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def largest(cells: Mapping[str, Cell], at_most: int) -> tuple[list[str], list[str]]:
-    """The `at_most` with most bytes, and the others, both in order."""
+    """Return the `at_most` with most bytes, and the others, both in order."""
     ranked = sorted(cells, key=lambda one: (-cells[one].nbytes, one))
     return sorted(ranked[:at_most]), sorted(ranked[at_most:])

@@ -1,8 +1,8 @@
-"""Where in a model a tensor belongs, from its name alone: the layer, and the kind of tensor in it.
+"""The layer that a tensor belongs to, and its kind in there, from its name alone.
 
 The number of the layer is the first one in a name that takes several values among the names that are alike before it:
-in `0.auto_model.encoder.layer.3.attention.weight` the 3.  Numbers behind it (experts, blocks within blocks) are taken
-together as `*`.  Pure; any thread may call.
+in `0.auto_model.encoder.layer.3.attention.weight` the 3. Numbers behind it (experts, blocks within blocks) are taken
+together as `*`. Pure; any thread may call.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ _MAX_PARTS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """`stack` is what comes before the number of the layer, and `layer` that number; None outside of layers."""
+class LayerName:
+    """The name of a tensor, taken apart.
+
+    `stack` is what comes before the number of the layer, `layer` that number. Outside of layers `stack` is None.
+    """
 
     stack: str | None
     layer: int
     kind: str
 
 
-def dissect(names: Sequence[str]) -> list[Part]:
-    """The part of each tensor of one file."""
+def name_layers(names: Sequence[str]) -> list[LayerName]:
+    """Take the names of the tensors of one file apart."""
     split = [name.split(".") for name in names]
     values: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for parts in split:
@@ -35,19 +38,19 @@ def dissect(names: Sequence[str]) -> list[Part]:
             for at, part in enumerate(parts):
                 if _is_number(part):
                     values[_alike(parts[:at])].add(part)
-    return [_part(name, parts, values) for name, parts in zip(names, split, strict=True)]
+    return [_layer_name(name, parts, values) for name, parts in zip(names, split, strict=True)]
 
 
-def _part(name: str, parts: Sequence[str], values: dict[tuple[str, ...], set[str]]) -> Part:
+def _layer_name(name: str, parts: Sequence[str], values: dict[tuple[str, ...], set[str]]) -> LayerName:
     if len(parts) <= _MAX_PARTS:
         for at, part in enumerate(parts):
             if _is_number(part) and len(values[_alike(parts[:at])]) > 1:
-                return Part(".".join(parts[:at]), int(part), _kind(parts[at + 1 :]))
-    return Part(None, 0, _kind(parts) or name)
+                return LayerName(".".join(parts[:at]), int(part), _kind(parts[at + 1 :]))
+    return LayerName(None, 0, _kind(parts) or name)
 
 
 def _kind(parts: Sequence[str]) -> str:
-    """Without the word `weight`, which says nothing."""
+    """Join what is left, without the word `weight`, which says nothing."""
     named = ["*" if _is_number(part) else part for part in parts]
     if len(named) > 1 and named[-1] == "weight":
         named.pop()

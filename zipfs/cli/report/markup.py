@@ -1,40 +1,39 @@
-"""Pieces of HTML. Names come from whoever wrote the files: every one goes through `text` or `attribute`.  Pure."""
+"""Pieces of HTML. Names come from whoever wrote the files: every one goes through `text` or `attribute`. Pure."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from zipfs.cli.render.units import percent, ratio, size
 from zipfs.host import printable
-from zipfs.inspect.families import Share
-from zipfs.inspect.inventory import Way
+from zipfs.inspect.storage_method import Shares, StorageMethod
 
 _LONGEST_TEXT: Final = 90
 _LONGEST_ATTRIBUTE: Final = 400
 _BRIEF: Final = 24
 _WHOLE: Final = 24
 """Characters of a name that are always in sight."""
-WAYS: Final = {
-    Way.SHARED: "the same bytes as elsewhere",
-    Way.DELTA: "against a tensor of another model",
-    Way.RANGE: "against a range of a tensor",
-    Way.CAST: "against a tensor of another type",
-    Way.ALONE: "tensors by themselves",
-    Way.BYTES: "what is no tensor",
-    Way.SPOOL: "not compressed yet",
+METHODS: Final = {
+    StorageMethod.SHARED: "the same bytes as elsewhere",
+    StorageMethod.WHOLE_BASE: "against a tensor elsewhere",
+    StorageMethod.BASE_RANGE: "against a range of a tensor",
+    StorageMethod.CAST_BASE: "against a tensor of another type",
+    StorageMethod.STANDALONE: "tensors by themselves",
+    StorageMethod.BYTES: "what is no tensor",
+    StorageMethod.SPOOL: "not compressed yet",
 }
 
 
 def text(name: bytes | str) -> str:
-    """A name as the content of an element; what is too long is cut out of its middle."""
+    """Escape a name as the content of an element; what is too long is cut out of its middle."""
     return html.escape(_cut(printable(name), _LONGEST_TEXT))
 
 
 def attribute(name: bytes | str) -> str:
-    """A name as the value of an attribute between double quotes."""
+    """Escape a name as the value of an attribute between double quotes."""
     return html.escape(_cut(printable(name), _LONGEST_ATTRIBUTE), quote=True)
 
 
@@ -46,12 +45,12 @@ def _cut(name: str, at_most: int) -> str:
 
 
 def brief(name: str, at_most: int = _BRIEF) -> str:
-    """A name as safe markup for where there is little room, cut in its middle."""
+    """Escape a name for where there is little room, cut in its middle."""
     return html.escape(_cut(printable(name), at_most))
 
 
 def name_cell(name: bytes | str, before: str = "") -> str:
-    """A name in a table, without its directory on a phone, in full as its title; `before` is HTML."""
+    """Make a cell of a name: without its directory on a phone, in full as its title. `before` is HTML."""
     whole = printable(name)
     title = f' title="{attribute(name)}"' if len(whole) > _WHOLE else ""
     directory, slash, last = whole.rpartition("/")
@@ -66,14 +65,14 @@ def in_of(nbytes: int, stored_nbytes: int) -> str:
     return f"{size(nbytes)} in {size(stored_nbytes)} ({ratio(stored_nbytes, nbytes)})"
 
 
-def way_bar(shares: Mapping[Way, Share], stored: bool = False) -> str:
-    """A bar of what is stored in which way: of the raw bytes, or of what they take."""
-    sizes = {way: share.stored_nbytes if stored else share.nbytes for way, share in shares.items()}
+def method_bar(shares: Shares, stored: bool = False) -> str:
+    """Draw what is stored by which method as a bar: of the raw bytes, or of what they take."""
+    sizes = {method: share.stored_nbytes if stored else share.nbytes for method, share in shares.items()}
     total = sum(sizes.values())
     parts = "".join(
-        f"<i class=w{int(way)} style=width:{100 * nbytes / total:.3g}%"
-        f' title="{way.label} {percent(nbytes, total)}"></i>'
-        for way, nbytes in sizes.items()
+        f"<i class=w{int(method)} style=width:{100 * nbytes / total:.3g}%"
+        f' title="{method.label} {percent(nbytes, total)}"></i>'
+        for method, nbytes in sizes.items()
         if nbytes
     )
     return f"<span class=bar>{parts}</span>"
@@ -81,7 +80,7 @@ def way_bar(shares: Mapping[Way, Share], stored: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """Of a column; one that is `wide` is not shown on a phone."""
+    """The title of a column; one that is `wide` is not shown on a phone."""
 
     name: str
     number: bool = True
@@ -94,7 +93,7 @@ class Title:
 
 
 def table(titles: Sequence[Title], rows: Iterable[Sequence[str]], classes: str = "") -> str:
-    """A table in a frame that scrolls by itself; rows are of cells from `cell` and its like, or of HTML for one."""
+    """Make a table in a frame that scrolls by itself. A row is of cells from `cell` and its like."""
     head = "".join(f"<th{title.classes}>{title.name}</th>" for title in titles)
     body = "\n".join(
         f"<tr>{''.join(_placed(cell, title) for cell, title in zip(row, titles, strict=True))}</tr>" for row in rows
@@ -113,13 +112,13 @@ def cell(content: str) -> str:
     return f"<td>{content}</td>"
 
 
-def number_cell(shown_value: str, value: float) -> str:
-    """A cell that is sorted by a number."""
-    return f'<td data-v="{value:.6g}">{shown_value}</td>'
+def number_cell(content: str, value: float) -> str:
+    """Make a cell that is sorted by a number."""
+    return f'<td data-v="{value:.6g}">{content}</td>'
 
 
 def size_cells(nbytes: int, stored_nbytes: int) -> list[str]:
-    """Size, what was added, that of the size, what was saved."""
+    """Make the cells of a size, what was added, that of the size, and what was saved."""
     saved = nbytes - stored_nbytes
     return [
         number_cell(size(nbytes), nbytes),

@@ -1,4 +1,4 @@
-"""Puts the page of a report together from what was gathered.  Pure and deterministic: no date, no random order.
+"""The page of a report, from what was gathered. Pure and deterministic: no date, no random order.
 
 How much a page shows is bounded, however large the store: what is left out is counted on it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import zipfs
@@ -17,11 +17,23 @@ from zipfs.cli.render.units import counted, percent, size
 from zipfs.cli.report.detail import KINDS, LAYERS, MODELS, describe, heat_keys
 from zipfs.cli.report.gather import DETAILED_FAMILIES, HEADERS_AT_MOST, Findings
 from zipfs.cli.report.graph import LABELLED, NODES_AT_MOST, draw, shades
-from zipfs.cli.report.markup import WAYS, Title, cell, in_of, name_cell, number_cell, size_cells, table, text, way_bar
+from zipfs.cli.report.markup import (
+    METHODS,
+    Title,
+    cell,
+    in_of,
+    method_bar,
+    name_cell,
+    number_cell,
+    size_cells,
+    table,
+    text,
+)
 from zipfs.cli.report.style import SCRIPT, STYLE
-from zipfs.inspect.families import Family, Kinship, Member, Share
+from zipfs.inspect.families import Family, FamilyReport, Member
 from zipfs.inspect.foreign import TAKEN_APART
-from zipfs.inspect.inventory import Way
+from zipfs.inspect.storage_method import Share, Shares, StorageMethod, total
+from zipfs.inspect.store_report import StoreReport
 from zipfs.store.catalog.sizes import StoreSizes
 
 DRAWN_FAMILIES: Final = 40
@@ -32,21 +44,21 @@ _LARGE: Final = 60
 
 
 def page(name: str, findings: Findings) -> Iterator[str]:
-    """The page, piece by piece; `name` is that of the store."""
+    """Write the page, piece by piece; `name` is that of the store."""
     yield _head(name)
     yield from _totals(name, findings)
-    yield from _drawings(findings.kinship)
+    yield from _drawings(findings.store.families)
     if findings.details:
         yield "<h2>Layer by layer</h2>"
         yield (
             "<p>What each weight of a tensor added to the store, in bits. Nothing (·) where it is the same as in"
-            " another model; coded alone, a weight takes ten or eleven bits in BF16.</p>"
+            " another model; standalone, a weight takes ten or eleven bits in BF16.</p>"
         )
         yield heat_keys()
         for number, detail in enumerate(findings.details):
             yield from describe(number, detail)
-    yield from _all_families(findings.kinship)
-    yield from _all_models(findings.kinship)
+    yield from _all_families(findings.store.families)
+    yield from _all_models(findings.store.families)
     yield _foot()
 
 
@@ -62,79 +74,71 @@ def _head(name: str) -> str:
 
 
 def _totals(name: str, findings: Findings) -> Iterator[str]:
-    kinship, census, figures = findings.kinship, findings.census, findings.figures
-    saved = figures.raw_nbytes - figures.stored_nbytes
-    related = [family for family in kinship.families if len(family.members) > 1]
-    tensors = sum(member.tensors for family in kinship.families for member in family.members)
+    found, inventory, sizes = findings.store.families, findings.store.inventory, findings.store.sizes
+    saved = sizes.raw_nbytes - sizes.stored_nbytes
+    related = [family for family in found.families if len(family.members) > 1]
+    tensors = sum(member.tensors for family in found.families for member in family.members)
     yield f"<h1>{text(name)}</h1>"
     yield '<p class="mute">What this ZipFS store holds, what is related in it, and what that saves.</p>'
     tiles = [
-        (size(figures.raw_nbytes), f"in {counted(len(census.files), 'file')}"),
-        (size(figures.stored_nbytes), "is what the store takes for them"),
-        (percent(saved, figures.raw_nbytes) if saved > 0 else "-", f"saved: {size(max(saved, 0))}"),
-        (f"{len(census.models):,}", "models"),
+        (size(sizes.raw_nbytes), f"in {counted(len(inventory.files), 'file')}"),
+        (size(sizes.stored_nbytes), "is what the store takes for them"),
+        (percent(saved, sizes.raw_nbytes) if saved > 0 else "-", f"saved: {size(max(saved, 0))}"),
+        (f"{len(inventory.models):,}", "models"),
         (f"{len(related):,}", "families of two models or more"),
         (f"{tensors:,}", "tensors"),
     ]
     yield '<div class="tiles">'
     yield from (f"<div><b>{value}</b><span>{what}</span></div>" for value, what in tiles)
     yield "</div>"
-    ways = _ways(findings)
-    if ways:
-        yield from _stored_how(ways)
-    yield from _remarks(kinship, figures)
+    shares = _shares(findings.store)
+    if shares:
+        yield from _stored_how(shares)
+    yield from _remarks(found, sizes)
 
 
-def _stored_how(ways: Mapping[Way, Share]) -> Iterator[str]:
-    nbytes = sum(share.nbytes for share in ways.values())
-    stored = sum(share.stored_nbytes for share in ways.values())
+def _stored_how(shares: Shares) -> Iterator[str]:
+    sums = total(shares)
     yield "<h2>Stored how</h2>"
-    yield f'<div class="big"><span class="mute">{size(nbytes)} of content</span>{way_bar(ways)}</div>'
-    yield f'<div class="big"><span class="mute">{size(stored)} in the store</span>{way_bar(ways, stored=True)}</div>'
+    for nbytes, what, stored in ((sums.nbytes, "of content", False), (sums.stored_nbytes, "in the store", True)):
+        yield f'<div class="big"><span class="mute">{size(nbytes)} {what}</span>{method_bar(shares, stored)}</div>'
     rows = [
         [
-            f"<td><i class='key w{int(way)}'></i>{way.label}</td>",
-            cell(WAYS[way]),
+            f"<td><i class='key w{int(method)}'></i>{method.label}</td>",
+            cell(METHODS[method]),
             *size_cells(share.nbytes, share.stored_nbytes)[:3],
         ]
-        for way, share in ways.items()
+        for method, share in shares.items()
     ]
     yield table(
-        [Title("way", number=False), Title("", number=False, wide=True), *_ADDED[:1], Title("added"), Title("of size")],
+        [Title("how", number=False), Title("", number=False, wide=True), *_ADDED[:1], Title("added"), Title("of size")],
         rows,
     )
 
 
-def _remarks(kinship: Kinship, figures: StoreSizes) -> Iterator[str]:
-    yield from (f"<p>{text(line.replace('`', ''))}.</p>" for line in leftovers(figures))
-    if kinship.spool_files:
-        are = "is" if kinship.spool_files == 1 else "are"
-        yield f"<p>{counted(kinship.spool_files, 'file')} ({size(kinship.spool.nbytes)}) {are} not compressed yet.</p>"
-    for ending, foreign in kinship.foreign.items():
-        sizes = in_of(foreign.share.nbytes, foreign.share.stored_nbytes)
-        yield f"<p>{text(counted(foreign.files, f'{ending} file'))}: {sizes}, kept as bytes.</p>"
-    if kinship.foreign:
+def _remarks(found: FamilyReport, sizes: StoreSizes) -> Iterator[str]:
+    yield from (f"<p>{text(line.replace('`', ''))}.</p>" for line in leftovers(sizes))
+    if found.spool_files:
+        are = "is" if found.spool_files == 1 else "are"
+        waiting = f"{counted(found.spool_files, 'file')} ({size(found.spool.nbytes)})"
+        yield f"<p>{waiting} {are} not compressed yet.</p>"
+    for ending, foreign in found.foreign.items():
+        in_all = in_of(foreign.share.nbytes, foreign.share.stored_nbytes)
+        yield f"<p>{text(counted(foreign.files, f'{ending} file'))}: {in_all}, kept as bytes.</p>"
+    if found.foreign:
         yield f"<p>Of the formats of models, only {TAKEN_APART} is taken apart.</p>"
-    if kinship.plain_files:
-        sizes = in_of(kinship.plain.nbytes, kinship.plain.stored_nbytes)
-        yield f"<p>{counted(kinship.plain_files, 'file')} outside of models: {sizes}.</p>"
+    if found.plain_files:
+        in_all = in_of(found.plain.nbytes, found.plain.stored_nbytes)
+        yield f"<p>{counted(found.plain_files, 'file')} outside of models: {in_all}.</p>"
 
 
-def _ways(findings: Findings) -> dict[Way, Share]:
-    uses = findings.census.uses
-    found: dict[Way, Share] = {}
-    for way in Way:
-        chosen = uses.ways == way
-        nbytes, stored = int(uses.nbytes[chosen].sum()), int(uses.added_nbytes[chosen].sum())
-        if way is Way.SPOOL:
-            nbytes = stored = findings.kinship.spool.nbytes
-        if nbytes:
-            found[way] = Share(nbytes, stored)
-    return found
+def _shares(report: StoreReport) -> Shares:
+    spool = report.families.spool.nbytes
+    return {**report.inventory.shares(), **({StorageMethod.SPOOL: Share(spool, spool)} if spool else {})}
 
 
-def _drawings(kinship: Kinship) -> Iterator[str]:
-    related = [family for family in kinship.families if len(family.members) > 1]
+def _drawings(found: FamilyReport) -> Iterator[str]:
+    related = [family for family in found.families if len(family.members) > 1]
     yield "<h2>Families</h2>"
     if not related:
         yield "<p>No two models in this store are related.</p>"
@@ -146,7 +150,7 @@ def _drawings(kinship: Kinship) -> Iterator[str]:
     )
     keys = "".join(f'<span><i class="key h{shade}"></i>{label}</span>' for label, shade in shades())
     yield f'<div class="keys"><span>added, of its size:</span>{keys}</div><div class="cards">'
-    numbers = {id(family): number for number, family in enumerate(kinship.families)}
+    numbers = {id(family): number for number, family in enumerate(found.families)}
     for family in related[:DRAWN_FAMILIES]:
         yield _card(family, numbers[id(family)])
     yield "</div>"
@@ -170,9 +174,9 @@ def _card(family: Family, number: int) -> str:
 _ADDED = (Title("size"), Title("added", wide=True), Title("of size"), Title("saved", wide=True))
 
 
-def _all_families(kinship: Kinship) -> Iterator[str]:
-    families = kinship.families
-    if not families:
+def _all_families(found: FamilyReport) -> Iterator[str]:
+    ranked = found.families
+    if not ranked:
         return
     yield "<h2>All families</h2>"
     rows = [
@@ -181,18 +185,18 @@ def _all_families(kinship: Kinship) -> Iterator[str]:
             number_cell(f"{len(family.members):,}", len(family.members)),
             *size_cells(family.nbytes, family.stored_nbytes),
         ]
-        for family in families[:FAMILY_ROWS]
+        for family in ranked[:FAMILY_ROWS]
     ]
-    rest = families[FAMILY_ROWS:]
+    rest = ranked[FAMILY_ROWS:]
     if rest:
         rows.append([_more(rest, "families"), cell(""), *_sums(rest)])
     titles = [Title("root", number=False), Title("models"), *_ADDED]
     yield table(titles, rows, "sortable")
 
 
-def _all_models(kinship: Kinship) -> Iterator[str]:
+def _all_models(found: FamilyReport) -> Iterator[str]:
     models = sorted(
-        (member for family in kinship.families for member in family.members),
+        (member for family in found.families for member in family.members),
         key=lambda member: (-member.nbytes, member.path),
     )
     if not models:
@@ -203,7 +207,7 @@ def _all_models(kinship: Kinship) -> Iterator[str]:
         [
             name_cell(model_name(member.path)),
             *size_cells(member.nbytes, member.stored_nbytes),
-            f"<td class=bars>{way_bar(member.ways)}</td>",
+            f"<td class=bars>{method_bar(member.shares)}</td>",
         ]
         for member in models[:MODEL_ROWS]
     ]
@@ -223,7 +227,7 @@ def _sums(rest: Sequence[Family] | Sequence[Member]) -> list[str]:
 
 
 def _foot() -> str:
-    shown = (
+    limits = (
         f"{DRAWN_FAMILIES} drawings of {NODES_AT_MOST} models, {DETAILED_FAMILIES} families layer by layer ({MODELS}"
         f" models, {LAYERS} layers, {KINDS} kinds of tensors each, from the headers of {HEADERS_AT_MOST:,} files),"
         f" {FAMILY_ROWS} families and {MODEL_ROWS:,} models by name"
@@ -232,7 +236,7 @@ def _foot() -> str:
         f"<footer><p>Made by ZipFS {text(zipfs.__version__)}. A model is a directory that holds tensors; “added” is"
         " what its files added to the store: each blob counts for the oldest file that has it. Models are of one family"
         " if a hundredth of the smaller one rests on the other.</p>"
-        f"<p>Shown are at most {shown}. Sums are over all of them. <code>zipfs families --json</code> and"
+        f"<p>Shown are at most {limits}. Sums are over all of them. <code>zipfs families --json</code> and"
         " <code>zipfs explain</code> tell the rest.</p></footer>"
         f"\n</main><script>{SCRIPT}</script></body></html>\n"
     )
