@@ -59,20 +59,34 @@ def test_every_option_has_help() -> None:
                 assert option.hidden or option.help, (name, option.name)
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = """
+IMPORTED = """
 import sys
 from zipfs.cli.main import main
-sys.argv = ["zipfs", "--help"]
+sys.argv = ["zipfs", *sys.argv[1:]]
 try:
     main()
 except SystemExit:
     pass
-heavy = {"numpy", "trio", "rich", "sqlite_utils", "sqlite3", "pyfuse3", "zstandard", "xxhash", "hashlib"}
-print("heavy:", sorted(heavy & set(sys.modules)))
+print("imported:", *sorted({name.partition(".")[0] for name in sys.modules}))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def imported_by(*arguments: object) -> set[str]:
+    """Run a command, and return the libraries that it has imported at its end."""
+    command = [sys.executable, "-c", IMPORTED, *map(str, arguments)]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = {"numpy", "trio", "rich", "sqlite_utils", "sqlite3", "pyfuse3", "zstandard", "xxhash", "hashlib"}
+    assert imported_by("--help") & heavy == set()
+
+
+def test_listing_and_reading_import_only_what_they_need(store: Path) -> None:
+    heavy = {"trio", "rich", "pyfuse3"}
+    for arguments in (("ls", "-l", store), ("cat", store, "m/config.json"), ("status", store), ("wait", store)):
+        assert imported_by(*arguments) & heavy == set(), arguments
 
 
 @pytest.mark.parametrize(

@@ -101,4 +101,4 @@ def test_no_command_ends_in_a_traceback(
         more = [tmp_path / "out"] if name == "extract" else []
         done = run(name, *options, store, *paths, *more)  # any other exception than an exit fails the test
         assert done.code in (0, 1, 3, 4, 5), (command, done.err)
-    assert run("cat", store, FILE).code == 0  # from the catalog that was made anew
+    assert run("cat", store, FILE).code == 0  # from the catalog that was rebuilt

@@ -1,4 +1,4 @@
-"""What a answering answers when it is asked what it has counted, whatever that is."""
+"""What a mount answers when it is asked what it has counted, whatever that is."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_nothing_in_a_store_is_open_to_others_whatever_is_done_to_it(tmp_path: P
             log.write(b"what a power cut leaves")
         (store / "catalog.db").unlink()
         mended = zipfs("fsck", store, "--repair")
-        assert "catalog made anew" in mended.stdout, mended.stderr
+        assert "catalog rebuilt" in mended.stdout, mended.stderr
         assert list((store / "lost+found").iterdir())
         assert wider(store) == {}
 

@@ -1,8 +1,8 @@
-"""Putting files of a store into a directory of the host, of which neither may be trusted.
+"""Copy files of a store into a directory of the host. Neither is trusted.
 
-Everything is made anew, by name in a directory that is held open, so that no link leads elsewhere: neither one that the
-store holds, nor one that whoever else may write to the destination puts there meanwhile. Until a file is complete it is
-for its maker alone.
+Everything is made new, by name in a directory that is held open, so that no link leads elsewhere: neither one that the
+store holds, nor one that whoever else may write to the destination puts there meanwhile. Until a file is complete, only
+its maker can read it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def copy_content(library: Library, node: Node, write: Callable[[bytes | memoryvi
 
 
 class _Directory(NamedTuple):
-    """One that is being filled."""
+    """A directory that is being filled."""
 
     node: Node
     fd: int
 
 
 class Extraction:
-    """Takes the nodes of a tree, parents first, and puts the first of them at `dest`."""
+    """Puts the nodes of a tree, which come parents first, at and below `dest`."""
 
     def __init__(self, library: Library, dest: Path, copy: Callable[[Node, BinaryIO], object]) -> None:
         self._library = library
@@ -58,14 +58,14 @@ class Extraction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Directories that are complete get their attributes; what an error left half done keeps its maker's."""
+        """Set the attributes of directories that are complete; what an error left half done keeps its maker's."""
         try:
             self._leave(0, complete=error is None)
         finally:
             os.close(self._above)
 
     def put(self, node: Node) -> None:
-        """Raises OSError, ZipfsError."""
+        """Copy a node. Raises OSError, ZipfsError."""
         if self._top is None:
             self._top, name, parent = node, os.fsencode(self._dest.name), self._above
         else:
@@ -75,7 +75,7 @@ class Extraction:
         try:
             self._make(node, name, parent)
         except OSError as error:
-            error.filename = self._shown(node)
+            error.filename = self._destination(node)
             raise
 
     def _make(self, node: Node, name: bytes, parent: int) -> None:
@@ -98,8 +98,9 @@ class Extraction:
                 self._set_attributes(node, file.fileno())
 
     def _leave(self, depth: int, *, complete: bool) -> None:
-        """Close what is filled, all but the first `depth` directories: filling them changes their times, and their mode
-        may forbid it.
+        """Close all but the first `depth` directories, and set their attributes.
+
+        Sooner would be too soon: filling a directory changes its times, and its mode may forbid it.
         """
         while len(self._open) > depth:
             node, fd = self._open.pop()
@@ -113,10 +114,11 @@ class Extraction:
         from zipfs.store.namespace.attributes import write_attributes
 
         def refused(name: bytes) -> None:
-            message(f"{printable(self._shown(node))}: attribute {printable(name)} cannot be set there")
+            message(f"{printable(self._destination(node))}: attribute {printable(name)} cannot be set there")
 
         write_attributes(fd, self._library.attributes(node), refused)
 
-    def _shown(self, node: Node) -> str:
+    def _destination(self, node: Node) -> str:
+        """Return where a node goes, for messages."""
         below = b"" if self._top is None else node.path[len(self._top.path) :].strip(b"/")
         return os.fsdecode(os.path.join(os.fsencode(self._dest), below) if below else os.fsencode(self._dest))

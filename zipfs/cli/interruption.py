@@ -1,4 +1,4 @@
-"""How signals end a command that would begin anew."""
+"""How signals end a command that the next run would begin from the start."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Where a command is told to look: STORE, or a path inside a mount of one, and PATH in it.
+"""Find the store that a command is to work on, and the path in it.
 
-What is inside a mount is never looked at by this process: a mount may hang, and whoever touches it hangs with it.
+An argument may name a store, its mount point, or a path inside a mount. This process never touches what is inside a
+mount: a mount may hang, and whoever touches it hangs with it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Location:
 
 
 def locate(where: Path, path: str = "") -> Location:
-    """The store that `where` is or is served from, and `path` in it, below `where` if that is inside of a mount.
+    """Find the store that `where` is or is served from, and `path` in it, below `where` if that is inside of a mount.
 
     Whether what was named is a store at all shows when it is opened. Raises PathError.
     """
@@ -47,23 +48,25 @@ def locate(where: Path, path: str = "") -> Location:
 
 
 def locate_one(where: Path, path: str | None) -> Location:
-    """The store and the path in it, for a command that has to be told a path. Raises click.UsageError where none is."""
+    """Find the store and the path in it, for a command that needs a path. Raises click.UsageError without one."""
     found = locate(where, path or "")
     if path is None and not found.inside:
-        raise click.UsageError("Missing argument 'PATH': what in the store is meant. A path inside a mount is enough.")
+        raise click.UsageError("Missing argument 'PATH': a path in the store. A path inside a mount stands for both.")
     return found
 
 
 def store_at(where: Path) -> Path:
-    """The store that `where` is, or that is mounted there: for commands that concern all of it. Raises as `locate`."""
+    """Find the store that `where` is or that is mounted there, for commands on a whole store. Raises PathError."""
     found = locate(where)
     if found.inside:
-        raise PathError(where, "is inside a mount, and this concerns a whole store: name the store, or its mount point")
+        raise PathError(
+            where, "is inside a mount, and this command is for a whole store: name the store, or its mount point"
+        )
     return found.store
 
 
 def _mount_of(where: Path) -> tuple[MountPoint, str] | None:
-    """The ZipFS mount that a path lies in, and the path below its top; symlinks are followed up to there."""
+    """Find the ZipFS mount that a path lies in, and the path below its top; symlinks are followed up to there."""
     from zipfs.mount.points import SUBTYPE, mount_points
 
     points = {point.path: point for point in mount_points()}
@@ -89,7 +92,7 @@ def _mount_of(where: Path) -> tuple[MountPoint, str] | None:
 
 
 def _store_of(point: MountPoint, where: Path) -> Path:
-    """The store that a mount serves: as the system lists it, or as its daemon says, which is asked within a limit."""
+    """Return the store that a mount serves, as the system lists it or, within a limit of time, as its daemon says."""
     from zipfs.mount import asking, points
     from zipfs.store.store import is_store
 
@@ -101,4 +104,4 @@ def _store_of(point: MountPoint, where: Path) -> Path:
                 store = asking.ask_status(Path(top.path)).get("store")
                 if isinstance(store, str) and is_store(Path(store)):
                     return Path(store)
-    raise PathError(where, "is inside a mount that does not tell which store it serves: name the store instead")
+    raise PathError(where, "is inside a mount that does not say which store it serves: name the store instead")

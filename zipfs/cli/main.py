@@ -1,4 +1,4 @@
-"""The group of commands, and what every one of them does with an error."""
+"""The group of commands, and how every one of them ends on an error."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ COMMANDS: Final = {
     "top": "Show live how fast a mount is serving.",
     "ingest": "Store files without a mount, or compress what waits in the spool.",
     "ls": "List what is stored.",
-    "stat": "Show what a store or a path in it takes.",
+    "stat": "Show the size of a store, or of a path in it.",
     "families": "Show which models are related, and what that saves.",
-    "explain": "Tell how the tensors of a file are stored, and why.",
+    "explain": "Show how the tensors of a file are stored, and why.",
     "report": "Write a page on what is stored, related and saved.",
     "cat": "Write a stored file to standard output.",
     "extract": "Copy a stored file or directory out.",
     "rm": "Remove a file or directory from a store.",
     "gc": "Free the space of what was removed.",
     "optimize": "Find better bases for what is stored.",
-    "fsck": "Check a store, and mend it with --repair.",
-    "rebuild": "Make a lost catalog anew.",
+    "fsck": "Check a store, and repair it with --repair.",
+    "rebuild": "Rebuild a lost catalog.",
 }
 """Command -> its line in the help, in the order of that. The module `commands.NAME` defines it, as `NAME_command`."""
 
@@ -52,7 +52,7 @@ Exit codes:
 
 
 class _Commands(click.Group):
-    """Commands by name, imported on use."""
+    """Finds commands by name, and imports one when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -67,13 +67,13 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """What mount(8) calls is `zipfs STORE MOUNTPOINT -o OPTIONS`."""
+        """Take `zipfs STORE MOUNTPOINT -o OPTIONS`, as mount(8) calls it, for `zipfs mount`."""
         if "/" in args[0]:
             return "mount", self.get_command(ctx, "mount"), args
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """From a table: importing every command for its first line would take half a second."""
+        """List the commands from a table: importing each for its first line would take half a second."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -92,8 +92,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run a command; end with its exit code and, on an error, one line that says what to do."""
-    _settle()
+    """Run a command, and end with its exit code: on an error after one line that says what to do."""
+    _prepare_process()
     try:
         cli(standalone_mode=False)
     except click.UsageError as error:
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def _kept_for_a_report() -> str:
-    """Write down where in the code an exception that is being handled came from; tells where that is."""
+    """Write down where the exception that is being handled came from; return where that is, for a message."""
     try:
         with tempfile.NamedTemporaryFile("w", prefix="zipfs-bug-", suffix=".txt", delete=False) as file:
             file.write(f"zipfs {zipfs.__version__}, Python {sys.version}\n{traceback.format_exc()}")
@@ -131,8 +131,8 @@ def _kept_for_a_report() -> str:
     return f", with {file.name}"
 
 
-def _settle() -> None:
-    """See that standard streams are open and take any text, and that ends of children are told to us.
+def _prepare_process() -> None:
+    """Open standard streams that are closed, let the output take any text, and let this process learn how children end.
 
     The number of a standard stream that is closed would go to the next file that is opened, the catalog for instance.
     """

@@ -1,4 +1,4 @@
-"""The options that mount(8) and /etc/fstab give as `-o a,b=c`, told in the words of `zipfs mount`."""
+"""Translate the options that mount(8) and /etc/fstab give as `-o a,b=c` to those of `zipfs mount`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MountCommand(click.Command):
 
 
 def _translated(args: Sequence[str], own: Mapping[str, click.Option], ctx: click.Context) -> Iterator[str]:
-    """The arguments, with an option of the command for each that `-o` names; after `--` there are none."""
+    """Yield the arguments, with an option of the command for each that `-o` names; after `--` there are none."""
     rest = iter(args)
     for argument in rest:
         if argument == "--":
@@ -70,7 +70,7 @@ def _options(text: str, own: Mapping[str, click.Option], ctx: click.Context) -> 
 
 
 def as_arguments(command: click.Command, values: Mapping[str, Any], *, without: frozenset[str]) -> list[str]:
-    """The options of a command as given, to be passed on to another process."""
+    """Return the options of a command as they were given, for another process."""
     arguments = []
     for option in command.params:
         if isinstance(option, click.Option) and option.name not in without:

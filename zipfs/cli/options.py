@@ -55,7 +55,7 @@ MEMORY: Final = Size(at_most_nbytes=64 << 40)
 
 
 class Seconds(click.ParamType[float]):
-    """A time in seconds, within bounds. `inf` only where it may last for ever."""
+    """A time in seconds, within bounds; `inf` where it may last for ever."""
 
     name = "seconds"
 

@@ -42,8 +42,8 @@ def test_a_dry_run_tells_what_would_be_saved_and_a_run_saves_it(path: Path) -> N
 
 def test_people_are_told_in_words(path: Path) -> None:
     assert "would save" in zipfs("optimize", path, "--dry-run").stderr
-    assert "coded 7 tensors" in zipfs("optimize", path).stderr
-    assert "nothing was worth coding anew" in zipfs("optimize", path).stderr
+    assert "rebased 7 tensors" in zipfs("optimize", path).stderr
+    assert "nothing was worth rebasing" in zipfs("optimize", path).stderr
 
 
 def test_what_the_limit_leaves_out_is_told(path: Path) -> None:

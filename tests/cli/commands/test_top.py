@@ -14,7 +14,7 @@ from zipfs.metrics.snapshot import Snapshot, to_json
 
 
 def test_pictures_are_of_one_life_of_a_mount_each(answering: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A answering that is made anew starts from nothing: what came before is not subtracted from it."""
+    """A mount that is made again starts from nothing: what came before is not subtracted from it."""
     first, second = Counters(), Counters()
     steps: list[Callable[[], Counters]] = []
 

@@ -168,7 +168,7 @@ def test_what_is_waiting_and_what_is_left_over_is_told(store: Store, tmp_path: P
     text = rendered(store).all_text()
     assert "1 file (39.1 KiB) is not compressed yet" in text
     assert "are bases whose own files were removed" in text
-    assert "are of what was removed or coded anew" in text
+    assert "are of what was removed or rebased" in text
     assert "2 files outside of models" in text  # README and what waits
 
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @click.command("fsck")
 @click.argument("store", type=AnyPath())
-@click.option("--repair", "mend", is_flag=True, help="Mend what can be mended.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
 @click.option("--read-data", is_flag=True, help="Decode everything and compare it with its checksums.")
 @json_option
-def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> None:
-    """Check STORE: catalog, manifests, packs and spool have to tell the same.
+def fsck_command(store: Path, repair: bool, read_data: bool, as_json: bool) -> None:
+    """Check that catalog, manifests, packs and spool of STORE agree.
 
-    Ends with exit code 5 if it found problems that it did not mend. What is left over from a kill is named but is no
+    Ends with exit code 5 if it found problems that it did not repair. What is left over from a kill is named, and is no
     problem.
 
     \b
@@ -39,7 +39,7 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
 
     stop = Stop()
     with aborting_on_signals(stop):
-        problems, mended = _check(store_at(store), stop, mend=mend, read_data=read_data)
+        problems, repaired = _check(store_at(store), stop, repair=repair, read_data=read_data)
     serious = [problem for problem in problems if not problem.harmless]
     if as_json:
         rows = [
@@ -52,44 +52,44 @@ def fsck_command(store: Path, mend: bool, read_data: bool, as_json: bool) -> Non
             }
             for problem in problems
         ]
-        print_json({"problems": rows, "mended": mended})
+        print_json({"problems": rows, "mended": repaired})
     else:
         for problem in problems:
             click.echo(f"{problem.part}: {printable(problem.where)}: {printable(problem.message)}")
             for path in problem.paths:
                 click.echo(f"    needed by {printable(path)}")
-        for line in mended:
-            click.echo(f"mended: {printable(line)}")
+        for line in repaired:
+            click.echo(f"repaired: {printable(line)}")
         if not problems:
             message("clean")
-        elif serious and not mend:
-            click.echo("`zipfs fsck --repair` mends what can be mended", err=True)
+        elif serious and not repair:
+            click.echo("`zipfs fsck --repair` repairs what can be repaired", err=True)
     if serious:
         sys.exit(5)
 
 
-def _check(store: Path, stop: Stop, *, mend: bool, read_data: bool) -> tuple[list[Problem], list[str]]:
-    """What is wrong at the end, and what was mended on the way."""
+def _check(store: Path, stop: Stop, *, repair: bool, read_data: bool) -> tuple[list[Problem], list[str]]:
+    """Return what is wrong at the end, and what was repaired on the way."""
     from zipfs.cli.commands.rebuild import rebuild_catalog
     from zipfs.cli.pack_lock import pack_lock
     from zipfs.errors import CatalogDamaged, NotAStore
     from zipfs.store.maintenance.check import Problem, check
-    from zipfs.store.maintenance.repair import repair
+    from zipfs.store.maintenance.repair import repair as repair_store
     from zipfs.store.store import open_store, read_marker
 
     read_marker(store)
-    mended: list[str] = []
+    repaired: list[str] = []
     try:
-        with open_store(store, read_only=not mend, stop=stop) as opened, step_progress(stop) as report:
+        with open_store(store, read_only=not repair, stop=stop) as opened, step_progress(stop) as report:
             problems = list(check(opened, read_data=read_data, report=report))
-            if mend and any(not problem.harmless for problem in problems):
+            if repair and any(not problem.harmless for problem in problems):
                 with pack_lock(opened, stop):
-                    mended = repair(opened, problems, report)
+                    repaired = repair_store(opened, problems, report)
     except (CatalogDamaged, NotAStore) as error:
         problems = [Problem("catalog", str(store / "catalog.db"), str(error))]
-    if not mend or all(problem.harmless for problem in problems):
-        return problems, mended
+    if not repair or all(problem.harmless for problem in problems):
+        return problems, repaired
     if any(problem.part == "catalog" for problem in problems):
-        mended.append(rebuild_catalog(store, stop))
+        repaired.append(rebuild_catalog(store, stop))
     with open_store(store, stop=stop) as opened, step_progress(stop) as report:
-        return list(check(opened, read_data=read_data, report=report)), mended
+        return list(check(opened, read_data=read_data, report=report)), repaired

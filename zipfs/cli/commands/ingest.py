@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Shower:
-    """Progress of the pipeline on a terminal; what failed is told in any case."""
+    """Shows the progress of the pipeline on a terminal, and names what failed in any case."""
 
     def __init__(self, bar: Progress | None, total_nbytes: int | None) -> None:
         self._bar = bar
@@ -130,15 +130,15 @@ def ingest_command(
             shower.stored_nbytes -= pipeline.rebase().saved_nbytes
         finally:
             pipeline.close()
-    left_out = _tell_left_out(found)
+    left_out = _name_left_out(found)
     stored, raw = shower.stored_nbytes, shower.nbytes
     message(f"stored {counted(shower.files, 'file')}: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
     if shower.failures or left_out:
         sys.exit(1)
 
 
-def _tell_left_out(found: Sequence[Import]) -> bool:
-    """Name what was not stored because of what it is; whether there was any."""
+def _name_left_out(found: Sequence[Import]) -> bool:
+    """Name what was not stored because of what it is; return whether there was any."""
     unfinished = [path for item in found for path in item.unfinished]
     no_files = [path for item in found for path in item.no_files]
     for path in (path for item in found for path in item.stores):
@@ -179,7 +179,7 @@ def _drain(store: Store, pipeline: Pipeline, names: UnfinishedNames, shower: _Sh
 
 
 def _work(store: Path, threads: int, memory: int, optimize_after_s: float | None) -> None:
-    """The process that a mount starts."""
+    """Compress what is queued, in the process that a mount starts."""
     from zipfs.ingest import worker
     from zipfs.store.store import open_store
 

@@ -72,7 +72,7 @@ def mount_command(
     daemon: bool,
     ready_fd: int | None,
 ) -> None:
-    """Serve STORE at MOUNTPOINT; returns when the mount answers.
+    """Serve STORE at MOUNTPOINT, and return when the mount answers.
 
     STORE is created if it is missing, in a directory that is there. What is copied to MOUNTPOINT/ingest/ appears at its
     final path within seconds and is compressed in the background.
@@ -113,12 +113,12 @@ def mount_command(
             kernel_options=frozenset(kernel_options),
             in_front=foreground,
         ),
-        lambda: _tell_ready(ready_fd),
+        lambda: _report_ready(ready_fd),
     )
 
 
 def _prepare(ctx: click.Context, store: Path, mountpoint: Path, read_only: bool, reserve: int | None) -> None:
-    """See that a mount can be made, and make the store if it is missing. Raises ZipfsError, UsageError."""
+    """Check that a mount can be made, and make the store if it is missing. Raises ZipfsError, UsageError."""
     from zipfs.mount import points
     from zipfs.store.store import create_store, is_store
 
@@ -140,7 +140,7 @@ def _disk_nbytes(store: Path) -> float:
     try:
         found = os.statvfs(store if store.exists() else store.parent)
     except OSError:
-        return math.inf  # what is wrong with it is told when it is opened or made
+        return math.inf  # opening or making it will say what is wrong
     return found.f_blocks * found.f_frsize
 
 
@@ -183,7 +183,7 @@ def _start(arguments: list[str], store: Path, mountpoint: Path) -> None:
     sys.exit(daemon.wait() or 1)
 
 
-def _tell_ready(ready_fd: int | None) -> None:
+def _report_ready(ready_fd: int | None) -> None:
     if ready_fd is not None:
         with suppress(BrokenPipeError):  # whoever started this has been killed meanwhile
             os.write(ready_fd, b"1")

@@ -17,14 +17,14 @@ from zipfs.host import printable
 if TYPE_CHECKING:
     from zipfs.ingest.optimize.run import Optimized, StorePlan
 
-_WORTH_TELLING = 0.01
+_WORTH_SHOWING = 0.01
 """Of what a store takes."""
 
 
 @click.command("optimize")
 @click.argument("store", type=AnyPath())
-@click.option("--dry-run", is_flag=True, help="Only tell what would be gained.")
-@click.option("--limit-bytes", type=Size(), default=None, help="Code at most so many (raw) bytes anew.  [default: all]")
+@click.option("--dry-run", is_flag=True, help="Only show what would be saved.")
+@click.option("--limit-bytes", type=Size(), default=None, help="Rebase at most so many (raw) bytes.  [default: all]")
 @click.option("--rate", type=Size(at_least_nbytes=1), default=None,
               help="At most so many (raw) bytes a second.  [default: no limit]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
@@ -33,10 +33,10 @@ _WORTH_TELLING = 0.01
 def optimize_command(
     store: Path, dry_run: bool, limit_bytes: int | None, rate: int | None, threads: int, memory: int, as_json: bool
 ) -> None:
-    """Find better bases for what STORE holds, code anew what gains by it, and free what that leaves behind.
+    """Find better bases for what STORE holds, rebase what gains by it, and free what that leaves behind.
 
-    It runs at a low priority, and the store may be mounted, read and written meanwhile. Ctrl-C stops it in order; the
-    next run goes on from there.
+    It runs at a low priority, and the store may be mounted, read and written meanwhile. Ctrl-C stops it in good order;
+    the next run goes on from there.
 
     \b
     Example:
@@ -58,19 +58,19 @@ def optimize_command(
         step_progress(stop) as report,
     ):
         if dry_run:
-            _tell_plan(plan_rebases(opened, report), as_json)
+            _print_plan(plan_rebases(opened, report), as_json)
             return
         before_nbytes = sum(opened.catalog.packs().values())
         done = optimize(opened, report, limits=Limits(limit_bytes, rate), stop=stop, threads=threads)
         after_nbytes = sum(opened.catalog.packs().values())
-    _tell_done(done, before_nbytes, after_nbytes, as_json)
+    _print_result(done, before_nbytes, after_nbytes, as_json)
     if done.stopped:
         raise Stopped
     if done.collected.damaged:
         sys.exit(5)
 
 
-def _tell_plan(seen: StorePlan, as_json: bool) -> None:
+def _print_plan(seen: StorePlan, as_json: bool) -> None:
     gain = sum(plan.gain_nbytes for plan in seen.plans)
     moved = sum(plan.moved_nbytes for plan in seen.plans)
     moves = sum(len(plan.moves) for plan in seen.plans)
@@ -89,12 +89,10 @@ def _tell_plan(seen: StorePlan, as_json: bool) -> None:
     families = counted(seen.clusters, "family of tensors takes", "families of tensors take")
     message(f"{families} {size(seen.before_nbytes)}")
     what = counted(moves, "tensor")
-    message(
-        f"coding {what} of them ({size(moved)} raw) anew would save {size(gain)} ({ratio(gain, seen.before_nbytes)})"
-    )
+    message(f"rebasing {what} of them ({size(moved)} raw) would save {size(gain)} ({ratio(gain, seen.before_nbytes)})")
 
 
-def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: bool) -> None:
+def _print_result(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: bool) -> None:
     rebased, collected = done.rebased, done.collected
     if as_json:
         print_json(
@@ -113,13 +111,13 @@ def _tell_done(done: Optimized, before_nbytes: int, after_nbytes: int, as_json: 
         )
         return
     if rebased.tensors:
-        coded = f"coded {counted(rebased.tensors, 'tensor')} ({size(rebased.moved_nbytes)} raw) anew"
-        message(f"{coded}, which saves {size(rebased.saved_nbytes)}")
+        what = f"{counted(rebased.tensors, 'tensor')} ({size(rebased.moved_nbytes)} raw)"
+        message(f"rebased {what}, which saves {size(rebased.saved_nbytes)}")
     elif not done.stopped:
-        message("nothing was worth coding anew")
-    # Not what the collection freed: most of that are the old forms of what was coded anew, which came on top before.
+        message("nothing was worth rebasing")
+    # Not what the collection freed: most of that are the old forms of what was rebased, which came on top before.
     removed = before_nbytes - after_nbytes - rebased.saved_nbytes
-    also = f"; {size(removed)} of that was of what had been removed" if removed > _WORTH_TELLING * before_nbytes else ""
+    also = f"; {size(removed)} of that was of what had been removed" if removed > _WORTH_SHOWING * before_nbytes else ""
     if before_nbytes != after_nbytes:
         message(f"the store took {size(before_nbytes)} before and takes {size(after_nbytes)} now{also}")
     if done.left_nbytes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("rebuild")
 @click.argument("store", type=AnyPath())
 def rebuild_command(store: Path) -> None:
-    """Make the catalog of STORE anew from its packs and manifests alone; nothing may have the store open meanwhile.
+    """Rebuild the catalog of STORE from its packs and manifests alone. Nothing may have the store open meanwhile.
 
     \b
     Example:
@@ -50,4 +50,4 @@ def rebuild_catalog(store: Path, stop: Stop) -> str:
     for lost in done.lost:
         warning(f"lost: {printable(lost)}")
     found = f"{counted(done.files, 'file')}, {counted(done.blobs, 'blob')}, {counted(len(done.lost), 'loss', 'losses')}"
-    return f"catalog made anew from {counted(done.packs, 'pack')}: {found}"
+    return f"catalog rebuilt from {counted(done.packs, 'pack')}: {found}"

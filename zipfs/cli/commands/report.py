@@ -24,9 +24,9 @@ from zipfs.host import printable
 def report_command(store: Path, output: Path) -> None:
     """Write a page on what STORE holds, what is related in it, and what that saves, by model and by layer.
 
-    STORE may be named by its mount point.
-    The page is one file that loads nothing from anywhere. It is the same for the same store, and about a megabyte at
-    most: of very large stores it shows what saved most, and says what it leaves out.
+    STORE may be named by its mount point. The page is one file that loads nothing from anywhere. It is the same for the
+    same store, and about a megabyte at most: of very large stores it shows what saved most, and names what it
+    leaves out.
 
     \b
     Example:
@@ -46,7 +46,7 @@ def report_command(store: Path, output: Path) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
-    """A file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
+    """Yield a file that takes the place of `path` once it is complete; a device or a pipe is written to as it is."""
     from zipfs.errors import PathError
 
     if path.is_dir():

@@ -22,7 +22,7 @@ from zipfs.host import printable
 def stat_command(store: Path, path: str, as_json: bool) -> None:
     """Show what STORE, or PATH in it, holds and takes on disk. A path inside a mount can stand for both.
 
-    Of a path, it is told what its files added: what they share with older files counts for these.
+    Of a path, this is what its files added: what they share with older files counts for those.
 
     \b
     Example:
@@ -65,7 +65,7 @@ def stat_command(store: Path, path: str, as_json: bool) -> None:
 
 
 def _disk(store: Path) -> dict[str, int]:
-    """Bytes that each part of a store takes on disk."""
+    """Return the bytes that each part of a store takes on disk."""
     parts = {"packs": 0, "catalog": 0, "manifests": 0, "spool": 0, "other": 0}
     for found in store.rglob("*"):
         try:

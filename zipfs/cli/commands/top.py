@@ -51,12 +51,12 @@ def _watch(mount: Path, interval_s: float, once: bool, show: Callable[[str], Non
             show("\n".join([title, *counters_text(found, as_rates=True)]))
             if once:
                 return
-        before = now  # of a mount that was made anew meanwhile, the next interval is shown
+        before = now  # of a mount that was made again meanwhile, the next interval is shown
 
 
 @contextmanager
 def _picture() -> Iterator[Callable[[str], None]]:
-    """Shows a text in the place of the one before; one below the other where nobody is watching."""
+    """Yield a function that shows a text in the place of the one before; below it where nobody is watching."""
     if not sys.stdout.isatty():
         yield lambda text: click.echo(text + "\n")
         return

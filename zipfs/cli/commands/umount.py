@@ -52,7 +52,7 @@ def umount_command(mountpoint: Path, lazy: bool) -> None:
 
 
 def _daemon_of(path: str) -> int | None:
-    """The process behind a mount; None if it does not tell. Raises Hangs."""
+    """Return the process behind a mount; None if it does not say. Raises Hangs."""
     from zipfs.errors import PathError
     from zipfs.mount.asking import Hangs, ask_status
 
@@ -65,7 +65,7 @@ def _daemon_of(path: str) -> int | None:
 
 
 def _wait_for_end(pid: int, point: MountPoint) -> None:
-    """Raises StoreBusy where the file system goes on somewhere else."""
+    """Wait for the end of a daemon. Raises StoreBusy where the file system goes on somewhere else."""
     from zipfs.errors import StoreBusy
     from zipfs.mount.points import mounted_also_at, mounted_also_by
 

@@ -35,9 +35,9 @@ _MESSAGE_EVERY_S: Final = 60.0
 def wait_command(mount: Path, timeout_s: float | None) -> None:
     """Wait until nothing is left to compress in MOUNT (or in a store that is mounted somewhere).
 
-    Ends with exit code 1 if files could not be stored, or were left out because their names say that they are
-    unfinished (*.incomplete, .tmp*, *.part ...), and names them; also if the process that compresses keeps dying. What
-    a tool keeps for itself (.git, .locks) stays, and is told.
+    Ends with exit code 1, and names them, if files could not be stored, or were left out because their names say that
+    they are unfinished (*.incomplete, .tmp*, *.part ...); also if the process that compresses keeps dying. What a tool
+    keeps for itself (.git, .locks) stays as it is, and is named.
 
     \b
     Example:

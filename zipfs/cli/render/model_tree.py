@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
 
 def model_name(path: bytes) -> str:
+    """Return the path of a model as text; `/` for the top."""
     return printable(path) or "/"
 
 
 def last_part(path: bytes) -> str:
-    """The name of a model without the directories that it lies in."""
+    """Return the name of a model without the directories that it lies in."""
     return model_name(path).rpartition("/")[2] or "/"
 
 
 def tree_bars(family: Family) -> list[str]:
-    """The lines of a tree that come before the members' paths."""
+    """Return for each member the lines of the tree that come before its path."""
     found = []
     bars: list[str] = []
     for member, ends in zip(family.members, _is_last(family.members), strict=True):
@@ -35,7 +36,7 @@ def tree_bars(family: Family) -> list[str]:
 
 
 def _is_last(members: Sequence[Member]) -> list[bool]:
-    """Whether each is the last child of its parent."""
+    """Tell of each member whether it is the last child of its parent."""
     seen: set[bytes | None] = set()
     last = []
     for member in reversed(members):

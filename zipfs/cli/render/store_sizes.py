@@ -27,7 +27,7 @@ def leftovers(sizes: StoreSizes) -> Iterator[str]:
     if sizes.kept_nbytes:
         yield f"{size(sizes.kept_nbytes)} of it are bases whose own files were removed: others are coded against them"
     if sizes.freeable_nbytes:
-        yield f"{size(sizes.freeable_nbytes)} of it are of what was removed or coded anew: `zipfs gc` frees them"
+        yield f"{size(sizes.freeable_nbytes)} of it are of what was removed or rebased: `zipfs gc` frees them"
     stays = sizes.unused_nbytes - sizes.freeable_nbytes
     if stays > 0:
         yield f"{size(stays)} of it are of what was removed, in packs that are mostly in use: these stay for now"

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: columns that may shrink give way; whole lines where nobody watches.
+"""Tables that fit the terminal: wide columns shrink, and some are left out. Where nobody watches, lines are whole.
 
 Pure but for `terminal_width`.
 """
@@ -16,11 +16,10 @@ _GAP: Final = "  "
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`number` says that it is set to the right. What does not fit is cut out of its middle, down to `least` cells;
-    0 if it does not shrink.
+    """A column of a table; `number` sets it to the right.
 
-    Columns that are `dispensable` are left out one by one, those with the highest number first, where even that is not
-    enough.
+    What does not fit is cut out of the middle of its cells, down to `least` cells of the terminal; 0 if it does not
+    shrink. Where that is not enough, columns that are `dispensable` are left out, the highest number first.
     """
 
     title: str
@@ -30,14 +29,14 @@ class Column:
 
 
 def terminal_width() -> int | None:
-    """Cells of a line; None where the output is no terminal."""
+    """Return the cells of a line; None where the output is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def lay_out_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    """The lines of a table, its titles first; none is wider than `width` unless even what is left at last needs more.
+    """Yield the lines of a table, its titles first, and at the end one that names the columns that were left out.
 
-    A line at the end names the columns that were left out.
+    None is wider than `width`, unless even the columns that are left at last need more.
     """
     from rich.cells import cell_len
 
@@ -69,7 +68,7 @@ def _least(columns: Sequence[Column], widths: Sequence[int], kept: Sequence[int]
 
 
 def _shrink(columns: Sequence[Column], widths: list[int], kept: Sequence[int], width: int) -> None:
-    """Take from the column that has most to give, down to the next one, as long as there is too much."""
+    """Narrow the column that can spare most, down to the next one, as long as there is too much."""
     while (excess := _total(widths, kept) - width) > 0:
         spare = sorted((widths[at] - columns[at].least, at) for at in kept if 0 < columns[at].least < widths[at])
         if not spare:
@@ -88,7 +87,7 @@ def _fitted(text: str, width: int, column: Column) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """A text of at most `width` cells: what is too much is cut out of its middle."""
+    """Cut a text down to at most `width` cells, out of its middle."""
     from rich.cells import cell_len
 
     if cell_len(text) <= width:

@@ -8,7 +8,7 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def size(nbytes: float) -> str:
-    """`1.5 GiB`."""
+    """Format bytes: `1.5 GiB`."""
     unit = 0
     while nbytes >= 1024 and unit < len(_UNITS) - 1:
         nbytes /= 1024
@@ -17,23 +17,23 @@ def size(nbytes: float) -> str:
 
 
 def ratio(part: float, whole: float) -> str:
-    """`7.1%`."""
+    """Format a share: `7.1%`; `-` of nothing."""
     return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
 def percent(part: float, whole: float) -> str:
-    """`7%`; only nothing is 0%, and only all of it is 100%."""
+    """Format a share in whole percent: only nothing is `0%`, and only all of it is `100%`."""
     rounded = min(99, max(1, round(100 * part / whole))) if 0 < part < whole else round(100 * part / max(whole, 1))
     return f"{rounded}%" if part / max(whole, 1) >= 0.01 or not part else "<1%"
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """`1 file`, `2 files`, `1,000 directories`."""
+    """Format a count: `1 file`, `2 files`, `1,000 directories`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def duration(seconds: float | None) -> str:
-    """`1.2 ms`; `-` for none."""
+    """Format a time: `1.2 ms`; `-` for none."""
     if seconds is None:
         return "-"
     for unit, factor in (("us", 1e6), ("ms", 1e3)):
@@ -43,5 +43,5 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float) -> str:
-    """`12`, `0.3`, `1234`: one digit behind the point where it says something."""
+    """Format a number: `12`, `0.3`, `1234`, with a digit behind the point where it says something."""
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
