@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from zipfs.cli.document_form import NUMBER, has_form
 from zipfs.errors import PathError
 
 if TYPE_CHECKING:
@@ -19,13 +20,68 @@ if TYPE_CHECKING:
 _ANSWER_S: Final = 10.0
 _WORKER_ANSWER_S: Final = 1.0
 
+_WORKER: Final = {
+    "file?": (str, None),
+    "waiting?": (str, None),
+    "deaths?": int,
+}
+_WORKER_WITH_FILE: Final = {"work_nbytes": int, "file_nbytes": int}
+_WORKER_THAT_DIES: Final = {
+    "ended": str,
+    "dying_since": NUMBER,
+    "last_words": [str],
+    "starts_again_at": (None, *NUMBER),
+}
+_STATUS: Final = {
+    "store": str,
+    "stored_files": int,
+    "stored_raw_nbytes": int,
+    "packs_nbytes": int,
+    "queued_files": int,
+    "queued_nbytes": int,
+    "unsealed_files": int,
+    "failed_files": int,
+    "unfinished_files": [str],
+    "worker": _WORKER,
+    "writing": [{"path": str, "program": str, "pid": int}],
+    "kept": [{"path": str, "files": int, "nbytes": int}],
+    "errors": [{"path": str, "error": str, "attempts": int}],
+    "hints?": [str],
+}
+"""What `zipfs status` and `zipfs wait` rely on. A daemon of another version may say less, or something else."""
+
 
 def status_of(path: Path, *, within_s: float = _ANSWER_S) -> dict[str, Any]:
     """Return what the mount that `path` lies in, or the store there, says of itself. Raises PathError, NotAStore."""
     from zipfs.mount import asking, points
 
     top = points.top_of(str(path))
-    return _status_of_store(path) if top is None else asking.ask_status(Path(top), within_s=within_s)
+    if top is None:
+        return _status_of_store(path)
+    status = asking.ask_status(Path(top), within_s=within_s)
+    if not _is_sound(status):
+        raise PathError(path, "its status is not of the form that is known here; is it mounted by another version?")
+    return status
+
+
+def _is_sound(status: dict[str, Any]) -> bool:
+    return has_form(status, _STATUS) and _is_sound_worker(status["worker"])
+
+
+def _is_sound_worker(worker: object) -> bool:
+    """Tell whether a worker's state has all that belongs to what it says."""
+    return (
+        isinstance(worker, dict)
+        and has_form(worker, _WORKER)
+        and (not worker.get("file") or has_form(worker, _WORKER_WITH_FILE))
+        and (not worker.get("deaths") or has_form(worker, _WORKER_THAT_DIES))
+        and (not worker.get("optimizing") or _is_progress(worker["optimizing"]))
+    )
+
+
+def _is_progress(document: Any) -> bool:
+    """Tell whether a document says what is done, how much of it, and of how much."""
+    return isinstance(document, list) and [type(one) for one in document] == [str, int, int]
 
 
 def _status_of_store(path: Path) -> dict[str, Any]:
@@ -58,7 +114,7 @@ def _worker_of(store: Path) -> dict[str, Any]:
         if point.kind == points.SUBTYPE and point.root == "/" and os.path.realpath(point.source) == real:
             with suppress(PathError):
                 worker = asking.ask_status(Path(point.path), within_s=_WORKER_ANSWER_S).get("worker")
-                if isinstance(worker, dict) and worker:
+                if isinstance(worker, dict) and worker and _is_sound_worker(worker):
                     return worker
     return {}
 
