@@ -25,7 +25,8 @@ from tests.support.stores import (
 from zipfs.errors import CatalogDamaged, Damaged, NotWritable, PathError
 from zipfs.formats import Layout, registry
 from zipfs.ingest import queue, source
-from zipfs.ingest.batch import Batch
+from zipfs.ingest.execute import PackExecution
+from zipfs.ingest.inspect import Inspector
 from zipfs.ingest.optimize import rebase
 from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.seal import Pending, seal
@@ -49,6 +50,13 @@ def copy_all_in(store: Store) -> None:
         copy_in(store, name, content)
 
 
+def source_of(owner: Inspector | PackExecution, arguments: Sequence[object]) -> bytes:
+    """The name of the source that a method of `owner` was called for."""
+    if isinstance(owner, Inspector):
+        return owner.source.name
+    return next(one.name for one in arguments if isinstance(one, Source))
+
+
 def forget_failures(store: Store) -> None:
     """What failed is not tried again at once."""
     with store.transaction() as txn:
@@ -56,25 +64,27 @@ def forget_failures(store: Store) -> None:
             txn.clear_failure(inode_id)
 
 
-@pytest.mark.parametrize("method", ["_look", "_put", "_find_same", "_write_new"])
+@pytest.mark.parametrize(
+    ("owner", "method"), [(Inspector, "piece"), (Inspector, "features"), (PackExecution, "carry_out")]
+)
 @pytest.mark.parametrize(
     "error",
     [ValueError("negative shift count"), MemoryError(), Damaged("a base", "cannot be read"), PathError("x", "odd")],
     ids=lambda error: type(error).__name__,
 )
 def test_whatever_goes_wrong_with_a_file_is_its_failure_alone(
-    method: str, error: Exception, store: Store, monkeypatch: pytest.MonkeyPatch
+    owner: type, method: str, error: Exception, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_all_in(store)
-    original = getattr(Batch, method)
+    original = getattr(owner, method)
 
-    def spoiled(self: Batch, source: Source, *arguments: object, **keywords: object) -> object:
-        if source.name == b"bad":
+    def spoiled(self: Inspector | PackExecution, *arguments: object) -> object:
+        if source_of(self, arguments) == b"bad":
             raise error
-        return original(self, source, *arguments, **keywords)
+        return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Batch, method, spoiled)
+        patch.setattr(owner, method, spoiled)
         listener = compress(store)
     assert len(listener.failures) == 1
     assert "bad" in listener.failures[0]

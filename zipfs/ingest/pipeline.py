@@ -13,9 +13,10 @@ import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from zipfs.bases import Search
+from zipfs.bases import CandidateSearch
 from zipfs.errors import CatalogUnreadable, NoSpace, NotWritable, Stopped, StoreBusy, ZipfsError
-from zipfs.ingest.batch import Batch, SourcesChanged
+from zipfs.ingest.batch import Batch
+from zipfs.ingest.execute import PackExecution, SourcesChanged
 from zipfs.ingest.optimize.after_ingest import rebase_after_ingest
 from zipfs.ingest.optimize.rebase import Rebased
 from zipfs.ingest.progress import Progress
@@ -42,7 +43,7 @@ class Pipeline:
     def __init__(self, store: Store, progress: Progress, *, threads: int = 2) -> None:
         self._store = store
         self._progress = progress
-        self._search = Search(store)
+        self._search = CandidateSearch(store)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="encode")
         self.stop = store.stop
         self._joined: set[BlobId] = set()
@@ -131,14 +132,15 @@ class Pipeline:
         ):
             self._clear_unfinished()
             self._search.begin()
-            batch = Batch(self._store, self._executor, self._progress, self._search)
+            execution = PackExecution(self._store, self._executor, self._search)
+            batch = Batch(execution, self._search, self._executor, self._progress, self.stop)
             try:
                 for source in sources:
                     self._add(batch, source)
-                batch.close()
-                changed = self._publish(batch)
+                execution.close()
+                changed = self._publish(batch, execution)
             except BaseException:
-                batch.abandon()
+                execution.abandon()
                 raise
             finally:
                 for source in sources:
@@ -162,22 +164,21 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001  # a bug that one file brings to light keeps no other waiting
             self._fail(source, error)
 
-    def _publish(self, batch: Batch) -> list[Source]:
+    def _publish(self, batch: Batch, execution: PackExecution) -> list[Source]:
         """Commit a batch; returns the sources that changed meanwhile, and nothing of it is committed if there are."""
 
         def write(txn: Transaction) -> None:
-            if batch.pack is not None:
-                batch.chooser.keep(txn)
-                batch.relations.keep(txn)
+            if execution.pack is not None:
+                self._search.write(txn)
             for source, stored in batch.files:
                 source.commit(txn, stored)
 
-        if batch.pack is None:
+        if execution.pack is None:
             with self._store.transaction(durable=True, fault="ingest") as txn:
                 write(txn)
         else:
             try:
-                published = batch.pack.publish(batch.verify, write)
+                published = execution.pack.publish(execution.verify, write)
             except SourcesChanged as error:
                 for source, failure in error.changed:
                     self._fail(source, failure)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from zipfs.store.disk.stopping import Stop
+
+if TYPE_CHECKING:
+    from zipfs.ingest.source import Source
 
 
 class Progress(Protocol):
@@ -22,3 +27,22 @@ class Progress(Protocol):
 
     def failed(self, shown: str, message: str) -> None:
         """A file could not be stored; the message names it."""
+
+
+class FileProgress:
+    """Tells of the progress of one file, and ends its work where it is not wanted any more.
+
+    Without a `progress` there is work on something that is none of the file's bytes.
+    """
+
+    def __init__(self, source: Source, progress: Progress | None, stop: Stop) -> None:
+        self._source = source
+        self._progress = progress
+        self._stop = stop
+
+    def advance(self, nbytes: int) -> None:
+        """Tell of progress; to be called about once a MiB. Raises Stopped, and NotWanted if the file was removed."""
+        self._stop.check()
+        self._source.check_wanted()
+        if self._progress is not None:
+            self._progress.advanced(nbytes)

@@ -1,4 +1,4 @@
-"""How a tensor is laid out in parts that have a relative each. Pure."""
+"""Owns the division of a tensor into parts that match something each, or repeat. Pure."""
 
 from __future__ import annotations
 
@@ -14,41 +14,45 @@ from zipfs.store.objects.values import BaseRef, BlobId
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A range of a tensor, to be stored by itself; `equal` if it probably has the very bytes of its base."""
+class TensorPart:
+    """A range of a tensor, to be stored by itself; `is_equal` if it probably has the very bytes of its base.
+
+    `bits` are predicted of an item of a part with a base.
+    """
 
     span: Span
     base: BaseRef | None
-    equal: bool
+    bits: float = math.nan
+    is_equal: bool = False
 
 
-def parts_of(span: Span, relatives: Sequence[PartialMatch]) -> list[Part]:
-    """Parts that tile a span: one for each relative, of which there is at least one, and what lies between them.
+def parts_of(span: Span, matches: Sequence[PartialMatch]) -> list[TensorPart]:
+    """Return parts that tile a span: one for each match, of which there is at least one, and what lies between them.
 
     A few items behind a part join it, because a part has its price; they are coded against zeros.
     """
     item = item_nbytes(span.dtype)
     items = span.nbytes // item
-    parts: list[Part] = []
+    parts: list[TensorPart] = []
     at = 0
-    for number, relative in enumerate(relatives):
-        if at < relative.start:
-            parts.append(_part(span, at, relative.start, None))
-        stop = relatives[number + 1].start if number + 1 < len(relatives) else items
-        if relative.is_member or (stop - relative.stop) * item >= least_range_nbytes(span.nbytes):
-            stop = relative.stop
-        parts.append(_part(span, relative.start, stop, relative))
+    for number, match in enumerate(matches):
+        if at < match.start:
+            parts.append(_part(span, at, match.start, None))
+        stop = matches[number + 1].start if number + 1 < len(matches) else items
+        if match.is_member or (stop - match.stop) * item >= least_range_nbytes(span.nbytes):
+            stop = match.stop
+        parts.append(_part(span, match.start, stop, match))
         at = stop
     if at < items:
         parts.append(_part(span, at, items, None))
     odd = span.nbytes - items * item
     if odd:
-        parts.append(Part(Span(span.offset + span.nbytes - odd, odd, "", (), span.name), None, equal=False))
+        parts.append(TensorPart(Span(span.offset + span.nbytes - odd, odd, "", (), span.name), None))
     return parts
 
 
 def parts_of_repetition(span: Span, items: int) -> tuple[Span, ...]:
-    """What comes again after `items` items, and the rest; nothing if that is not worth it, or the whole is no more."""
+    """Return what comes again after `items` items, and the rest; nothing if that is not worth it, or is the whole."""
     nbytes = items * item_nbytes(span.dtype)
     if not least_range_nbytes(span.nbytes) <= nbytes < span.nbytes:
         return ()
@@ -58,19 +62,19 @@ def parts_of_repetition(span: Span, items: int) -> tuple[Span, ...]:
     return first, Span(span.offset + nbytes, span.nbytes - nbytes, span.dtype, rest_shape, span.name)
 
 
-def _part(span: Span, start: int, stop: int, relative: PartialMatch | None) -> Part:
+def _part(span: Span, start: int, stop: int, match: PartialMatch | None) -> TensorPart:
     item = item_nbytes(span.dtype)
     if (start, stop) == (0, span.nbytes // item):
         of = replace(span, nbytes=stop * item)
     else:
         shape = _shape(span.shape, start, stop)
         of = Span(span.offset + start * item, (stop - start) * item, span.dtype, shape, span.name)
-    if relative is None:
-        return Part(of, None, equal=False)
-    width = item if relative.cast is None else relative.cast.source_nbytes
-    view = View((start + relative.distance) * width, (relative.stop - start) * width, relative.cast)
-    equal = relative.equal and relative.cast is None and stop == relative.stop
-    return Part(of, BaseRef(BlobId(relative.blob_id), view), equal)
+    if match is None:
+        return TensorPart(of, None)
+    width = item if match.cast is None else match.cast.source_nbytes
+    view = View((start + match.distance) * width, (match.stop - start) * width, match.cast)
+    equal = match.equal and match.cast is None and stop == match.stop
+    return TensorPart(of, BaseRef(BlobId(match.blob_id), view), match.bits, equal)
 
 
 def _shape(shape: Sequence[int], start: int, stop: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zipfs.bases.similarity.candidates import Search
+from zipfs.bases.similarity.candidates import CandidateSearch
 from zipfs.bases.similarity.size_model import predict_against, predict_standalone
 from zipfs.errors import CatalogDamaged
 from zipfs.inspect.storage_method import StorageMethod, method_of_blob
@@ -123,7 +123,7 @@ class _Predictions:
         self._catalog = store.catalog
         self._sketches = store.catalog.sketches(sorted(blobs))
         self._signatures = store.catalog.signatures(sorted(blobs))
-        self._search = Search(store)
+        self._search = CandidateSearch(store)
         self._search.begin()
 
     def of(self, blob: Blob) -> Prediction | None:
@@ -140,9 +140,9 @@ class _Predictions:
         best, other = self._best(bits[:-1].tolist(), [BlobId(blob_id) for blob_id, _ in others])
         return None if not np.isfinite(standalone) else Prediction(against, standalone, best, other)
 
-    def _near(self, blob: Blob) -> list[tuple[int, bytes]]:
+    def _near(self, blob: Blob) -> list[tuple[BlobId, bytes]]:
         signature = self._signatures.get(blob.id)
-        return [] if signature is None else self._search.near(blob.dtype, blob.nbytes, signature)
+        return [] if signature is None else self._search.of_same_length(blob.dtype, blob.nbytes, signature)
 
     def _best(self, bits: Sequence[float], ids: Sequence[BlobId]) -> tuple[float | None, Place | None]:
         finite = [(value, blob_id) for value, blob_id in zip(bits, ids, strict=True) if np.isfinite(value)]

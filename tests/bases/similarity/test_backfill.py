@@ -18,7 +18,7 @@ FILES = {b"kept": model(weights(5000, 1)), b"gone": model(weights(5000, 2)), b"l
 
 @pytest.mark.parametrize(
     ("make", "step", "table"),
-    [(backfill_sketches, "_sketch", "signatures"), (backfill_samples, "_sample", "landmarks")],
+    [(backfill_sketches, "_features", "signatures"), (backfill_samples, "_sample", "landmarks")],
 )
 def test_a_tensor_that_is_collected_while_it_is_sketched_is_passed_over(
     make: Callable[[Store, Callable[[str, int, int], None]], int],

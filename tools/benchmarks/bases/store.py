@@ -16,22 +16,24 @@ from safetensors import TensorSpec, serialize_file
 from tools.benchmarks.codec.data import BASE_SIGMA
 from tools.benchmarks.put_files import ingest
 from tools.benchmarks.simulate.hub.data import bf16
+from zipfs.bases.similarity.base_choice import choose_whole_base
 from zipfs.bases.similarity.minhash import SampleScan
-from zipfs.ingest.base_selection import Chooser
+from zipfs.bases.similarity.partial_matches import search_partial_matches
+from zipfs.ingest import plan
+from zipfs.ingest.inspect import Inspector
 from zipfs.ingest.optimize.run import NO_LIMITS, optimize
-from zipfs.ingest.part_search import Relations
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.store import Store, open_store
 
 ORDERS: Final = 12
-SEARCHING: Final[tuple[tuple[type, Callable[..., Any]], ...]] = (
-    (Chooser, Chooser.look),
-    (Chooser, Chooser.choose),
+SEARCHING: Final[tuple[tuple[object, Callable[..., Any]], ...]] = (
+    (Inspector, Inspector.features),
+    (plan, choose_whole_base),
     (SampleScan, SampleScan.feed),
     (SampleScan, SampleScan.sample),
-    (Relations, Relations.find),
+    (plan, search_partial_matches),
 )
-"""Methods that are counted as sketching and search; none of them calls another one."""
+"""Where functions are called by name, and the functions; they are sketching and search, and none calls another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def _needed_nbytes(store: Store) -> int:
 
 
 @contextmanager
-def _timed(methods: Sequence[tuple[type, Callable[..., Any]]]) -> Iterator[list[float]]:
+def _timed(methods: Sequence[tuple[object, Callable[..., Any]]]) -> Iterator[list[float]]:
     """The seconds of processor time that each call of some methods takes meanwhile."""
     taken_s: list[float] = []
 

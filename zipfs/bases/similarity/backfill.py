@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zipfs.bases.similarity.features import TensorFeatures, read_features
 from zipfs.bases.similarity.minhash import LEAST_ITEMS, MinhashSample, SampleScan, parse_sample
-from zipfs.bases.similarity.signature import signature
-from zipfs.bases.similarity.sketch import LEAST_MEMBER_NBYTES, LEAST_NBYTES, sketch
+from zipfs.bases.similarity.sketch import LEAST_MEMBER_NBYTES, LEAST_NBYTES
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
 from zipfs.store.catalog.writes import Transaction
@@ -30,14 +30,16 @@ def backfill_sketches(store: Store, report: Callable[[str, int, int], None]) -> 
     with store.transaction():
         pass  # applies what a killed process has logged
     blob_ids = store.catalog.blobs_without_signature(LEAST_NBYTES, LEAST_MEMBER_NBYTES)
-    made: dict[BlobId, tuple[bytes, bytes]] = {}
+    made: dict[BlobId, TensorFeatures] = {}
     for done, blob_id in enumerate(blob_ids):
         try:
-            made[blob_id] = _sketch(store, store.open_blob(blob_id))
+            features = _features(store, store.open_blob(blob_id))
         except Damaged:
             continue
         finally:
             report("sketching", done + 1, len(blob_ids))
+        if features is not None:
+            made[blob_id] = features
         if len(made) == _COMMIT_EVERY:
             _put(store, made)
     _put(store, made)
@@ -92,21 +94,18 @@ def _sample(store: Store, opened: OpenBlob) -> MinhashSample | None:
     return scan.sample()
 
 
-def _sketch(store: Store, opened: OpenBlob) -> tuple[bytes, bytes]:
-    """Sketch and signature."""
-
+def _features(store: Store, opened: OpenBlob) -> TensorFeatures | None:
     def read(offset: int, nbytes: int) -> bytes:
         return bytes(store.frames.range(opened, offset, nbytes))
 
-    made = sketch(read, opened.blob.nbytes, opened.blob.dtype)
-    return made, signature(made, opened.blob.dtype)
+    return read_features(read, opened.blob.nbytes, opened.blob.dtype)
 
 
-def _put(store: Store, made: dict[BlobId, tuple[bytes, bytes]]) -> None:
+def _put(store: Store, made: dict[BlobId, TensorFeatures]) -> None:
     with store.transaction() as txn:
-        for blob_id, content in made.items():
+        for blob_id, features in made.items():
             is_member = txn.catalog.is_member(blob_id)
             if is_member is not None:
-                txn.put_sketch(blob_id, *content)
+                txn.put_sketch(blob_id, features.sketch, features.signature)
                 set_index_keys(txn, blob_id, is_member=is_member)
     made.clear()

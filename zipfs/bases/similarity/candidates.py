@@ -1,22 +1,31 @@
-"""Owns the search of the store for tensors that may be a base of a new one.
+"""Owns the candidates: which blobs a new one may equal, be coded against, or share ranges with.
 
-Of each group that is asked for (one dtype, one length) the signatures of what is standalone are kept in memory, 40
-bytes a tensor, and the groups used last up to a limit.  Sketches are read of the few that are near.  Used by one
-thread, which holds the pack lock from `begin` until what it noted is committed or forgotten.
+There are those of the catalog, and those written and not committed yet, which are kept here alone. Of each group that
+is asked for (one dtype, one length) the signatures of what is standalone are kept in memory, 40 bytes a tensor, and the
+groups used last up to a limit.  Sketches are read of the few that are near.  Used by one thread, which holds the pack
+lock from `begin` until what it added is committed or forgotten.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from zipfs.bases.similarity.alignment import Candidate
+from zipfs.bases.similarity.features import TensorFeatures
 from zipfs.bases.similarity.index import GroupIndex
+from zipfs.bases.similarity.minhash import MinhashSample, parse_sample
 from zipfs.bases.similarity.signature import as_words
-from zipfs.store.objects.values import BlobId
+from zipfs.bases.similarity.sketch import LEAST_MEMBER_NBYTES
+from zipfs.codec import item_nbytes
+from zipfs.store.catalog.similarity_queries import StoredSamples
+from zipfs.store.catalog.writes import Transaction
+from zipfs.store.objects.base_view import View
+from zipfs.store.objects.values import Blob, BlobId
 from zipfs.store.store import Store
 
 _MEMORY_NBYTES: Final = 32 << 20
@@ -25,22 +34,37 @@ _AT_MOST: Final = 32
 _NBYTES_PER_CANDIDATE: Final = 1024
 """The search costs in proportion to what it may gain, or thousands of small tensors would take for ever."""
 
-_MEMBERS: Final = 512
+_SIBLINGS: Final = 512
 """Members of a base that are looked at, the newest."""
 
+_LEAST_LOOKED_UP: Final = 16
+_NBYTES_PER_LOOK_UP: Final = 4096
+_LOOKED_UP: Final = 128
+_LOOKED_UP_PER_MIB: Final = 16
+_LOOKED_UP_MAX: Final = 2048
+"""Hashes of a tensor that are looked up: a tensor that is put together of many others needs some for each."""
+_ALIGNED: Final = 16
+_ALIGNED_MAX: Final = 256
+_NEW_PER_KEY: Final = 16
+_MEMBERS: Final = 64
 
-class Search:
+
+class CandidateSearch:
     """Candidates among what a store holds and what is being added to it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._groups: OrderedDict[tuple[str, int], _Group] = OrderedDict()
         self._segment = 0
-        self._added: dict[int, _Added] = {}
+        self._new: dict[BlobId, _New] = {}
+        self._by_fingerprint: dict[tuple[bytes, int], list[BlobId]] = defaultdict(list)
+        self._by_key: dict[int, list[BlobId]] = defaultdict(list)
+        self._members: dict[BlobId, list[BlobId]] = defaultdict(list)
 
     def begin(self) -> None:
-        """Look at the catalog anew: others may have changed it since. What was noted before is forgotten."""
-        self._added.clear()
+        """Look at the catalog anew: others may have changed it since. What was added before is forgotten."""
+        for state in (self._new, self._by_fingerprint, self._by_key, self._members):
+            state.clear()
         segment = self._store.catalog.position().segment
         if segment != self._segment:
             # A new segment comes with a collection: before it members may have become bases, with ids of any age.
@@ -49,40 +73,95 @@ class Search:
         for group in self._groups.values():
             group.current = False
 
-    def add(self, blob_id: int, dtype: str, nbytes: int, sketch: bytes, signature: bytes, base_id: int | None) -> None:
-        """Note a tensor that is not in the catalog yet; `base_id` says what it is coded against, as in a plan."""
-        self._added[blob_id] = _Added(sketch, signature, nbytes, base_id)
-        if base_id is None:
-            self._group(dtype, nbytes).extend([(blob_id, signature)])
+    def add(self, blob: Blob, features: TensorFeatures | None, sample: MinhashSample | None) -> None:
+        """Have a blob be found that is not in the catalog yet."""
+        is_member = blob.base is not None
+        if is_member and blob.nbytes < LEAST_MEMBER_NBYTES:
+            features = None
+        kept = None if sample is None else Candidate(blob.id, blob.dtype, sample.kept(is_member=is_member), is_member)
+        self._new[blob.id] = _New(blob, features, kept)
+        self._by_fingerprint[blob.fingerprint, blob.nbytes].append(blob.id)
+        if features is not None and not is_member:
+            self._group(blob.dtype, blob.nbytes).extend([(blob.id, features.signature)])
+        if kept is None:
+            return
+        if blob.base is not None:
+            self._members[blob.base.blob_id].append(blob.id)
+            return
+        for key in kept.sample.index_keys:
+            if len(self._by_key[key]) < _NEW_PER_KEY:
+                self._by_key[key].append(blob.id)
 
-    def forget(self, blob_id: int) -> None:
-        """A tensor that was noted will not come."""
-        self._added.pop(blob_id, None)
+    def forget(self, blob_id: BlobId) -> None:
+        """Have a blob be found no more that was added and will not come."""
+        blob = self._new.pop(blob_id).blob
+        self._by_fingerprint[blob.fingerprint, blob.nbytes].remove(blob_id)
 
-    def near(self, dtype: str, nbytes: int, signature: bytes) -> list[tuple[int, bytes]]:
-        """(blob id, sketch) of tensors that may be bases of one with this signature, the likeliest first."""
+    def write(self, txn: Transaction) -> None:
+        """Write down what new blobs are found by, in the transaction that registers them."""
+        for blob_id, new in self._new.items():
+            if new.features is not None:
+                txn.put_sketch(blob_id, new.features.sketch, new.features.signature)
+        for blob_id, new in self._new.items():
+            if new.sample is not None:
+                txn.put_samples(blob_id, new.sample.sample.encode())
+                if not new.sample.is_member:
+                    txn.put_index_keys(blob_id, new.sample.sample.index_keys)
+
+    def maybe_equal(self, fingerprint: bytes, nbytes: int) -> Iterator[BlobId]:
+        """Yield the blobs that probably hold the very same bytes, new ones first."""
+        yield from self._by_fingerprint[fingerprint, nbytes]
+        for blob in self._store.catalog.blobs_by_fingerprint(fingerprint, nbytes):
+            yield blob.id
+
+    def of_same_length(self, dtype: str, nbytes: int, signature: bytes) -> list[tuple[BlobId, bytes]]:
+        """Return (blob id, sketch) of tensors that may be bases of one with this signature, the likeliest first."""
         at_most = min(max(nbytes // _NBYTES_PER_CANDIDATE, _AT_LEAST), _AT_MOST)
         ids: list[BlobId] = self._group(dtype, nbytes).index.near(as_words(signature)[0], at_most).tolist()
-        wanted = [blob_id for blob_id in ids if blob_id not in self._added]
-        found = self._store.catalog.sketches_of_standalone(wanted)
-        found |= {blob_id: self._added[blob_id].sketch for blob_id in ids if blob_id in self._added}
+        found = self._store.catalog.sketches_of_standalone([blob_id for blob_id in ids if blob_id not in self._new])
+        found |= self._new_sketches(ids)
         return [(blob_id, found[blob_id]) for blob_id in ids if blob_id in found]
 
-    def siblings(self, base_id: int, nbytes: int, signature: bytes, at_most: int) -> list[bytes]:
-        """Sketches of the members of a base that are nearest to a tensor with this signature."""
-        rows: list[tuple[int, bytes]] = [*self._store.catalog.signatures_of_members(base_id, nbytes, _MEMBERS)]
+    def siblings(self, base_id: BlobId, nbytes: int, signature: bytes, at_most: int) -> list[bytes]:
+        """Return sketches of the members of a base that are nearest to a tensor with this signature."""
+        rows: list[tuple[BlobId, bytes]] = [*self._store.catalog.signatures_of_members(base_id, nbytes, _SIBLINGS)]
         rows += [
-            (blob_id, added.signature)
-            for blob_id, added in self._added.items()
-            if added.base_id == base_id and added.nbytes == nbytes
+            (blob_id, new.features.signature)
+            for blob_id, new in self._new.items()
+            if new.features is not None and new.blob.nbytes == nbytes and new.is_whole_member_of(base_id)
         ]
         if not rows:
             return []
         words = as_words(b"".join(row[1] for row in rows))
         distances = np.bitwise_count(words ^ as_words(signature)[0]).sum(axis=1, dtype=np.int64)
         nearest = [rows[at][0] for at in np.argsort(distances, kind="stable")[:at_most].tolist()]
-        stored = self._store.catalog.sketches(sorted(nearest))
-        return [*stored.values()] + [self._added[one].sketch for one in nearest if one in self._added]
+        return [*self._store.catalog.sketches(sorted(nearest)).values(), *self._new_sketches(nearest).values()]
+
+    def with_common_keys(self, sample: MinhashSample, nbytes: int) -> list[Candidate]:
+        """Return standalone tensors that have most sampled places in common with one of `nbytes` bytes."""
+        mib = nbytes >> 20
+        looked_up = min(nbytes // _NBYTES_PER_LOOK_UP + _LEAST_LOOKED_UP, _LOOKED_UP) + _LOOKED_UP_PER_MIB * mib
+        keys = sample.hashes[: min(looked_up, _LOOKED_UP_MAX)].view(np.int64).tolist()
+        at_most = min(_ALIGNED + mib, _ALIGNED_MAX)
+        counted = Counter(blob_id for key in keys for blob_id in self._by_key.get(key, ()))
+        new = self._new_samples(blob_id for blob_id, _ in counted.most_common(at_most))
+        catalog = self._store.catalog
+        stored = catalog.samples_of_standalone(catalog.blobs_with_index_keys(keys, at_most))
+        return [*new, *_parsed(stored, is_member=False)]
+
+    def members_of(self, base_ids: set[BlobId]) -> list[Candidate]:
+        """Return the newest tensors that are coded against some bases."""
+        new = self._new_samples(blob_id for base_id in base_ids for blob_id in self._members[base_id][-_MEMBERS:])
+        stored = self._store.catalog.samples_of_members(sorted(base_ids), _MEMBERS)
+        return [*new, *_parsed(stored, is_member=True)]
+
+    def _new_sketches(self, blob_ids: Iterable[BlobId]) -> dict[BlobId, bytes]:
+        found = ((blob_id, self._new.get(blob_id)) for blob_id in blob_ids)
+        return {blob_id: new.features.sketch for blob_id, new in found if new is not None and new.features is not None}
+
+    def _new_samples(self, blob_ids: Iterable[BlobId]) -> list[Candidate]:
+        found = [self._new[blob_id] for blob_id in blob_ids if blob_id in self._new]
+        return [new.sample for new in found if new.sample is not None]
 
     def _group(self, dtype: str, nbytes: int) -> _Group:
         key = dtype, nbytes
@@ -102,13 +181,16 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class _Added:
-    """A tensor that is being added."""
+class _New:
+    """A blob that is being added, and what it is found by."""
 
-    sketch: bytes
-    signature: bytes
-    nbytes: int
-    base_id: int | None
+    blob: Blob
+    features: TensorFeatures | None
+    sample: Candidate | None
+
+    def is_whole_member_of(self, base_id: BlobId) -> bool:
+        base = self.blob.base
+        return base is not None and base.blob_id == base_id and base.view == View(0, self.blob.nbytes)
 
 
 class _Group:
@@ -124,3 +206,10 @@ class _Group:
             ids = np.array([row[0] for row in rows], np.int64)
             self.index.extend(ids, as_words(b"".join(row[1] for row in rows)))
             self.last_id = int(ids[-1])
+
+
+def _parsed(stored: Iterable[StoredSamples], *, is_member: bool) -> Iterator[Candidate]:
+    for one in stored:
+        sample = parse_sample(one.samples)
+        if sample is not None and sample.items == one.nbytes // item_nbytes(one.dtype):
+            yield Candidate(one.blob_id, one.dtype, sample, is_member)

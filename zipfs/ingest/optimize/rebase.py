@@ -18,11 +18,11 @@ from zipfs.bases.planning.planner import OUTSIDE, Move
 from zipfs.bases.similarity.backfill import set_index_keys
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
 from zipfs.errors import Damaged
-from zipfs.ingest.batch import same_bytes
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.frames.cache import OpenBlob, opened
+from zipfs.store.frames.compare import same_bytes
 from zipfs.store.frames.ordered import in_order
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BaseRef, Blob, BlobId, PackName, frame_count
