@@ -21,10 +21,10 @@ from zipfs.ingest.optimize.after_ingest import rebase_after_ingest
 from zipfs.ingest.optimize.rebase import Rebased
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import NotWanted, Source, SourceError
-from zipfs.ingest.spool import free_nbytes
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.files import full_disk_told
+from zipfs.store.disk.space import free_nbytes
 from zipfs.store.objects.values import BlobId
 from zipfs.store.packs.pack_format import PackedBlob
 from zipfs.store.store import Store
@@ -109,7 +109,7 @@ class Pipeline:
         batch: list[Source] = []
         nbytes = 0
         for source in sources:
-            limit = min(BATCH_NBYTES, free_nbytes(self._store) // 2)
+            limit = min(BATCH_NBYTES, free_nbytes(self._store.path) // 2)
             if batch and (nbytes + source.nbytes > limit or len(batch) >= _BATCH_FILES):
                 yield batch
                 batch, nbytes = [], 0
@@ -153,8 +153,8 @@ class Pipeline:
         self.stop.check()
         try:
             source.open()
-            if free_nbytes(self._store) < _SPACE_MARGIN_NBYTES:
-                raise NoSpace(self._store.path, f"{free_nbytes(self._store) >> 10} KiB free")
+            if free_nbytes(self._store.path) < _SPACE_MARGIN_NBYTES:
+                raise NoSpace(self._store.path, f"{free_nbytes(self._store.path) >> 10} KiB free")
             self._progress.began(source.shown, source.nbytes)
             batch.add(source)
         except SourceError as error:

@@ -23,6 +23,7 @@ from typing import Final
 from zipfs.errors import NoSpace
 from zipfs.host import bounded_time_ns
 from zipfs.store.disk.files import open_or_create_file
+from zipfs.store.disk.space import free_nbytes
 from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store
 
@@ -168,7 +169,7 @@ class Spool:
             self._unchecked += nbytes
             if self._unchecked < self._check_every:
                 return
-            free = free_nbytes(self._store)
+            free = free_nbytes(self._store.path)
             if free - nbytes < self._reserve:
                 raise NoSpace(self._store.path, f"{free >> 20} MiB free, {self._reserve >> 20} MiB kept in reserve")
             self._unchecked = 0
@@ -177,15 +178,3 @@ class Spool:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return NoSpace(self._store.path, error.strerror)
         return error
-
-
-def free_nbytes(store: Store) -> int:
-    """What an ordinary user may still write to the store's disk."""
-    found = os.statvfs(store.path)
-    return found.f_bavail * found.f_frsize
-
-
-def default_reserve_nbytes(store: Store) -> int:
-    """A tenth of a small disk, at most a GiB: room for the pack that the spool is about to become."""
-    found = os.statvfs(store.path)
-    return min(1 << 30, found.f_blocks * found.f_frsize // 10)

@@ -23,7 +23,7 @@ import trio
 
 from zipfs.errors import StoreBusy, ZipfsError
 from zipfs.host import mount_option
-from zipfs.ingest.spool import Spool, default_reserve_nbytes
+from zipfs.ingest.spool import Spool
 from zipfs.metrics.counters import Counters
 from zipfs.mount import points, process
 from zipfs.mount.changes import Changes
@@ -39,6 +39,7 @@ from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.virtual import Virtual
 from zipfs.reading.warm_up import warm_up
 from zipfs.store.disk.locks import FileLock
+from zipfs.store.disk.space import default_reserve_nbytes
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
 from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store, open_store, read_marker
@@ -130,7 +131,7 @@ class _Mount:
         if options.read_only:
             self._operations = ReadingOperations(store, self._virtual, self._counters)
             return
-        reserve = default_reserve_nbytes(store) if options.reserve_nbytes is None else options.reserve_nbytes
+        reserve = default_reserve_nbytes(store.path) if options.reserve_nbytes is None else options.reserve_nbytes
         spool = Spool(store, reserve)
         self._operations = IngestOperations(
             store, self._changes, self._virtual, self._counters, spool, linger_s=options.linger_s

@@ -21,9 +21,9 @@ from zipfs.bases.planning.planner import DEFAULT_PRICES, Move, Plan, Prices
 from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.errors import NoSpace, NotWritable, Stopped, StoreBusy
 from zipfs.ingest.optimize.rebase import Pace, Rebased, RebaseUnit, rebase
-from zipfs.ingest.spool import free_nbytes
 from zipfs.store.disk.files import full_disk_told
 from zipfs.store.disk.progress import Report
+from zipfs.store.disk.space import free_nbytes
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.maintenance.collect import SHED, Collected, collect
 from zipfs.store.store import Store
@@ -190,7 +190,7 @@ class _Run:
     def _step(self, units: list[RebaseUnit]) -> None:
         predicted_nbytes = sum(move.predicted_nbytes for unit in units for move in unit.moves)
         with self._lock():
-            if free_nbytes(self._store) < 2 * predicted_nbytes + _LEAST_FREE_NBYTES:
+            if free_nbytes(self._store.path) < 2 * predicted_nbytes + _LEAST_FREE_NBYTES:
                 collect(self._store, self._report)
             step = rebase_each(self._store, self._executor, units, self._pace)
         self._done.rebased.add(step)

@@ -1,4 +1,4 @@
-"""Whose a store is. It is its owner's alone: nobody else writes to it, and nobody else may look into it.
+"""Rights to a store: nobody but its owner writes to it or looks into it.
 
 What a mount serves has modes and owners, and the kernel enforces them; what lies in a store is the content of all of
 them at once. Whoever wants to share does so through a mount with --allow-other.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from zipfs.errors import NotAllowed
-from zipfs.store.disk.files import create_file, everything_in, is_private, tighten
+from zipfs.store.disk.files import create_file, is_private, tighten, walk
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _LAST: Final = "ZIPFS"
 
 
 def who_owns(path: Path) -> str:
-    """The name of the user that a directory belongs to, or `user 1234`."""
+    """Return the name of the user that a directory belongs to, or `user 1234`."""
     try:
         uid = os.stat(path).st_uid
     except OSError:
@@ -36,7 +36,7 @@ def who_owns(path: Path) -> str:
 
 
 def require_ours(path: Path) -> None:
-    """Raises NotAllowed unless we are the owner of a store, or root.
+    """Raise NotAllowed unless we are the owner of a store, or root.
 
     Files that others made in it would be closed to its owner.
     """
@@ -49,7 +49,7 @@ def require_ours(path: Path) -> None:
 
 
 def _owner_of_new_files(path: Path, owner: int) -> int:
-    """To whom a file belongs that we make there: on some file systems (FAT, some network drives) always to the same."""
+    """Return the owner of the files that we make in a directory: on FAT and some network drives always the same user."""
     probe = path / f".zipfs-{os.getpid()}"
     try:
         fd = create_file(probe)
@@ -68,8 +68,8 @@ def _owner_of_new_files(path: Path, owner: int) -> int:
 def close_to_others(path: Path) -> None:
     """Take every right to a store of ours from all others, and say so where it was open to them.
 
-    The store itself is closed first, so that nobody opens what is still open to them below it. A store of somebody else
-    is theirs to close.
+    The store itself is closed first, so that nobody opens what is still open to them below it. The store of another
+    user is left for that user to close.
     """
     marker = path / _LAST
     if os.stat(path).st_uid != os.geteuid() or (is_private(path.resolve()) and _is_done(marker)):
@@ -80,7 +80,7 @@ def close_to_others(path: Path) -> None:
         if not is_private(path.resolve()):
             log.warning("%s is open to other users (%s): its file system keeps no modes", path, mode)
             return
-        for item in everything_in(path):
+        for item in walk(path):
             if item != marker and not is_private(item):
                 # What is gone was collected or compressed; what may not be opened is somebody else's, and shut in.
                 with suppress(FileNotFoundError, PermissionError):
@@ -100,5 +100,5 @@ def close_to_others(path: Path) -> None:
 
 
 def _is_done(marker: Path) -> bool:
-    """A marker that has a second name elsewhere is left as it is, like all files that have."""
+    """Return whether the marker is closed to others, or has a second name elsewhere, which keeps any file as it is."""
     return os.path.lexists(marker) and (is_private(marker) or os.lstat(marker).st_nlink > 1)

@@ -1,4 +1,4 @@
-"""Named points at which a test can make this process die as if the power of the process had been cut.
+"""Fault points: named places at which a test can kill this process.
 
 `ZIPFS_FAULT=ingest.pack-synced` kills the process with SIGKILL when it reaches that point; `name:3` on the third time.
 `POINTS` lists the names, so that a test which walks them all cannot miss one; those on the way of a new pack are listed
@@ -35,7 +35,7 @@ _seen: Counter[str] = Counter()
 
 
 def point(name: str) -> None:
-    """Die here if the environment says so."""
+    """Kill this process if the environment names this point."""
     if name != _armed:
         return
     _seen[name] += 1

@@ -1,9 +1,9 @@
-"""The files of a store: made for their owner alone, opened without following anybody's link, read and synced.
+"""Files and directories of a store: made for their owner alone, opened without following a link, read and synced.
 
-Everything that ZipFS makes in a store is made here, so that nothing is forgotten: directories 0700 and files 0600,
-whatever the umask. Root's files in a store of somebody else belong to the owner of the directory that they lie in, or
-root's help would shut the owner out. What is opened must be a regular file: a store may come from somebody who put a
-symbolic link or a pipe in its place.
+Whatever ZipFS makes in a store is made by these functions: directories 0700 and files 0600, whatever the umask. Root's
+files in the store of another user belong to the owner of the directory that they lie in, or root's help would shut the
+owner out. What is opened must be a regular file: a store may come from somebody who put a symbolic link or a pipe in the
+place of one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _OTHERS: Final = 0o077
 _SAFELY: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
 _NOT_REGULAR: Final = "it is not a regular file"
 _NO_FILES: Final = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV)
-"""What opening a link, a socket or a pipe, a directory, a device says."""
+"""Error numbers of opening a link, a socket or a pipe, a directory, a device."""
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a regular file that is there. Raises FileNotFoundError, Damaged for anything else, NotAllowed."""
+    """Open a regular file and return its descriptor. Raises FileNotFoundError, NotAllowed, Damaged for what is none."""
     try:
         fd = os.open(path, flags | _SAFELY | os.O_NONBLOCK)  # or a pipe would be waited at for good
     except PermissionError as error:
@@ -44,7 +44,7 @@ def open_file(path: Path, flags: int = os.O_RDONLY) -> int:
 
 
 def create_file(path: Path, flags: int = os.O_RDWR) -> int:
-    """A descriptor of a new file. Raises FileExistsError."""
+    """Make a new file and return a descriptor of it. Raises FileExistsError."""
     fd = os.open(path, flags | os.O_CREAT | os.O_EXCL | _SAFELY, FILE_MODE)
     try:
         _make_private(fd, path, FILE_MODE)
@@ -55,7 +55,7 @@ def create_file(path: Path, flags: int = os.O_RDWR) -> int:
 
 
 def open_or_create_file(path: Path, flags: int = os.O_RDWR) -> int:
-    """A descriptor of a file, which is made where it is missing. Raises Damaged, NotAllowed."""
+    """Return a descriptor of a file, which is made where it is missing. Raises Damaged, NotAllowed."""
     while True:
         with suppress(FileNotFoundError):
             return open_file(path, flags)
@@ -64,7 +64,7 @@ def open_or_create_file(path: Path, flags: int = os.O_RDWR) -> int:
 
 
 def replace_file(path: Path) -> int:
-    """A descriptor of a new file in the place of whatever is there."""
+    """Make a new file in the place of whatever is there and return a descriptor of it."""
     while True:
         path.unlink(missing_ok=True)
         with suppress(FileExistsError):
@@ -72,7 +72,7 @@ def replace_file(path: Path) -> int:
 
 
 def opener(path: str, flags: int) -> int:
-    """For `open(..., opener=opener)`: the file is opened or made as above."""
+    """Open or make a file for `open(..., opener=opener)`."""
     flags &= ~(os.O_EXCL | os.O_CREAT)
     return open_or_create_file(Path(path), flags)
 
@@ -103,7 +103,7 @@ def _make_private(fd: int, path: Path, mode: int) -> None:
 
 
 def check_directory(path: Path) -> None:
-    """Raises Damaged unless a directory of a store is missing or a directory, and no link to one."""
+    """Raise Damaged unless a directory of a store is missing or a directory, and no link to one."""
     with suppress(FileNotFoundError):
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise Damaged(
@@ -113,14 +113,14 @@ def check_directory(path: Path) -> None:
 
 
 def check_regular(path: Path) -> None:
-    """Raises Damaged unless a file is missing or regular: for a library that opens it by itself."""
+    """Raise Damaged unless a file is missing or regular: for a library that opens it by itself."""
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise Damaged(path, _NOT_REGULAR)
 
 
 def is_private(path: Path) -> bool:
-    """Whether nobody but the owner has any right to a file or directory. A link has none of its own."""
+    """Return whether nobody but the owner has any right to a file or directory. A link has none of its own."""
     mode = os.lstat(path).st_mode
     return stat.S_ISLNK(mode) or not mode & _OTHERS
 
@@ -128,7 +128,7 @@ def is_private(path: Path) -> bool:
 def tighten(path: Path) -> None:
     """Take every right to a file or directory of ours from all others. Raises OSError.
 
-    Neither a link is followed nor a file touched that has another name elsewhere: that may be none of the store's.
+    No link is followed. A file that has another name elsewhere is left alone: it may not be the store's.
     """
     fd = os.open(path, os.O_RDONLY | _SAFELY | os.O_NONBLOCK)
     try:
@@ -140,8 +140,8 @@ def tighten(path: Path) -> None:
         os.close(fd)
 
 
-def everything_in(path: Path) -> Iterator[Path]:
-    """Files and directories below a directory, no link followed."""
+def walk(path: Path) -> Iterator[Path]:
+    """Yield a directory and all files and directories below it, without following links."""
     for directory, _, names in os.walk(path):
         for name in [".", *names]:
             yield Path(directory, name)
@@ -149,7 +149,7 @@ def everything_in(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def full_disk_told(path: Path) -> Iterator[None]:
-    """A disk that is full, or a quota, as NoSpace of the store at `path`."""
+    """Raise NoSpace of the store at `path` where the block finds the disk full, or a quota used up."""
     try:
         yield
     except OSError as error:
@@ -159,7 +159,7 @@ def full_disk_told(path: Path) -> Iterator[None]:
 
 
 def read_at(fd: int, offset: int, nbytes: int) -> bytes:
-    """`nbytes` bytes from `offset` on; fewer only where the file ends. Raises OSError."""
+    """Read `nbytes` bytes from `offset` on; fewer only where the file ends. Raises OSError."""
     data = os.pread(fd, nbytes, offset)
     while len(data) < nbytes:
         more = os.pread(fd, nbytes - len(data), offset + len(data))
@@ -170,7 +170,7 @@ def read_at(fd: int, offset: int, nbytes: int) -> bytes:
 
 
 def sync_directory(path: Path) -> None:
-    """On return the names in a directory are on the disk."""
+    """Make the names in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

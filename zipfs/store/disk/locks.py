@@ -32,7 +32,10 @@ class FileLock:
         self._fd = -1
 
     def try_acquire(self, *, shared: bool = False, read_only: bool = False) -> bool:
-        """Take it now or not at all. `read_only` is for a store on a file system that cannot be written."""
+        """Take the lock, or return False if somebody else has it.
+
+        `read_only` is for a store on a file system that cannot be written.
+        """
         try:
             fd = open_file(self.path) if read_only else open_or_create_file(self.path)
         except FileNotFoundError:
@@ -57,7 +60,7 @@ class FileLock:
 
     @property
     def held_elsewhere(self) -> bool:
-        """Whether another process (or another FileLock) holds it now."""
+        """Return whether another process, or another FileLock, holds the lock now."""
         if not self.path.exists():
             return False
         probe = FileLock(self.path)

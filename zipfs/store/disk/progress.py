@@ -1,12 +1,15 @@
-"""Progress of a long task, told to whoever watches."""
+"""Reports of the progress of long work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Report = Callable[[str, int, int], None]
-"""`report(what, done, total)`: so much of a step is done, in its own units. Returns quickly; may raise Stopped."""
+"""Takes what is being done, how much of it is done and how much there is, in units of its own.
+
+Returns quickly; may raise Stopped.
+"""
 
 
 def report_nothing(what: str, done: int, total: int) -> None:
-    """For callers that nobody watches."""
+    """Report to nobody."""

@@ -1,8 +1,7 @@
-"""Room on the store's disk for removals.
+"""Reserved space on the store's disk, so that removals succeed on a full one.
 
-A removal is a change as any other: its record and SQLite's take some room. On a disk that somebody else has filled to
-the last byte nothing could be removed to make some, if the store did not hold a little back: a file that is given up
-then, and made anew when there is room again.
+A removal takes space itself: for its record in the manifest log, and in the catalog. The store holds a little back in a
+file, which is emptied when a removal finds the disk full and filled again later.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ RESERVE_NBYTES = 512 << 10
 
 
 class Reserve:
-    """The file `reserve` of a store. Any thread may call."""
+    """The file that holds the reserved space. Any thread may call."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.spent = False
-        """Whether it was given up and not taken again since."""
+        """Whether the space was given up and could not be taken again since."""
 
     def fill(self) -> None:
-        """Take the room, if it is not taken and there is enough. Without it removals may fail, and nothing else."""
+        """Take the space, if it is not taken and there is enough of it. Without it only removals may fail."""
         try:
             fd = open_or_create_file(self._path)
             try:
@@ -44,10 +43,10 @@ class Reserve:
             finally:
                 os.close(fd)
         except (OSError, ZipfsError) as error:
-            log.warning("no room is held back for removals: %s", error)
+            log.warning("no space is reserved for removals: %s", error)
 
     def spend(self) -> bool:
-        """Give the room to whoever writes next; whether there was any."""
+        """Give the space to whoever writes next. Return whether there was any."""
         try:
             fd = open_file(self._path, os.O_WRONLY)
         except FileNotFoundError:
@@ -61,7 +60,7 @@ class Reserve:
         return had
 
     def removing(self, work: Callable[[], T]) -> T:
-        """What `work` returns, which removes something; where the disk is full it is run again with this room.
+        """Run `work`, which removes something, and return its result; on a full disk run it again with this space.
 
         Raises NoSpace.
         """

@@ -1,6 +1,6 @@
-"""Asking long work to end: by a signal, by another thread, or because something more important has come.
+"""Requests to end long work, made by a signal, by another thread, or because something more important has come.
 
-Whatever takes long is given a `Stop` and calls `check` about once a MiB. What it has begun is then taken back as after
+Whatever takes long is given a `Stop` and calls `check` about once a MiB. What it has begun is taken back then, as after
 any other error.
 """
 
@@ -18,14 +18,14 @@ from zipfs.errors import Stopped
 class Stop:
     """A request to end, which any thread and any signal handler may make.
 
-    `threading.Event` is no good for that: `set` takes a lock. A handler runs in the main thread, between two steps of
-    whatever that was doing; if that was `wait`, with the lock in hand, both wait for each other for ever.
+    `threading.Event` would not do, because its `set` takes a lock. A signal handler runs in the main thread, between
+    two steps of whatever that was doing: if it was in `wait`, and held the lock, the two would wait for each other.
     """
 
     def __init__(self) -> None:
         self._requested = False
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        """Can be read from once the request has been made."""
+        """Becomes readable when the request is made."""
 
     def __del__(self) -> None:
         os.close(self._eventfd)
@@ -44,7 +44,7 @@ class Stop:
         return self._requested
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the request for so long; returns whether it has been made."""
+        """Wait for the request, at most `timeout_s`. Return whether it has been made."""
         if not self._requested:
             poll = select.poll()
             poll.register(self._eventfd, select.POLLIN)
@@ -52,7 +52,7 @@ class Stop:
         return self._requested
 
     def check(self) -> None:
-        """Raises Stopped once the request has been made."""
+        """Raise Stopped if the request has been made."""
         if self._requested:
             raise Stopped
 
@@ -61,7 +61,7 @@ class Stop:
 def stopping_on_signals(
     *stops: Stop, numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
 ) -> Iterator[None]:
-    """Have signals make these requests for the time of the block. For the main thread, before anything is begun."""
+    """Make these requests on signals, for the time of the block. Called in the main thread, before work is begun."""
 
     def request(*_: object) -> None:
         for stop in stops:

@@ -1,7 +1,7 @@
-"""The bytes of a pack: header, frames, index, trailer. Pure. `FORMAT.md` has the details.
+"""Bytes of a pack: header, frames, index, trailer. Pure; `FORMAT.md` has the details.
 
-The index alone suffices to list and decode what a pack holds. Every byte is covered by a checksum: frames by one per
-blob in the index, the index and the header by the trailer.
+The index suffices to list and decode what a pack holds. A checksum covers every byte: one per blob, in the index, its
+frames; one in the trailer the index, the header and itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from zipfs.store.objects.values import BaseRef, Blob, BlobId, PackName, frame_co
 MAGIC: Final = b"ZFSPACK1"
 END_MAGIC: Final = b"ZFSPEND1"
 VERSION: Final = 2
-"""That of packs that are written. Packs of version 1, whose bases are whole, are read too."""
+"""The version of packs that are written. Packs of version 1, whose bases are whole, are read too."""
 HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, name
 TRAILER: Final = struct.Struct("<QQQQ8s")  # index offset, index length, index checksum, checksum of the rest, magic
 _BLOB_ID_LIMIT: Final = 1 << 40
@@ -79,7 +79,7 @@ def _rest_sum(head: bytes, *fields: int) -> int:
 
 
 def check_header(data: bytes, name: PackName, where: str) -> int:
-    """The version of pack `name`, whose header is `data`. Raises PackDamaged or UnknownVersion if it is not."""
+    """Return the version of pack `name` from its header. Raises PackDamaged, UnknownVersion."""
     if len(data) != HEADER.size:
         raise PackDamaged(where, 0, "shorter than a header")
     magic, version, reserved, found = HEADER.unpack(data)
@@ -93,7 +93,7 @@ def check_header(data: bytes, name: PackName, where: str) -> int:
 
 
 def locate_index(data: bytes, head: bytes, nbytes: int, where: str) -> tuple[int, int, int]:
-    """(offset, length, checksum) of the index from the trailer of a pack of `nbytes` bytes with the header `head`.
+    """Return (offset, length, checksum) of the index of a pack of `nbytes` bytes, from its trailer and header.
 
     Raises PackDamaged.
     """
@@ -111,7 +111,7 @@ def locate_index(data: bytes, head: bytes, nbytes: int, where: str) -> tuple[int
 
 
 def decode_index(data: bytes, index_sum: int, name: PackName, index_offset: int, where: str) -> list[PackedBlob]:
-    """The blobs of pack `name`. Raises PackDamaged for an index that is altered or does not fit the pack."""
+    """Decode the index of pack `name`. Raises PackDamaged for one that is altered or does not fit the pack."""
     if xxhash.xxh3_64_intdigest(data) != index_sum:
         raise PackDamaged(where, index_offset, "checksum of the index does not match")
     try:
@@ -161,7 +161,7 @@ def _is_base(base: BaseRef | None) -> bool:
 
 
 def _base(base: Any, nbytes: int) -> BaseRef:
-    """The base of a blob of `nbytes` bytes. Version 1 says blob and offset only: that view is as long as the blob."""
+    """Decode the base of a blob of `nbytes` bytes. In version 1 it has no length: the view is as long as the blob."""
     if len(base) == 2:
         return BaseRef(BlobId(int(base[0])), View(int(base[1]), nbytes))
     blob_id, offset, length, cast = base

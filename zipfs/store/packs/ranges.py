@@ -1,4 +1,4 @@
-"""Stored bytes of many frames in few reads. Any thread may call."""
+"""Fetching the stored bytes of many frames in few reads."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from zipfs.errors import PackDamaged
 from zipfs.store.packs.file import PackFile, ReadRange
 
 _GAP_NBYTES: Final = 64 << 10
-"""What lies between two ranges is read as well if it is no longer: a read of its own would take longer."""
+"""Gaps between two ranges, up to this length, are read as well: a second read would take longer."""
 
 _READ_NBYTES: Final = 8 << 20
-"""A read is never longer, or one bad range could ask for any amount of memory."""
+"""The longest read. Without a limit one bad range could ask for any amount of memory."""
 
 _FEW_NBYTES: Final = 1 << 20
-"""Who reads no more waits for the disk; who reads more has others wait for a core."""
+"""Up to this much the reader waits for the disk mostly; beyond it others wait for a core, which it keeps busy."""
 
 _SCRATCH_NBYTES: Final = 16 << 20
-"""What a thread keeps for what it reads, at most: a slab of a file and as much of its base take half of it. Memory that
-was just read is quickest to write again.
+"""The memory that a thread keeps for what it fetches, at most. A window of a file and as much of its base take half of
+it. Memory that was just read is quickest to write again.
 """
 
 _scratch = Scratch()
@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 
 
 class Read(NamedTuple):
-    """One read, and which of the ranges (by position) it is for."""
+    """One read, and the positions of the ranges that it covers."""
 
     pack: PackFile
     offset: int
@@ -47,7 +47,7 @@ class Read(NamedTuple):
 
 
 def plan_reads(ranges: Sequence[Stored]) -> list[Read]:
-    """Reads that cover all ranges, each range in one of them. Raises PackDamaged for a range that no frame fills."""
+    """Plan reads that cover all ranges, each in one read. Raises PackDamaged for a range that no frame fills."""
     reads: list[Read] = []
     for position in sorted(range(len(ranges)), key=lambda at: (ranges[at].pack.name, ranges[at].offset)):
         pack, offset, nbytes = ranges[position]
@@ -69,9 +69,10 @@ def plan_reads(ranges: Sequence[Stored]) -> list[Read]:
 
 
 def fetch(ranges: Sequence[Stored], outs: Sequence[memoryview] = ()) -> list[memoryview]:
-    """The bytes of each range, until the calling thread fetches again. Raises PackDamaged.
+    """Return the bytes of each range, valid until the calling thread fetches again. Raises PackDamaged.
 
-    Of few bytes, `outs`, which are to be written next, get their memory while the disk works.
+    Any thread may call. Where few bytes are fetched, the memory of `outs`, which are written next, is made ready while
+    the disk works.
     """
     content: list[memoryview] = [memoryview(b"")] * len(ranges)
     reads = plan_reads(ranges)
