@@ -16,9 +16,11 @@ import pytest
 from tests.support.mounts import REPOSITORY, noise, run, temporary_mounts, zipfs
 from tests.support.stores import contents, make_store, model, put_file, weights, write_tree
 from zipfs.errors import Damaged, NotAllowed
+from zipfs.store.directory import create_store
 from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.reserve import Reserve
-from zipfs.store.store import MARKER, Store, create_store, open_store
+from zipfs.store.marker import MARKER
+from zipfs.store.store import Store, open_store
 
 NOBODY = 65534
 

@@ -16,7 +16,8 @@ from zipfs.errors import UnknownVersion
 from zipfs.library import Library
 from zipfs.store.maintenance.check import check
 from zipfs.store.maintenance.repair import rebuild
-from zipfs.store.store import FORMAT, open_store
+from zipfs.store.marker import FORMAT
+from zipfs.store.store import open_store
 
 
 @pytest.fixture(params=sorted(SAMPLES.glob("format-*.zip")), ids=lambda path: path.name)

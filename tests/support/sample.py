@@ -19,7 +19,8 @@ from tests.support.stores import Listener, model, noise, tensor_file, tuned, wei
 from zipfs.codec import Cast
 from zipfs.ingest.import_tree import find, put_directories
 from zipfs.ingest.pipeline import Pipeline
-from zipfs.store.store import FORMAT, open_store
+from zipfs.store.marker import FORMAT
+from zipfs.store.store import open_store
 
 SAMPLES = Path(__file__).resolve().parents[1] / "store" / "samples"
 ATIME_NS, MTIME_NS = 1_000_000_000_123_456_789, 1_100_000_000_000_000_001

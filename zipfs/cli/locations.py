@@ -94,7 +94,7 @@ def _mount_of(where: Path) -> tuple[MountPoint, str] | None:
 def _store_of(point: MountPoint, where: Path) -> Path:
     """Return the store that a mount serves, as the system lists it or, within a limit of time, as its daemon says."""
     from zipfs.mount import asking, points
-    from zipfs.store.store import is_store
+    from zipfs.store.marker import is_store
 
     if os.path.isabs(point.source) and is_store(Path(point.source)):
         return Path(point.source)

@@ -86,8 +86,9 @@ def _is_progress(document: Any) -> bool:
 
 def _status_of_store(path: Path) -> dict[str, Any]:
     from zipfs.mount.status import describe_content, describe_ingest, describe_queue
+    from zipfs.store.marker import is_store
     from zipfs.store.namespace.unfinished import STANDARD
-    from zipfs.store.store import is_store, open_store
+    from zipfs.store.store import open_store
 
     if not is_store(path):
         raise PathError(path, "is neither in a ZipFS mount nor a store")

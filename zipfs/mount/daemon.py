@@ -40,9 +40,10 @@ from zipfs.mount.virtual import Virtual
 from zipfs.reading.warm_up import warm_up
 from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.space import default_reserve_nbytes
+from zipfs.store.marker import read_marker
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
 from zipfs.store.objects.values import InodeId
-from zipfs.store.store import Store, open_store, read_marker
+from zipfs.store.store import Store, open_store
 from zipfs.vfs.visibility import Requester, Sight, status_for_others
 
 log = logging.getLogger(__name__)

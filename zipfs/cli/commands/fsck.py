@@ -75,7 +75,8 @@ def _check(store: Path, stop: Stop, *, repair: bool, read_data: bool) -> tuple[l
     from zipfs.errors import CatalogDamaged, NotAStore
     from zipfs.store.maintenance.check import Problem, check
     from zipfs.store.maintenance.repair import repair as repair_store
-    from zipfs.store.store import open_store, read_marker
+    from zipfs.store.marker import read_marker
+    from zipfs.store.store import open_store
 
     read_marker(store)
     repaired: list[str] = []

@@ -120,7 +120,7 @@ def mount_command(
 def _prepare(ctx: click.Context, store: Path, mountpoint: Path, read_only: bool, reserve: int | None) -> None:
     """Check that a mount can be made, and make the store if it is missing. Raises ZipfsError, UsageError."""
     from zipfs.mount import points
-    from zipfs.store.store import create_store, is_store
+    from zipfs.store.marker import is_store
 
     points.make_ready(store, mountpoint)
     if reserve is not None and reserve >= (disk_nbytes := _disk_nbytes(store)):
@@ -129,6 +129,8 @@ def _prepare(ctx: click.Context, store: Path, mountpoint: Path, read_only: bool,
     if store.is_dir() and not os.access(store, os.R_OK | os.X_OK):
         raise points.MountFailed(store, mountpoint, "you may not look into that store; its owner can mount it")
     if not read_only and not is_store(store):
+        from zipfs.store.directory import create_store
+
         create_store(store)
         message(f"made a new store at {printable(str(store))}")
     if not read_only and not all(os.access(path, os.W_OK) for path in (store, store / "locks", store / "catalog.db")):

@@ -49,7 +49,7 @@ def require_ours(path: Path) -> None:
 
 
 def _owner_of_new_files(path: Path, owner: int) -> int:
-    """Return the owner of the files that we make in a directory: on FAT and some network drives always the same user."""
+    """Return the owner of files that we make in a directory: on FAT and some network drives always one user."""
     probe = path / f".zipfs-{os.getpid()}"
     try:
         fd = create_file(probe)

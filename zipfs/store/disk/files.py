@@ -2,7 +2,7 @@
 
 Whatever ZipFS makes in a store is made by these functions: directories 0700 and files 0600, whatever the umask. Root's
 files in the store of another user belong to the owner of the directory that they lie in, or root's help would shut the
-owner out. What is opened must be a regular file: a store may come from somebody who put a symbolic link or a pipe in the
+owner out. What is opened must be a regular file: a store may come from somebody who put a link or a pipe in the
 place of one.
 """
 

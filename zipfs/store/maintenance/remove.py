@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zipfs.errors import PathError
+from zipfs.store.directory import RESERVE
 from zipfs.store.disk import faults
 from zipfs.store.disk.reserve import Reserve
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import Inode
-from zipfs.store.store import RESERVE, Store, open_store
+from zipfs.store.store import Store, open_store
 
 
 def free_spool(store: Store, gone: Iterable[Inode]) -> None:

@@ -15,18 +15,20 @@ from zipfs.store.catalog.log_segments import ManifestLog
 from zipfs.store.catalog.queries import Catalog, Position
 from zipfs.store.catalog.transaction import compact, filling
 from zipfs.store.catalog.writes import Transaction
+from zipfs.store.directory import CATALOG, admit
 from zipfs.store.disk.files import make_directory, open_file, replace_file, sync_directory
 from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.progress import Report, report_nothing
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.maintenance.check import Problem, decode_problem
+from zipfs.store.marker import read_marker
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import Blob, InodeId, PackName
 from zipfs.store.packs.backend import PackBackend
 from zipfs.store.packs.file import verify_stored
 from zipfs.store.packs.local import LocalPacks
 from zipfs.store.publish import NewPack
-from zipfs.store.store import Store, admit, read_marker
+from zipfs.store.store import Store
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ def rebuild(path: Path, report: Report = report_nothing, packs: PackBackend | No
         manifests = ManifestLog(path / "manifests", store_id)
         rebuilt = Rebuilt()
         segment, records, end = _best_segment(manifests, rebuilt)
-        fresh = path / "catalog.db.new"
+        fresh = path / f"{CATALOG}.new"
         create_catalog(fresh, store_id, segment)
         try:
             _fill(fresh, packs or LocalPacks(path / "packs"), segment, records, end, rebuilt, report)
@@ -106,7 +108,7 @@ def _set_aside(path: Path, manifests: ManifestLog, segment: int, end: int, rebui
     with open(replace_file(aside / f"{segment:020d}-from-{end}"), "wb") as file:
         file.write(rest)
     manifests.truncate(segment, end)
-    with closing(Catalog(path / "catalog.db", read_only=True)) as catalog:
+    with closing(Catalog(path / CATALOG, read_only=True)) as catalog:
         known = {str(inode_id) for inode_id in catalog.spooled()}
     for spooled in (path / "spool").iterdir():
         if spooled.name not in known:
@@ -174,7 +176,7 @@ def _path(catalog: Catalog, inode_id: InodeId) -> str:
 
 def _swap(path: Path, fresh: Path) -> None:
     """Put the new catalog in the place of the old one. The old write-ahead log must not outlive its database."""
-    current = path / "catalog.db"
+    current = path / CATALOG
     for suffix in ("-wal", "-shm"):
         current.with_name(current.name + suffix).unlink(missing_ok=True)
     os.replace(fresh, current)
