@@ -31,7 +31,7 @@ from zipfs.store.store import open_store
 BASE = weights(60_000)
 
 
-def figures(run: Run, store: Path) -> dict[str, int]:
+def sizes(run: Run, store: Path) -> dict[str, int]:
     """What `stat` tells, once all others were seen to tell the same."""
     stat = run("stat", store, "--json").json
     status = run("status", store, "--json").json
@@ -73,24 +73,24 @@ def store(run: Run, tmp_path: Path) -> Path:
     return path
 
 
-def test_figures_agree_when_a_base_is_removed_and_collected(run: Run, store: Path) -> None:
-    before = figures(run, store)
+def test_sizes_agree_when_a_base_is_removed_and_collected(run: Run, store: Path) -> None:
+    before = sizes(run, store)
     assert before["kept_nbytes"] == before["unused_nbytes"] == before["freeable_nbytes"] == 0
     assert run("rm", "-r", store, "base").code == 0
-    shared = figures(run, store)  # its copy has all of it
+    shared = sizes(run, store)  # its copy has all of it
     assert shared["kept_nbytes"] == 0
     assert shared["added_nbytes"] == pytest.approx(before["added_nbytes"], rel=0.01)  # all but its config.json
     assert run("rm", "-r", store, "copy").code == 0
-    kept = figures(run, store)
+    kept = sizes(run, store)
     assert kept["kept_nbytes"] > 0.8 * kept["added_nbytes"]
     assert "bases whose own files were removed" in run("stat", store).out.decode()
     assert "bases whose own files were removed" in run("families", store).out.decode()
     assert run("rm", "-r", store, "noise").code == 0
-    freeable = figures(run, store)["freeable_nbytes"]
+    freeable = sizes(run, store)["freeable_nbytes"]
     assert freeable > 30_000
     assert "`zipfs gc` frees them" in run("families", store).out.decode()
     assert run("gc", store, "--json").json["freed_nbytes"] == freeable
-    after = figures(run, store)
+    after = sizes(run, store)
     assert after["kept_nbytes"] == kept["kept_nbytes"]
     assert after["freeable_nbytes"] == 0
     assert "gc" not in run("families", store).out.decode()
@@ -102,7 +102,7 @@ def test_nothing_is_said_to_be_freed_by_gc_that_it_does_not_free(run: Run, tmp_p
     assert run("ingest", store, source).code == 0
     assert run("rm", store, "one/small").code == 0
     for _ in range(2):
-        found = figures(run, store)
+        found = sizes(run, store)
         assert (found["freeable_nbytes"], found["unused_nbytes"] >= 40_000) == (0, True)
         for command in ("stat", "families"):
             text = run(command, store).out.decode()
@@ -111,25 +111,25 @@ def test_nothing_is_said_to_be_freed_by_gc_that_it_does_not_free(run: Run, tmp_p
         assert run("gc", store, "--json").json["freed_nbytes"] == 0
 
 
-def test_figures_agree_when_bases_are_chosen_anew(run: Run, tmp_path: Path) -> None:
+def test_sizes_agree_when_bases_are_chosen_anew(run: Run, tmp_path: Path) -> None:
     store = make_store(tmp_path, badly_based_family(60_000))
-    before = figures(run, store)
+    before = sizes(run, store)
     told = json.loads(zipfs("optimize", store, "--json").stdout)
-    after = figures(run, store)
+    after = sizes(run, store)
     assert told["tensors_coded"] > 0
     assert (told["before_nbytes"], told["after_nbytes"]) == (before["stored_nbytes"], after["stored_nbytes"])
 
 
-def test_optimize_tells_what_the_store_took_and_takes_and_no_third_figure(run: Run, tmp_path: Path) -> None:
+def test_optimize_tells_what_the_store_took_and_takes_and_no_third_size(run: Run, tmp_path: Path) -> None:
     store = make_store(tmp_path, badly_based_family(60_000))
-    took = size(figures(run, store)["stored_nbytes"])
+    took = size(sizes(run, store)["stored_nbytes"])
     text = zipfs("optimize", store).stderr
-    assert f"the store took {took} before and takes {size(figures(run, store)['stored_nbytes'])} now\n" in text
+    assert f"the store took {took} before and takes {size(sizes(run, store)['stored_nbytes'])} now\n" in text
     assert "freed" not in text
 
 
 def test_what_is_not_compressed_yet_counts_as_it_is(run: Run, store: Path) -> None:
-    before = figures(run, store)
+    before = sizes(run, store)
     with open_store(store) as opened:
         copy_in(opened, b"late/model.safetensors", model(BASE))
         seal_everything(opened)
@@ -138,11 +138,11 @@ def test_what_is_not_compressed_yet_counts_as_it_is(run: Run, store: Path) -> No
     assert stat["nbytes"] == families["nbytes"] == before["nbytes"] + len(model(BASE))
     assert stat["stored_nbytes"] == families["stored_nbytes"] == before["stored_nbytes"] + len(model(BASE))
     assert run("ingest", store).code == 0
-    assert figures(run, store)["added_nbytes"] == before["added_nbytes"]
+    assert sizes(run, store)["added_nbytes"] == before["added_nbytes"]
 
 
 def test_a_file_of_several_names_counts_once(run: Run, store: Path) -> None:
-    before = figures(run, store)
+    before = sizes(run, store)
     with open_store(store) as opened, opened.transaction() as txn:
         inode = tree.resolve(txn.catalog, b"noise/junk")
         tree.link(txn, ROOT, b"other-name", inode, Event.SERVE)
@@ -161,4 +161,4 @@ def test_a_file_that_is_stored_later_than_a_newer_one_of_the_same_content(
     with open_store(store) as opened:  # what waits is not compressed
         import_path(opened, tmp_path / "early", b"early")
     assert run("ingest", store).code == 0
-    figures(run, store)
+    sizes(run, store)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +16,7 @@ from zipfs.ingest.queue import seal_everything
 from zipfs.inspect.families import Family, FamilyReport, find_families
 from zipfs.inspect.inventory import take_inventory
 from zipfs.inspect.storage_method import Share, StorageMethod
+from zipfs.store.disk.progress import report_nothing
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.values import ROOT, BlobId
@@ -27,18 +26,8 @@ SHAPE = (64, 64)
 NBYTES = 64 * 64 * 2
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "store", create=True) as opened:
-        yield opened
-
-
-def quietly(what: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
-
-
 def family_report(store: Store) -> FamilyReport:
-    return find_families(take_inventory(store, quietly))
+    return find_families(take_inventory(store, report_nothing))
 
 
 def tensors(*names: str) -> list[Made]:

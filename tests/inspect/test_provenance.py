@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,16 +23,11 @@ from tests.support.stores import (
 from zipfs.inspect.inventory import take_inventory
 from zipfs.inspect.provenance import StoredExtent, stored_extents
 from zipfs.inspect.storage_method import StorageMethod
-from zipfs.store.store import Store, open_store
+from zipfs.store.disk.progress import report_nothing
+from zipfs.store.store import Store
 
 ITEMS = 40_000
 BASE = weights(ITEMS)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "store", create=True) as opened:
-        yield opened
 
 
 def tensor_extents(store: Store, path: bytes) -> list[StoredExtent]:
@@ -121,7 +115,7 @@ def test_a_tensor_twice_in_one_file_is_shared_within(store: Store, tmp_path: Pat
 def test_a_file_and_the_inventory_tell_the_same(store: Store, tmp_path: Path) -> None:
     content = {name.encode(): raw for name, raw in sorted(files(2).items())}
     import_path(store, write_tree(tmp_path / "m", content), b"m")
-    inventory = take_inventory(store, lambda what, done, total: None)
+    inventory = take_inventory(store, report_nothing)
     methods: Counter[StorageMethod] = Counter()
     for file, rows in zip(inventory.files, inventory.extents_of_files(), strict=True):
         extents = stored_extents(store, served_inode(store, file.path))

@@ -101,7 +101,7 @@ def test_a_worker_that_crashes_in_native_code_leaves_a_trace(mount: Mount) -> No
     os.kill(worker, signal.SIGSEGV)
     poll(lambda: mount.status()["worker"].get("ended") == "ended with code -11")
     assert "Fatal Python error: Segmentation fault" in mount.log()
-    assert "worker.py" in mount.log() or "ingesting.py" in mount.log()
+    assert "worker.py" in mount.log() or "commands/ingest.py" in mount.log()
 
 
 def test_a_daemon_that_crashes_in_native_code_leaves_a_trace(mount: Mount) -> None:
