@@ -35,7 +35,7 @@ PLANS = Path(__file__).parent / "plans"
 Files = dict[bytes, bytes]
 
 
-def _named(contents: Iterable[bytes]) -> Files:
+def named(contents: Iterable[bytes]) -> Files:
     return {b"f%02d" % number: content for number, content in enumerate(contents)}
 
 
@@ -179,7 +179,7 @@ def recorded(name: str, root: Path) -> str:
     way, files = SCENARIOS[name]
     root.mkdir(exist_ok=True)
     with open_store(root / "store", create=True) as store:
-        way(store, root, _named(files()))
+        way(store, root, named(files()))
         return stored_plan(store)
 
 

@@ -5,7 +5,6 @@ Used by one thread. The execution decides what becomes of the steps: they are ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from zipfs.formats import Span
 from zipfs.ingest import holes
 from zipfs.ingest.content import Blobs, SourceContent
 from zipfs.ingest.inspect import Inspector, SpanInspection
-from zipfs.ingest.plan import Planner, Step
+from zipfs.ingest.plan import Planner, Step, share_zeros
 from zipfs.ingest.progress import FileProgress, Progress
 from zipfs.ingest.source import Source, SourceError, StoredFile, Zeros
 from zipfs.store.disk.stopping import Stop
@@ -77,12 +76,13 @@ class Batch:
         zeros = self._zeros(source, file.hole_nbytes) if file.hole_nbytes else None
         for piece in file.pieces:
             if piece.is_hole and zeros is not None:
-                extents += _extents_of_hole(piece.span, zeros)
                 inspector.hole(piece.span.nbytes)
-                progress.advance(2 * piece.span.nbytes)
-                continue
-            for step in planner.steps(inspector.piece(piece.span)):
-                extents.append(self._execution.carry_out(step, source, progress))
+                progress.advance(piece.span.nbytes)
+                steps = share_zeros(piece.span, zeros)
+            else:
+                steps = planner.steps(inspector.piece(piece.span))
+            # Lazily: each step is carried out before the planner is asked for the next one.
+            extents.extend(self._execution.carry_out(step, source, progress) for step in steps)
         source.check_unchanged()
         stored_nbytes = self._execution.stored_nbytes(first_new)
         return StoredFile(source.nbytes, tuple(extents), inspector.sha256(), stored_nbytes)
@@ -103,8 +103,3 @@ class Batch:
         planner = self._planner(Inspector(zeros, progress), progress)
         (extent,) = (self._execution.carry_out(step, zeros, progress) for step in planner.steps(whole))
         return extent
-
-
-def _extents_of_hole(span: Span, zeros: Extent) -> Iterator[Extent]:
-    for at in range(0, span.nbytes, zeros.nbytes):
-        yield Extent(span.offset + at, min(zeros.nbytes, span.nbytes - at), zeros.blob_id, 0)

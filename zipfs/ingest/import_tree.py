@@ -35,6 +35,7 @@ class Import:
     stores: list[Path] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     directories: list[tuple[bytes, Attributes]] = field(default_factory=list)
+    symlinks: list[tuple[Path, bytes, os.stat_result]] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
@@ -42,7 +43,7 @@ class Import:
 
 
 def find(store: Store, path: Path, served: bytes, names: UnfinishedNames = STANDARD) -> Import:
-    """Look through `path`, which is to be served at `served`. Symlinks are put into the tree at once.
+    """Look through `path`, which is to be served at `served`; nothing is written.
 
     What is unfinished by its name is left out, as are sockets, pipes and devices. What cannot be read, or goes while it
     is looked for, is noted, and the others go on. Raises PathError where the path itself cannot be stored, Stopped,
@@ -66,13 +67,11 @@ def find(store: Store, path: Path, served: bytes, names: UnfinishedNames = STAND
             elif stat.S_ISDIR(info.st_mode):
                 found.directories.append((at, read_attributes(item, info)))
             elif stat.S_ISLNK(info.st_mode):
-                _put_symlink(store, item, at, info)
+                found.symlinks.append((item, at, info))
             else:
                 found.no_files.append(item)
         except OSError as error:
             found.failures.append(_cannot_be_read(item, error))
-        except PathError as error:
-            found.failures.append(str(SourceError(item, f"cannot be stored: {error}")))
     return found
 
 
@@ -145,7 +144,15 @@ def _walk(
 
 
 def put_directories(store: Store, found: Import) -> None:
-    """Make directories that hold nothing, and give all of them their attributes; to be called when the files are in."""
+    """Make symlinks and empty directories, and give all directories their attributes; the files have to be in."""
+    for item, at, info in found.symlinks:
+        store.stop.check()
+        try:
+            _put_symlink(store, item, at, info)
+        except OSError as error:
+            found.failures.append(_cannot_be_read(item, error))
+        except PathError as error:
+            found.failures.append(str(SourceError(item, f"cannot be stored: {error}")))
     with store.transaction() as txn:
         for at, attributes in reversed(found.directories):
             try:

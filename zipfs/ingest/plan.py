@@ -26,7 +26,7 @@ from zipfs.errors import Damaged
 from zipfs.formats import Span
 from zipfs.ingest.inspect import SpanInspection
 from zipfs.ingest.split_tensor import TensorPart, parts_of, parts_of_repetition
-from zipfs.store.objects.values import BaseRef, BlobId
+from zipfs.store.objects.values import BaseRef, BlobId, Extent
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,13 @@ class Encode:
 
 
 Step = Share | Encode
+
+
+def share_zeros(span: Span, zeros: Extent) -> Iterator[Step]:
+    """Yield the steps that store a hole: as ranges of a blob of zeros, which `zeros` is the whole of."""
+    for at in range(0, span.nbytes, zeros.nbytes):
+        part = Span(span.offset + at, min(zeros.nbytes, span.nbytes - at), "", (), span.name)
+        yield Share(part, zeros.blob_id, 0, "zeros of a hole")
 
 
 @dataclass(frozen=True, slots=True)

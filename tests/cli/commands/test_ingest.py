@@ -101,3 +101,37 @@ def test_ingest_names_what_it_leaves_out_and_stores_it_when_told_to(run: Run, tm
     done = run("ingest", store, source, "--unfinished", "none")
     assert (done.code, done.err.count("left out")) == (0, 0)
     assert contents(store) == {b"m/" + name: content for name, content in files.items()}
+
+
+def written(store: Path) -> dict[Path, int]:
+    """Every file of a store but those that SQLite makes to read it, and when it was written."""
+    return {
+        path: path.stat().st_mtime_ns
+        for path in store.rglob("*")
+        if path.is_file() and path.suffix not in (".db-shm", ".db-wal")
+    }
+
+
+def test_a_dry_run_tells_what_each_tensor_would_be_stored_as_and_writes_nothing(
+    run: Run, store: Path, tmp_path: Path
+) -> None:
+    before = written(store)
+    new = write_tree(tmp_path / "new", {b"same.safetensors": FILES[b"base.safetensors"], b"n.json": b'{"new": 1}' * 9})
+    done = run("ingest", "--dry-run", store, new)
+    assert done.code == 0
+    told = done.out.decode()
+    assert f"{new / 'same.safetensors'}: " in told
+    assert "same as m/base.safetensors" in told
+    assert "equal bytes" in told
+    assert "nothing was written" in told + done.err
+    assert written(store) == before
+    assert run("stat", store, "new").code != 0
+
+
+def test_a_dry_run_takes_a_missing_store_for_an_empty_one(run: Run, tmp_path: Path, source: Path) -> None:
+    done = run("ingest", "--dry-run", tmp_path / "none", source)
+    assert done.code == 0
+    assert "against" in done.out.decode()
+    assert not (tmp_path / "none").exists()
+    photos = write_tree(tmp_path / "photos", {b"photo.jpg": b"mine"})
+    assert_refused(run("ingest", "--dry-run", photos, source), 3, str(photos))

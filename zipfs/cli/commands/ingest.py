@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import tempfile
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
     from zipfs.ingest.import_tree import Import
     from zipfs.ingest.pipeline import Pipeline
+    from zipfs.store.disk.stopping import Stop
     from zipfs.store.namespace.unfinished import UnfinishedNames
+    from zipfs.store.objects.values import BlobId
     from zipfs.store.store import Store
 
 
@@ -71,6 +76,7 @@ class _Shower:
 @click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that compress.")
 @click.option("--memory", type=MEMORY, default="256M", show_default=True, help="Memory for compressing.")
 @unfinished_option
+@click.option("--dry-run", is_flag=True, help="Only tell how each tensor would be stored, against what, and why.")
 @click.option("--worker", is_flag=True, hidden=True)
 @click.option("--optimize-after", "optimize_after_s", type=float, default=None, hidden=True)
 def ingest_command(
@@ -80,6 +86,7 @@ def ingest_command(
     threads: int,
     memory: int,
     unfinished: tuple[str, ...],
+    dry_run: bool,
     worker: bool,
     optimize_after_s: float | None,
 ) -> None:
@@ -92,6 +99,7 @@ def ingest_command(
     \b
     Example:
       zipfs ingest /store ~/models/llama-ft --as meta/llama-ft
+      zipfs ingest /store ~/models/llama-ft --dry-run
     """
     from zipfs.cli.locations import store_at
     from zipfs.ingest.import_tree import put_directories
@@ -108,6 +116,10 @@ def ingest_command(
     names = UnfinishedNames.from_options(unfinished)
     store = store_at(store)
     stop = Stop()
+    if dry_run:
+        with stopping_on_signals(stop):
+            _plan(store, paths, name, names, threads, memory, stop)
+        return
     with (
         stopping_on_signals(stop),
         open_store(store, create=bool(paths), cache_nbytes=_cache_nbytes(memory), stop=stop) as opened,
@@ -134,6 +146,57 @@ def ingest_command(
     stored, raw = shower.stored_nbytes, shower.nbytes
     message(f"stored {counted(shower.files, 'file')}: {size(raw)} in {size(stored)} ({ratio(stored, raw)})")
     if shower.failures or left_out:
+        sys.exit(1)
+
+
+def _plan(
+    store: Path,
+    paths: tuple[Path, ...],
+    name: str | None,
+    names: UnfinishedNames,
+    threads: int,
+    memory: int,
+    stop: Stop,
+) -> None:
+    """Tell how PATHs, or what waits in the spool, would be stored. A missing store is taken for an empty one."""
+    from zipfs.cli.render.dry_run import dry_run_total, planned_file_text
+    from zipfs.cli.render.table import terminal_width
+    from zipfs.ingest.dry_run import DryRun
+    from zipfs.ingest.queue import queued
+    from zipfs.inspect.tensor_names import TensorNames
+    from zipfs.store.store import open_store
+
+    with ExitStack() as stack:
+        if paths and (not store.exists() or (store.is_dir() and not any(store.iterdir()))):
+            store = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "store"
+            open_store(store, create=True).close()
+        opened = stack.enter_context(open_store(store, read_only=True, cache_nbytes=_cache_nbytes(memory), stop=stop))
+        found = [_find(opened, path, name, names) for path in paths]
+        shower = _Shower(None, None)
+        run = stack.enter_context(closing(DryRun(opened, shower, threads=threads)))
+        where = TensorNames(opened)
+
+        def origin(blob_id: BlobId) -> tuple[str, str | None]:
+            planned = run.planned(blob_id)
+            if planned is not None:
+                return planned.source.shown, planned.span.name
+            use = opened.catalog.first_uses([blob_id]).get(blob_id)
+            if use is None:
+                return "a file that was removed", None
+            path, tensor = where.at(*use)
+            return os.fsdecode(path), tensor
+
+        sources = [source for item in found for source in item.sources] if paths else queued(opened)
+        files = nbytes = predicted_nbytes = 0
+        for planned in run.plan(sources):
+            files, nbytes = files + 1, nbytes + planned.nbytes
+            predicted_nbytes += planned.plan.predicted_nbytes
+            for line in planned_file_text(planned, origin, terminal_width()):
+                click.echo(line)
+        for problem in (problem for item in found for problem in item.failures):
+            shower.failed("", problem)
+    message(dry_run_total(files, nbytes, predicted_nbytes))
+    if _name_left_out(found) or shower.failures:
         sys.exit(1)
 
 

@@ -1,0 +1,102 @@
+"""A dry run says what an ingest does, and writes nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.ingest.test_plans import SCENARIOS, in_one_batch, named
+from tests.support.stores import Listener, import_path, noise, put_file, served_inode, tensor_file, weights, write_tree
+from zipfs.ingest.dry_run import DryRun, PlannedFile
+from zipfs.ingest.import_tree import find
+from zipfs.ingest.plan import Share
+from zipfs.store.objects.values import BaseRef
+from zipfs.store.store import Store, open_store
+
+Stored = tuple[int, int, str, int | None]
+"""Offset and length of an extent, how it is stored, and where the blob or the base begins."""
+
+
+def planned_files(store: Store, path: Path, served: bytes, listener: Listener | None = None) -> list[PlannedFile]:
+    run = DryRun(store, listener or Listener())
+    try:
+        return list(run.plan(find(store, path, served).sources))
+    finally:
+        run.close()
+
+
+def of_plan(one: PlannedFile) -> list[Stored]:
+    return [
+        (step.span.offset, step.span.nbytes, "share", step.blob_offset)
+        if isinstance(step, Share)
+        else (step.span.offset, step.span.nbytes, *_coded(step.choice.base))
+        for step in one.plan.steps
+    ]
+
+
+def of_store(store: Store, path: bytes, seen: set[int]) -> list[Stored]:
+    found: list[Stored] = []
+    for extent in store.catalog.extents(served_inode(store, path)):
+        if extent.blob_id in seen:
+            found.append((extent.offset, extent.nbytes, "share", extent.blob_offset))
+        else:
+            found.append((extent.offset, extent.nbytes, *_coded(store.catalog.blob(extent.blob_id).base)))
+        seen.add(extent.blob_id)
+    return found
+
+
+def _coded(base: BaseRef | None) -> tuple[str, int | None]:
+    return ("standalone", None) if base is None else ("against", base.view.offset)
+
+
+@pytest.mark.parametrize("name", [name for name, (way, _) in SCENARIOS.items() if way is in_one_batch])
+def test_it_says_what_an_ingest_does(tmp_path: Path, name: str) -> None:
+    tree = write_tree(tmp_path / "tree", named(SCENARIOS[name][1]()))
+    with open_store(tmp_path / "store", create=True) as store:
+        planned = planned_files(store, tree, b"m")
+        assert store.catalog.packs() == {}
+        assert import_path(store, tree, b"m").failures == []
+        seen: set[int] = set()
+        for one in planned:
+            stored = of_store(store, b"m/" + Path(one.shown).name.encode(), seen)
+            # A base that turns out to be of no help is the one thing that it cannot know.
+            told = [said if did[2] != "standalone" else did for said, did in zip(of_plan(one), stored, strict=True)]
+            assert told == stored
+
+
+def test_stored_blobs_are_found_and_sizes_are_told(tmp_path: Path) -> None:
+    base = tensor_file({"w": ("BF16", [60_000], weights(60_000))})
+    with open_store(tmp_path / "store", create=True) as store:
+        put_file(store, tmp_path, b"base", base)
+        tree = write_tree(tmp_path / "tree", {b"a": base, b"b": noise(5000)})
+        same, new = planned_files(store, tree, b"m")
+        assert [isinstance(step, Share) for step in same.plan.steps] == [True, True]
+        assert same.plan.predicted_nbytes == 0
+        assert new.plan.predicted_nbytes == 5000
+        assert "equal bytes" in same.plan.as_text()
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_planned(tmp_path: Path) -> None:
+    listener = Listener()
+    tree = write_tree(tmp_path / "tree", {b"a": b"1", b"b": b"2"})
+    with open_store(tmp_path / "store", create=True) as store:
+        run = DryRun(store, listener)
+        sources = find(store, tree, b"m").sources
+        (tree / "a").unlink()
+        planned = list(run.plan(sources))
+        run.close()
+    assert [Path(one.shown).name for one in planned] == ["b"]
+    assert len(listener.failures) == 1
+
+
+def test_a_hole_adds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with open(path, "wb") as file:
+        file.write(b"head")
+        file.truncate(30 << 20)
+    with open_store(tmp_path / "store", create=True) as store:
+        (planned,) = planned_files(store, path, b"sparse")
+    assert planned.plan.predicted_nbytes < 1 << 20
+    assert math.fsum(step.span.nbytes for step in planned.plan.steps) == 30 << 20
