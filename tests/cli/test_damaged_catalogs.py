@@ -47,6 +47,7 @@ def look(path: Path) -> None:
                 report_file(library.store, names, node.path, node.inode)
 
 
+@pytest.mark.slow
 def test_a_changed_byte_of_the_catalog_breaks_nothing(pristine: Path, tmp_path: Path) -> None:
     look(pristine)
     path = Path(shutil.copytree(pristine, tmp_path / "store"))

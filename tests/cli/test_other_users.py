@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import FILES, Done, Run, assert_refused
 from tests.support.mounts import REPOSITORY
 from tests.support.stores import contents, write_tree
+
+pytestmark = pytest.mark.slow
 
 
 def as_nobody(*arguments: object) -> subprocess.CompletedProcess[str]:

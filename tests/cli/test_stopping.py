@@ -16,6 +16,8 @@ from tests.support.mounts import REPOSITORY, poll
 from tests.support.stores import all_problems, contents, copy_in, import_path, make_store, noise, put_file
 from zipfs.store.store import open_store
 
+pytestmark = pytest.mark.slow
+
 SOON_S = 20.0
 """Two seconds are promised; a machine that others load gets more."""
 SIGNALS = [signal.SIGINT, signal.SIGTERM]

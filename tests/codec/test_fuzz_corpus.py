@@ -119,6 +119,7 @@ def test_every_instruction_set_says_the_same_and_a_frame_is_right_or_damaged(cod
     assert len(verdicts) >= 10
 
 
+@pytest.mark.slow
 def test_the_target_of_the_fuzzer_finds_the_corpus_and_fresh_inputs_right_under_the_sanitizers(tmp_path: Path) -> None:
     program = tmp_path / "fuzz_replay"
     sources = [*HERE.glob("fuzz_*.c"), *(path for path in NATIVE.glob("*.c") if path.name != "module.c")]

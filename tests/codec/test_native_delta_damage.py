@@ -125,6 +125,7 @@ def test_rubbish_never_leaves_the_buffers(head: int, rest: bytes, nbytes: int) -
     _same_everywhere(bytes([head]) + rest, np.resize(np.frombuffer(rest + b"\x3c", np.uint8), nbytes))
 
 
+@pytest.mark.slow
 def test_mutants_under_the_sanitizers(tmp_path: Path) -> None:
     program = tmp_path / "mutate_delta"
     sources = [HERE / "mutate_delta.c", NATIVE / "dispatch.c", *sorted(NATIVE.glob("delta_*.c"))]

@@ -152,6 +152,7 @@ def test_rubbish_never_leaves_the_buffers(head: bytes, rest: bytes, nbytes: int)
     _same_everywhere(head + rest, nbytes)
 
 
+@pytest.mark.slow
 def test_mutants_under_the_sanitizers(tmp_path: Path) -> None:
     program = tmp_path / "mutate_solo"
     sources = [HERE / "mutate_solo.c", NATIVE / "dispatch.c", *sorted(NATIVE.glob("solo_*.c"))]

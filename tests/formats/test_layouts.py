@@ -159,6 +159,7 @@ def test_a_refusal_says_why() -> None:
         parse_safetensors(reader(content), len(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COSTLY)
 def test_a_costly_header_takes_little_more_than_its_own_memory(name: str) -> None:
     header = dict(costly_headers(COSTLY_NBYTES))[name]

@@ -137,6 +137,7 @@ STRICTER: dict[str, Callable[[bool], bytes]] = {
 """Where the parser refuses what the package accepts. The file is then opaque, which is always safe."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", STRICTER)
 def test_stricter_than_the_package_only_beyond_a_limit(reason: str) -> None:
     assert assert_parity(STRICTER[reason](False))

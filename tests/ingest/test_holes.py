@@ -78,6 +78,7 @@ def digest_of(store: Store, path: bytes, nbytes: int) -> str:
     return hashed.hexdigest()
 
 
+@pytest.mark.slow
 def test_a_sparse_file_is_served_byte_for_byte_and_its_holes_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_files_with_holes_share_one_blob_of_zeros(tmp_path: Path) -> None:
         assert problems(store) == []
 
 
+@pytest.mark.slow
 def test_a_huge_hole_takes_no_time_and_has_no_sum(tmp_path: Path) -> None:
     nbytes = 3 << 40
     source = sparse_file(tmp_path / "huge", nbytes, {nbytes - 3: b"end"})

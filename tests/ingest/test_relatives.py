@@ -338,6 +338,7 @@ PIECES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 @given(files=st.lists(st.tuples(PIECES, st.sampled_from(["BF16", "F16", "F32"])), min_size=1, max_size=5))
 def test_whatever_is_put_together_is_read_back(

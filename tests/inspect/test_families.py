@@ -170,6 +170,7 @@ PLANS: st.SearchStrategy[Plan] = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(plan=PLANS, gone=st.sets(st.integers(0, 5)))
 def test_families_are_trees_and_sizes_add_up(
     plan: Plan, gone: set[int], tmp_path_factory: pytest.TempPathFactory

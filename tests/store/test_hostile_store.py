@@ -31,6 +31,8 @@ from zipfs.store.namespace import tree
 from zipfs.store.objects.values import ROOT, Area, Entry, Inode, InodeId, Kind, State, entry_sum, inode_sum
 from zipfs.store.store import open_store
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 60.0
 
 

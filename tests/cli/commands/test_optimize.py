@@ -52,6 +52,7 @@ def test_what_the_limit_leaves_out_is_told(path: Path) -> None:
     assert "left to the next run" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_and_leaves_the_store_whole(number: signal.Signals, path: Path) -> None:
     command = [sys.executable, "-m", "zipfs.cli", "optimize", str(path), "--rate", "1K"]

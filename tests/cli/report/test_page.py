@@ -130,6 +130,7 @@ def test_bits_per_weight_stand_in_their_cells(store: Store) -> None:
         assert shown in text
 
 
+@pytest.mark.slow
 def test_a_large_store_gives_a_page_of_bounded_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub(store)
     many = NODES_AT_MOST + 20

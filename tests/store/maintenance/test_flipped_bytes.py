@@ -41,6 +41,8 @@ from zipfs.store.maintenance.check import Problem, check
 from zipfs.store.objects.values import Kind
 from zipfs.store.store import Store, open_store
 
+pytestmark = pytest.mark.slow
+
 BASE = weights(200)
 FILES = {
     b"m/base.safetensors": model(BASE),
