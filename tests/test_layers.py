@@ -48,7 +48,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
 }
 """Room -> the other rooms that it may import."""
 
-OPEN_TO_ALL = frozenset({"zipfs", "zipfs.errors", "zipfs.host"})
+OPEN_TO_ALL = frozenset({"zipfs", "zipfs.dtypes", "zipfs.errors", "zipfs.host"})
 """What belongs to no room: it imports nothing of ours, and everything may import it."""
 
 TENANTS: Mapping[str, frozenset[str]] = {

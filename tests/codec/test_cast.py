@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from zipfs.codec import FLOATS, Cast, _native, item_nbytes
-from zipfs.codec.dtypes import float_fields, layout_code
+from zipfs.dtypes import float_fields, layout_code
 
 Words = NDArray[np.uint32]
 

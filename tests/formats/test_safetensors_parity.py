@@ -23,11 +23,11 @@ from tests.formats.hostile import (
     pattern,
     valid_files,
 )
+from zipfs.dtypes import BITS_OF_DTYPE as OUR_BITS_OF_DTYPE
 from zipfs.errors import NotThisFormat
 from zipfs.formats import Layout, parse_safetensors
 from zipfs.formats.header_json import MAX_NUMBERS, MAX_SKIPPED_NBYTES
 from zipfs.formats.registry import HEAD_NBYTES
-from zipfs.formats.safetensors import BITS_OF_DTYPE as OUR_BITS_OF_DTYPE
 from zipfs.formats.safetensors import MAX_NAME_NBYTES, MAX_TENSORS, looks_like_safetensors
 
 FILES = dict(valid_files()) | dict(hostile_files())

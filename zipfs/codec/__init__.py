@@ -1,9 +1,9 @@
-"""Bytes of one tensor to frames and back.  Pure; imports nothing of ours but the errors."""
+"""Bytes of one tensor to frames and back. Pure; imports nothing of ours but errors and item types."""
 
 from zipfs.codec.cast import FLOATS, Cast
 from zipfs.codec.decode import FrameJob, decode_frames
-from zipfs.codec.dtypes import item_nbytes
 from zipfs.codec.frame import FRAME_NBYTES, HEADER_NBYTES, FrameHeader, encode_frame, read_header
+from zipfs.dtypes import item_nbytes
 
 __all__ = [
     "FLOATS",

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from zipfs.codec import _native
 from zipfs.codec.contract import Bytes, Codec, Payload
-from zipfs.codec.dtypes import layout_code
 from zipfs.codec.scratch import Scratch
+from zipfs.dtypes import layout_code
 
 _scratch = Scratch()
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from zipfs.codec import _native
 from zipfs.codec.contract import view_bytes
-from zipfs.codec.dtypes import item_nbytes, layout_code
+from zipfs.dtypes import item_nbytes, layout_code
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import xxhash
 
 from zipfs.codec.contract import Bytes, Codec, Payload, view_bytes
-from zipfs.codec.dtypes import item_nbytes
 from zipfs.codec.registry import CODECS, codec_by_id
+from zipfs.dtypes import item_nbytes
 from zipfs.errors import FrameDamaged
 
 if TYPE_CHECKING:

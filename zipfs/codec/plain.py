@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from zipfs.codec.contract import Bytes, Codec, Payload
-from zipfs.codec.dtypes import is_tensor
 from zipfs.codec.entropy import compress_matches, decompress
+from zipfs.dtypes import is_tensor
 
 _PROBE_NBYTES: Final = 1 << 13
 _FIBONACCI: Final = np.uint64(0x9E37_79B9_7F4A_7C15)

@@ -9,8 +9,8 @@ from typing import Final
 
 from zipfs.codec._native import solo_encode
 from zipfs.codec.contract import Bytes, Codec, Payload
-from zipfs.codec.dtypes import layout_code
 from zipfs.codec.scratch import Scratch
+from zipfs.dtypes import layout_code
 
 _PROBE_NBYTES: Final = 1 << 16
 

@@ -1,6 +1,7 @@
 """Bytes of a container to the spans that it is made of: safetensors, and opaque for everything else.
 
-Pure: the only way to a file is the reader that the caller passes in. Knows nothing of ours but errors. Any thread.
+Pure: the only way to a file is the reader that the caller passes in. Knows nothing
+of ours but errors and item types. Any thread may call it.
 """
 
 from __future__ import annotations

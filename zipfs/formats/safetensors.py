@@ -19,6 +19,7 @@ import codecs
 from dataclasses import dataclass
 from typing import Final
 
+from zipfs.dtypes import BITS_OF_DTYPE
 from zipfs.errors import NotThisFormat
 from zipfs.formats.header_json import Cursor
 from zipfs.formats.layout import Layout, Read, Span
@@ -28,32 +29,6 @@ LENGTH_NBYTES: Final = 8
 MAX_HEADER_NBYTES: Final = 100_000_000
 MAX_TENSORS: Final = 1 << 18
 MAX_NAME_NBYTES: Final = 1 << 16
-
-BITS_OF_DTYPE: Final = {
-    "BOOL": 8,
-    "F4": 4,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "U8": 8,
-    "I8": 8,
-    "F8_E5M2": 8,
-    "F8_E4M3": 8,
-    "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8,
-    "F8_E5M2FNUZ": 8,
-    "I16": 16,
-    "U16": 16,
-    "F16": 16,
-    "BF16": 16,
-    "I32": 32,
-    "U32": 32,
-    "F32": 32,
-    "C64": 64,
-    "F64": 64,
-    "I64": 64,
-    "U64": 64,
-}
-"""Every dtype that the package knows, with the bits of one item."""
 
 _INTERNED = {name: name for name in BITS_OF_DTYPE}
 _USIZE_END = 1 << 64

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.formats.safetensors import BITS_OF_DTYPE
+from zipfs.dtypes import BITS_OF_DTYPE
 
 
 def weight_count(nbytes: int, dtype: str) -> float:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tools.benchmarks.codec.data import Bytes, Case, Tensor
 from zipfs.codec import FRAME_NBYTES, HEADER_NBYTES, FrameJob, _native, decode_frames, encode_frame, item_nbytes
-from zipfs.codec.dtypes import layout_code
+from zipfs.dtypes import layout_code
 
 Stored = Sequence[bytes]
 

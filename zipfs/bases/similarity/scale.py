@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.codec import Cast
-from zipfs.codec.dtypes import float_fields
+from zipfs.dtypes import float_fields
 
 _TOLD_APART: Final = 1 / 512
 """A scale this near to 1 is the error of rounding."""

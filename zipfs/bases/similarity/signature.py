@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.bases.similarity.sketch import parse
-from zipfs.codec.dtypes import float_fields
+from zipfs.dtypes import float_fields
 
 Bits = NDArray[np.uint64]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from zipfs.bases.similarity.sketch import SKETCH_MAX_NBYTES, Samples, parse
 from zipfs.codec import FRAME_NBYTES, HEADER_NBYTES, encode_frame
-from zipfs.codec.dtypes import float_fields, turned_bits
+from zipfs.dtypes import float_fields, turned_bits
 
 Bits = NDArray[np.float64]
 Words = NDArray[np.unsignedinteger[Any]]

@@ -1,0 +1,93 @@
+"""Owns the table of item types: how many bits an item has, which of them are what, and how the codec lays it out.
+
+Names are those of safetensors. A name that is not in the table stands for plain bytes, and is never refused here. Pure
+tables that belong to no room; any thread may use them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """One type of items.
+
+    `block_weights` items take `block_nbytes` bytes, the least that is whole bytes. `coded_nbytes` is the unit in which
+    they are coded: 1, 2, 4 or 8 bytes. `layout` is the code that native/common.h and payloads have for that unit.
+    Before it is coded alone a unit is turned left by `turned_bits`, so that its exponent fills a byte. Floats have
+    `exponent_bits` and `mantissa_bits` below their sign.
+    """
+
+    block_nbytes: int
+    block_weights: int
+    coded_nbytes: int
+    layout: int
+    turned_bits: int = 0
+    exponent_bits: int = 0
+    mantissa_bits: int = 0
+
+    @property
+    def bits(self) -> int:
+        return 8 * self.block_nbytes // self.block_weights
+
+
+# Items of less than a byte share bytes with their neighbours: single bytes are the only unit that always divides them.
+# A complex item is two floats of half its size, whose planes differ: C64 is coded as pairs of F32. FNUZ floats have the
+# fields of their siblings.
+DTYPES: Final = {
+    "BOOL": DType(1, 1, 1, 7),
+    "F4": DType(1, 2, 1, 7),
+    "F6_E2M3": DType(3, 4, 1, 7),
+    "F6_E3M2": DType(3, 4, 1, 7),
+    "U8": DType(1, 1, 1, 7),
+    "I8": DType(1, 1, 1, 7),
+    "F8_E5M2": DType(1, 1, 1, 6, 0, 5, 2),
+    "F8_E4M3": DType(1, 1, 1, 5, 0, 4, 3),
+    "F8_E8M0": DType(1, 1, 1, 7),
+    "F8_E4M3FNUZ": DType(1, 1, 1, 5, 0, 4, 3),
+    "F8_E5M2FNUZ": DType(1, 1, 1, 6, 0, 5, 2),
+    "I16": DType(2, 1, 2, 8),
+    "U16": DType(2, 1, 2, 8),
+    "F16": DType(2, 1, 2, 2, 1, 5, 10),
+    "BF16": DType(2, 1, 2, 1, 1, 8, 7),
+    "I32": DType(4, 1, 4, 9),
+    "U32": DType(4, 1, 4, 9),
+    "F32": DType(4, 1, 4, 3, 1, 8, 23),
+    "C64": DType(8, 1, 4, 3, 1, 8, 23),
+    "F64": DType(8, 1, 8, 4, 4, 11, 52),
+    "I64": DType(8, 1, 8, 10),
+    "U64": DType(8, 1, 8, 10),
+}
+"""Name -> type, of every type that safetensors 0.8 knows."""
+
+BITS_OF_DTYPE: Final = {name: dtype.bits for name, dtype in DTYPES.items()}
+
+_PLAIN_BYTES: Final = DType(1, 1, 1, 0)
+
+
+def item_nbytes(dtype: str) -> int:
+    """Return the bytes of the unit in which items of `dtype` are coded: 1, 2, 4 or 8."""
+    return DTYPES.get(dtype, _PLAIN_BYTES).coded_nbytes
+
+
+def layout_code(dtype: str) -> int:
+    """Return the code of the bit fields of `dtype` for the native codecs; 0 for plain bytes."""
+    return DTYPES.get(dtype, _PLAIN_BYTES).layout
+
+
+def turned_bits(dtype: str) -> int:
+    """Return by how many bits units of `dtype` are turned left before they are coded alone."""
+    return DTYPES.get(dtype, _PLAIN_BYTES).turned_bits
+
+
+def float_fields(dtype: str) -> tuple[int, int]:
+    """Return the bits of exponent and mantissa below the sign; (0, 0) if items of `dtype` are no floats."""
+    found = DTYPES.get(dtype, _PLAIN_BYTES)
+    return found.exponent_bits, found.mantissa_bits
+
+
+def is_tensor(dtype: str) -> bool:
+    """Return whether `dtype` names a type of items; "" and unknown names are plain bytes."""
+    return dtype in DTYPES
