@@ -1,7 +1,7 @@
 /* The fuzzer's target: every input is decoded by every instruction set, from and into allocations of exactly the right
    length, and all must say the same.  tools/fuzz builds it with clang, libFuzzer and sanitizers, and runs it.
 
-   ZIPFS_FUZZ_CODEC=delta or solo keeps to one decoder, ZIPFS_FUZZ_ISA to the instruction sets up to one, and
+   ZIPFS_FUZZ_CODEC=bitx or standalone keeps to one decoder, ZIPFS_FUZZ_ISA to the instruction sets up to one, and
    ZIPFS_FUZZ_TELL=1 prints what each input is found to be.  With the arguments `seeds FOLDER COUNT` it writes inputs
    that are right, but for one that is empty, and ends. */
 #include <stdio.h>
@@ -78,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *payload = fuzz_allocate(payload_nbytes), *base = NULL, *first = NULL;
     const char *wrong = NULL;
     memcpy(payload, data + FUZZ_HEAD, payload_nbytes);
-    if (head.codec == FUZZ_DELTA) {
+    if (head.codec == FUZZ_BITX) {
         base = fuzz_allocate(head.nbytes);
         fuzz_make_base(head, fuzz_layout(payload, payload_nbytes), base);
     }
@@ -86,8 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         uint8_t *out = fuzz_allocate(head.nbytes);
         memset(out, filling(isa), head.nbytes);
         zf_dispatch_override(isa);
-        const char *wrong_now = base != NULL ? zf_delta_decode(payload, payload_nbytes, base, out, head.nbytes)
-                                             : zf_solo_decode(payload, payload_nbytes, out, head.nbytes);
+        const char *wrong_now = base != NULL ? zf_bitx_decode(payload, payload_nbytes, base, out, head.nbytes)
+                                             : zf_standalone_decode(payload, payload_nbytes, out, head.nbytes);
         if (isa == 0) {
             first = out;
             wrong = wrong_now;
@@ -100,7 +100,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fuzz_free(out, head.nbytes);
     }
     if (telling)
-        printf("%s, %zu bytes: %s\n", base != NULL ? "delta" : "solo", head.nbytes, wrong != NULL ? wrong : "right");
+        printf("%s, %zu bytes: %s\n", base != NULL ? "bitx" : "standalone", head.nbytes,
+               wrong != NULL ? wrong : "right");
     fuzz_free(first, head.nbytes);
     if (base != NULL)
         fuzz_free(base, head.nbytes);
@@ -110,7 +111,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
 static size_t make_input(fuzz_random *random, int codec, uint8_t *data, size_t most) {
     for (int attempt = 0; attempt < 8; attempt++) {
-        size_t size = codec == FUZZ_SOLO ? fuzz_make_solo(random, data, most) : fuzz_make_delta(random, data, most);
+        size_t size = codec == FUZZ_STANDALONE ? fuzz_make_standalone(random, data, most)
+                                               : fuzz_make_bitx(random, data, most);
         if (size)
             return size;
     }
@@ -179,15 +181,15 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
             uint8_t *named = &data[FUZZ_HEAD];
             *named = (uint8_t)((*named & 0xF0) | (1 + fuzz_below(&random, ZF_LAYOUTS - 1)));
             if (!fuzz_below(&random, 3))
-                *named = (uint8_t)((*named & 15) | (head.codec == FUZZ_SOLO ? 0x80 * fuzz_below(&random, 2)
-                                                                            : 16 * fuzz_below(&random, 3)));
+                *named = (uint8_t)((*named & 15) | (head.codec == FUZZ_STANDALONE ? 0x80 * fuzz_below(&random, 2)
+                                                                                  : 16 * fuzz_below(&random, 3)));
             return size;
         }
         break;
     case 3:
     case 4:
     case 5:
-        if (head.codec == FUZZ_DELTA && (changed = fuzz_change_header(&random, data, size, most)) != 0)
+        if (head.codec == FUZZ_BITX && (changed = fuzz_change_header(&random, data, size, most)) != 0)
             return changed;
         break;
     default: break;
@@ -220,7 +222,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
         exit(2);
     }
     if (codec != NULL)
-        codec_wanted = !strcmp(codec, "solo");
+        codec_wanted = !strcmp(codec, "standalone");
     telling = getenv("ZIPFS_FUZZ_TELL") != NULL;
     last_isa = zf_dispatch_best();
     if (isa != NULL && zf_isa_by_name(isa) >= 0 && zf_isa_by_name(isa) < last_isa)

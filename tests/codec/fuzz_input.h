@@ -1,7 +1,7 @@
 /* An input of the fuzzer: what it means, and how inputs that a decoder accepts are made.
 
    | offset | bytes | field |
-   | 0 | 1 | bit 0: codec, 0 delta or 1 solo; bits 1-2: kind of base; the others do not matter |
+   | 0 | 1 | bit 0: codec, 0 bitx or 1 standalone; bits 1-2: kind of base; the others do not matter |
    | 1 | 3 | length of the decoded bytes, of which the lowest 19 bits count |
    | 4 | 4 | seed of the base |
    | 8 | to the end | payload |
@@ -16,8 +16,8 @@
 enum {
     FUZZ_HEAD = 8,
     FUZZ_MOST_NBYTES = (1 << 19) - 1,
-    FUZZ_DELTA = 0,
-    FUZZ_SOLO = 1,
+    FUZZ_BITX = 0,
+    FUZZ_STANDALONE = 1,
     FUZZ_BASE_ZERO = 0,
     FUZZ_BASE_BITS = 1,    /* every bit at random */
     FUZZ_BASE_WEIGHTS = 2, /* floats of few exponents, or small integers */
@@ -67,10 +67,10 @@ void fuzz_free(uint8_t *bytes, size_t n);
 void fuzz_make_base(fuzz_head head, int layout, uint8_t *base);
 
 /* Writes an input whose payload is right, and returns its length; 0 if it would be longer than `most`. */
-size_t fuzz_make_delta(fuzz_random *random, uint8_t *data, size_t most);
-size_t fuzz_make_solo(fuzz_random *random, uint8_t *data, size_t most);
+size_t fuzz_make_bitx(fuzz_random *random, uint8_t *data, size_t most);
+size_t fuzz_make_standalone(fuzz_random *random, uint8_t *data, size_t most);
 
-/* Changes a field of a delta payload's header and writes it anew; returns the new length, or 0 if there is none. */
+/* Changes a field of a bitx payload's header and writes it anew; returns the new length, or 0 if there is none. */
 size_t fuzz_change_header(fuzz_random *random, uint8_t *data, size_t size, size_t most);
 
 #endif

@@ -1,5 +1,5 @@
 /* What the drivers that feed damaged payloads to a decoder share.  Whoever includes this defines what is coded:
-   `encode_once` and `decode_once`, as the coder's own functions do, with a base that solo coding leaves out (NULL).
+   `encode_once` and `decode_once`, as the coder's own functions do, with a base that standalone coding leaves out (NULL).
    Every buffer is an allocation of exactly its length, so that under sanitizers a byte read or written outside one ends
    the program. */
 #ifndef ZIPFS_TESTS_MUTATE_H

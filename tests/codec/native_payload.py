@@ -10,17 +10,17 @@ import xxhash
 from zipfs.codec import _native
 from zipfs.codec.contract import Bytes
 
-SOLO: Final = 2
+STANDALONE: Final = 2
 BITX: Final = 3
 
 _GUARD_NBYTES: Final = 64
 
 
 def decode_payload(payload: bytes, base: Bytes | None, nbytes: int, isa: _native.Isa | None = None) -> bytes | str:
-    """The bytes, or what was wrong.  `bitx` if there is a base, else `solo`."""
+    """The bytes, or what was wrong.  `bitx` if there is a base, else `standalone`."""
     area = np.full(nbytes + 2 * _GUARD_NBYTES, 0xEE, np.uint8)
     out = area[_GUARD_NBYTES : _GUARD_NBYTES + nbytes]
-    codec_id = SOLO if base is None else BITX
+    codec_id = STANDALONE if base is None else BITX
     wrong = _native.decode_run([(codec_id, payload, 0, base, out, 0, 0)], isa)
     if wrong is not None and wrong[1].endswith("checksum"):
         wrong = _native.decode_run([(codec_id, payload, 0, base, out, 0, xxhash.xxh3_64_intdigest(out.data))], isa)

@@ -17,7 +17,7 @@ from zipfs.errors import FrameDamaged
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-CODECS = ["solo", "bitx", "raw", "zstd"]
+CODECS = ["standalone", "bitx", "raw", "zstd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def _samples() -> dict[str, Sample]:
     weights = rng.normal(0, 0.05, 3000).astype("<f4")
     tuned = (weights + rng.normal(0, 1e-5, 3000)).astype("<f4")
     made = {
-        "solo": (weights.tobytes(), "F32", None),
+        "standalone": (weights.tobytes(), "F32", None),
         "bitx": (tuned.tobytes(), "F32", weights.tobytes()),
         "raw": (rng.bytes(500), "", None),
         "zstd": (b"again and " * 100, "", None),

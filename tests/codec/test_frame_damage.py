@@ -26,7 +26,7 @@ def _samples() -> dict[str, tuple[bytes, bytes, bytes]]:
     return {
         "raw": (encode_frame(b"not worth coding", "", None, SEED), b"not worth coding", base),
         "zstd": (encode_frame(b"again and " * 30, "", None, SEED), b"again and " * 30, base),
-        "solo": (encode_frame(halves, "F32", None, SEED), halves, base),
+        "standalone": (encode_frame(halves, "F32", None, SEED), halves, base),
         "bitx": (encode_frame(near, "F32", base, SEED), near, base),
     }
 
@@ -156,7 +156,7 @@ def test_a_zstd_frame_without_its_length_or_with_a_second_behind_it_is_refused()
 
 
 def test_reserved_bits_must_be_zero() -> None:
-    frame, raw, base = SAMPLES["solo"]
+    frame, raw, base = SAMPLES["standalone"]
     with pytest.raises(FrameDamaged, match="reserved"):
         _decode(frame[:2] + b"\1" + frame[3:], len(raw), base)
     assert HEADER_NBYTES == 16

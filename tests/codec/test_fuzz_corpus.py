@@ -23,8 +23,8 @@ from zipfs.errors import FrameDamaged
 CORPUS: Final = HERE / "corpus" / "inputs.zip"
 SEED: Final = 3
 
-CodecName: TypeAlias = Literal["delta", "solo"]
-FRAME_IDS: Final[dict[CodecName, int]] = {"delta": 3, "solo": 2}
+CodecName: TypeAlias = Literal["bitx", "standalone"]
+FRAME_IDS: Final[dict[CodecName, int]] = {"bitx": 3, "standalone": 2}
 
 ZERO, BITS, WEIGHTS, HALVES = range(4)
 LAYOUTS: Final = {
@@ -97,7 +97,7 @@ def _read_corpus(codec: CodecName) -> list[FuzzInput]:
     return inputs
 
 
-@pytest.mark.parametrize("codec", ["delta", "solo"])
+@pytest.mark.parametrize("codec", ["bitx", "standalone"])
 def test_every_instruction_set_says_the_same_and_a_frame_is_right_or_damaged(codec: CodecName) -> None:
     verdicts: Counter[str] = Counter()
     for it in _read_corpus(codec):

@@ -17,7 +17,7 @@ def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Pa
     if base is None or not layout or limit_nbytes < 1:
         return None
     out = _scratch.take(min(limit_nbytes - 1, raw.nbytes))
-    used = _native.delta_encode(raw, base, layout, out)
+    used = _native.bitx_encode(raw, base, layout, out)
     return None if used is None else out[:used].data
 
 

@@ -11,10 +11,10 @@ from typing import Final
 from zipfs.codec.bitx import BITX
 from zipfs.codec.contract import Codec
 from zipfs.codec.plain import RAW, ZSTD
-from zipfs.codec.solo import SOLO
+from zipfs.codec.standalone import STANDALONE
 from zipfs.errors import FrameDamaged
 
-CODECS: Final = (BITX, SOLO, ZSTD, RAW)
+CODECS: Final = (BITX, STANDALONE, ZSTD, RAW)
 
 _BY_ID: Final = MappingProxyType({codec.id: codec for codec in CODECS})
 if len(_BY_ID) != len(CODECS):

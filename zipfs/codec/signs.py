@@ -17,18 +17,18 @@ from zipfs.codec.contract import view_bytes
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-LANDMARK_ITEMS: Final = 48
+SAMPLE_ITEMS: Final = 48
 """Items whose signs make a landmark.  If a change turns one sign in 150, three of four landmarks survive."""
 
 
-def find_landmarks(
+def find_minhash_samples(
     items: Buffer, item_nbytes: int, stride: int, threshold: int, at_most: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-    """Hashes of LANDMARK_ITEMS signs that are at most `threshold`, and the items at which these begin, ascending.
+    """Hashes of SAMPLE_ITEMS signs that are at most `threshold`, and the items at which these begin, ascending.
 
     Looks at every `stride`-th item (1, 2, 4 or 8).  `threshold` is a share of 2^64.  Passed over are runs in which
     fewer than four signs differ from the others, and whatever comes after the first `at_most`.
     """
     hashes, places = np.empty(at_most, np.uint64), np.empty(at_most, np.uint32)
-    found = _native.landmarks(view_bytes(items), item_nbytes, stride, threshold, hashes, places)
+    found = _native.minhash_samples(view_bytes(items), item_nbytes, stride, threshold, hashes, places)
     return hashes[:found], places[:found]

@@ -102,9 +102,9 @@ def _kernel(isa: _native.Isa) -> Coder:
         for cut in _pieces(tensor.raw.nbytes, FRAME_NBYTES):
             raw, room = tensor.raw[cut], scratch[: cut.stop - cut.start]
             if tensor.base is None:
-                nbytes = _native.solo_encode(raw.data, layout, room.data, isa)
+                nbytes = _native.standalone_encode(raw.data, layout, room.data, isa)
             else:
-                nbytes = _native.delta_encode(raw.data, tensor.base[cut].data, layout, room.data, isa)
+                nbytes = _native.bitx_encode(raw.data, tensor.base[cut].data, layout, room.data, isa)
             payload = raw if nbytes is None else room[:nbytes]
             checksum = xxhash.xxh3_64_intdigest(raw.data)
             stored.append(checksum.to_bytes(HEADER_NBYTES, "little") + payload.tobytes())

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.codec import item_nbytes
-from zipfs.codec.signs import LANDMARK_ITEMS, find_landmarks
+from zipfs.codec.signs import SAMPLE_ITEMS, find_minhash_samples
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -126,7 +126,7 @@ def parse_sample(stored: bytes) -> MinhashSample | None:
     hashes = np.frombuffer(stored, "<u8", count, _HEADER.size)
     places = np.frombuffer(stored, "<u4", count, _HEADER.size + 8 * count).astype(np.int64) * stride
     runs = np.frombuffer(stored, np.uint8, count * run, _HEADER.size + 12 * count).reshape(count, run)
-    if count and (int(places.max()) + LANDMARK_ITEMS > items or np.any(hashes[1:] <= hashes[:-1])):
+    if count and (int(places.max()) + SAMPLE_ITEMS > items or np.any(hashes[1:] <= hashes[:-1])):
         return None
     return MinhashSample(items, item, stride, ceiling, hashes, places, runs)
 
@@ -151,7 +151,7 @@ class SampleScan:
             return
         raw = np.frombuffer(memoryview(data), np.uint8)
         expected = raw.size // self._item * self._sought // self._items
-        hashes, places = find_landmarks(raw.data, self._item, self._stride, self._ceiling, 4 * expected + _SLACK)
+        hashes, places = find_minhash_samples(raw.data, self._item, self._stride, self._ceiling, 4 * expected + _SLACK)
         if hashes.size:
             at = places.astype(np.int64) * self._item
             self._hashes.append(hashes)

@@ -63,17 +63,17 @@ int zf_isa(void);
    codec does not help.  Decoders: fill exactly `nbytes` bytes of `out` and return NULL, or return what was wrong (a
    constant string); `out` may then hold rubbish.  `base` is as long as the raw bytes.  Lengths may be 0 and pointers
    then NULL.  Buffers need no alignment and do not overlap. */
-int zf_delta_encode(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out, size_t capacity,
-                    size_t *used);
-const char *zf_delta_decode(const uint8_t *payload, size_t payload_nbytes, const uint8_t *base, uint8_t *out,
-                            size_t nbytes);
-int zf_solo_encode(const uint8_t *raw, size_t nbytes, int layout, uint8_t *out, size_t capacity, size_t *used);
-const char *zf_solo_decode(const uint8_t *payload, size_t payload_nbytes, uint8_t *out, size_t nbytes);
+int zf_bitx_encode(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out, size_t capacity,
+                   size_t *used);
+const char *zf_bitx_decode(const uint8_t *payload, size_t payload_nbytes, const uint8_t *base, uint8_t *out,
+                           size_t nbytes);
+int zf_standalone_encode(const uint8_t *raw, size_t nbytes, int layout, uint8_t *out, size_t capacity, size_t *used);
+const char *zf_standalone_decode(const uint8_t *payload, size_t payload_nbytes, uint8_t *out, size_t nbytes);
 
 /* Codecs that a run may name; frames carry these ids. */
-enum { ZF_RAW = 0, ZF_SOLO = 2, ZF_DELTA = 3 };
+enum { ZF_RAW = 0, ZF_STANDALONE = 2, ZF_BITX = 3 };
 
-/* One frame of a run: `base` is as long as `out` if the codec is ZF_DELTA, and else not looked at; `checksum` is that of
+/* One frame of a run: `base` is as long as `out` if the codec is ZF_BITX, and else not looked at; `checksum` is that of
    the decoded bytes with `seed`. */
 typedef struct {
     int codec;

@@ -7,7 +7,7 @@
 #include "cast.h"
 #include "common.h"
 #include "dispatch.h"
-#include "landmarks.h"
+#include "minhash.h"
 
 static int parse_isa(const char *name) {
     if (name == NULL)
@@ -40,9 +40,9 @@ static PyObject *encode(Py_buffer *raw, Py_buffer *base, Py_buffer *out, int lay
     Py_BEGIN_ALLOW_THREADS
     zf_dispatch_override(isa);
     if (base != NULL)
-        failed = zf_delta_encode(raw->buf, base->buf, (size_t)raw->len, layout, out->buf, (size_t)out->len, &used);
+        failed = zf_bitx_encode(raw->buf, base->buf, (size_t)raw->len, layout, out->buf, (size_t)out->len, &used);
     else
-        failed = zf_solo_encode(raw->buf, (size_t)raw->len, layout, out->buf, (size_t)out->len, &used);
+        failed = zf_standalone_encode(raw->buf, (size_t)raw->len, layout, out->buf, (size_t)out->len, &used);
     zf_dispatch_override(-1);
     Py_END_ALLOW_THREADS
     return failed ? Py_NewRef(Py_None) : PyLong_FromSize_t(used);
@@ -77,19 +77,19 @@ static int read_step(PyObject *item, held_step *held, zf_step *step) {
     if (!read_word(PyTuple_GET_ITEM(item, 0), &codec) || !read_word(PyTuple_GET_ITEM(item, 2), &skipped) ||
         !read_word(PyTuple_GET_ITEM(item, 5), &step->seed) || !read_word(PyTuple_GET_ITEM(item, 6), &step->checksum))
         return 0;
-    if (codec != ZF_RAW && codec != ZF_SOLO && codec != ZF_DELTA) {
+    if (codec != ZF_RAW && codec != ZF_STANDALONE && codec != ZF_BITX) {
         PyErr_SetString(PyExc_ValueError, "no native codec has this id");
         return 0;
     }
     if (PyObject_GetBuffer(PyTuple_GET_ITEM(item, 1), &held->stored, PyBUF_SIMPLE) < 0 ||
-        (codec == ZF_DELTA && PyObject_GetBuffer(PyTuple_GET_ITEM(item, 3), &held->base, PyBUF_SIMPLE) < 0) ||
+        (codec == ZF_BITX && PyObject_GetBuffer(PyTuple_GET_ITEM(item, 3), &held->base, PyBUF_SIMPLE) < 0) ||
         PyObject_GetBuffer(PyTuple_GET_ITEM(item, 4), &held->out, PyBUF_WRITABLE) < 0)
         return 0;
     if (skipped > (uint64_t)held->stored.len) {
         PyErr_SetString(PyExc_ValueError, "the payload begins behind the end");
         return 0;
     }
-    if (codec == ZF_DELTA && held->base.len != held->out.len) {
+    if (codec == ZF_BITX && held->base.len != held->out.len) {
         PyErr_SetString(PyExc_ValueError, "the base must be as long as the target");
         return 0;
     }
@@ -144,7 +144,7 @@ static PyObject *decode_run(PyObject *self, PyObject *args, PyObject *kwargs) {
     return result;
 }
 
-static PyObject *delta_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
+static PyObject *bitx_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"raw", "base", "layout", "out", "isa", NULL};
     Py_buffer raw, base, out;
     int layout;
@@ -158,7 +158,7 @@ static PyObject *delta_encode(PyObject *self, PyObject *args, PyObject *kwargs) 
     return result;
 }
 
-static PyObject *solo_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
+static PyObject *standalone_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"raw", "layout", "out", "isa", NULL};
     Py_buffer raw, out;
     int layout;
@@ -205,7 +205,7 @@ static PyObject *cast(PyObject *self, PyObject *args, PyObject *kwargs) {
     return result;
 }
 
-static PyObject *landmarks(PyObject *self, PyObject *args, PyObject *kwargs) {
+static PyObject *minhash_samples(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"items", "item_nbytes", "stride", "threshold", "hashes", "places", NULL};
     Py_buffer items, hashes, places;
     int item_nbytes;
@@ -228,8 +228,8 @@ static PyObject *landmarks(PyObject *self, PyObject *args, PyObject *kwargs) {
         if (capacity > (size_t)places.len / 4)
             capacity = (size_t)places.len / 4;
         Py_BEGIN_ALLOW_THREADS
-        kept = zf_landmarks(items.buf, (size_t)(items.len / item_nbytes), item_nbytes, (size_t)stride, threshold,
-                            hashes.buf, places.buf, capacity);
+        kept = zf_minhash_samples(items.buf, (size_t)(items.len / item_nbytes), item_nbytes, (size_t)stride, threshold,
+                                  hashes.buf, places.buf, capacity);
         Py_END_ALLOW_THREADS
         result = PyLong_FromSize_t(kept);
     }
@@ -257,11 +257,11 @@ static PyObject *isas(PyObject *self, PyObject *unused) {
 }
 
 static PyMethodDef methods[] = {
-    {"delta_encode", (PyCFunction)(void (*)(void))delta_encode, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"solo_encode", (PyCFunction)(void (*)(void))solo_encode, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"bitx_encode", (PyCFunction)(void (*)(void))bitx_encode, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"standalone_encode", (PyCFunction)(void (*)(void))standalone_encode, METH_VARARGS | METH_KEYWORDS, NULL},
     {"decode_run", (PyCFunction)(void (*)(void))decode_run, METH_VARARGS | METH_KEYWORDS, NULL},
     {"cast", (PyCFunction)(void (*)(void))cast, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"landmarks", (PyCFunction)(void (*)(void))landmarks, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"minhash_samples", (PyCFunction)(void (*)(void))minhash_samples, METH_VARARGS | METH_KEYWORDS, NULL},
     {"isa", isa, METH_NOARGS, NULL},
     {"isas", isas, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

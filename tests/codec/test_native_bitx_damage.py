@@ -1,0 +1,135 @@
+"""Damaged payloads of `bitx`: told, or harmless; never a byte outside the buffers."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.codec.native_build import HERE, NATIVE, build_sanitized
+from tests.codec.native_payload import decode_payload
+from zipfs.codec import FrameJob, _native, decode_frames, encode_frame
+from zipfs.codec.contract import Bytes
+from zipfs.errors import FrameDamaged
+
+BF16, F32, I8, CODED, HALVES = 1, 3, 7, 0x10, 0x20
+
+
+def _bf16(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> Bytes:
+    return (values.astype(np.float32).view("<u4") >> 16).astype("<u2").view(np.uint8)
+
+
+def _samples() -> dict[str, tuple[str, bytes, bytes]]:
+    """What it exercises -> (dtype, raw bytes, base)."""
+    rng = np.random.default_rng(1)
+    base = rng.normal(0, 0.05, 40_000).astype("<f4")
+    tuned = base + rng.normal(0, 3e-4, base.size).astype("<f4")
+    some = np.where(np.arange(base.size) // 256 % 5 == 0, tuned, base)
+    far = base + np.where(rng.random(base.size) < 0.1, rng.normal(0, 0.02, base.size), 1e-5).astype("<f4")
+    scaled = base + rng.normal(0, 1e-4, base.size).astype("<f4") * 4.0 ** (np.arange(base.size) // 128 % 3)
+    halves = [(values.view("<u4") & 0xFFFF_0000).view(np.uint8).tobytes() for values in (tuned, base)]
+    return {
+        "one lane": ("BF16", _bf16(tuned)[:700].tobytes() + b"x", _bf16(base)[:700].tobytes() + b"y"),
+        "four lanes and zero flags": ("BF16", _bf16(some)[:12000].tobytes(), _bf16(base)[:12000].tobytes()),
+        "extended literals and literals": ("BF16", _bf16(far)[:5000].tobytes(), _bf16(base)[:5000].tobytes()),
+        "extra steps": ("F32", tuned[:400].tobytes(), base[:400].tobytes()),
+        "halves": ("F32", halves[0][:1600], halves[1][:1600]),
+        "scale_offsets": ("F16", scaled[:9000].astype("<f2").tobytes(), base[:9000].astype("<f2").tobytes()),
+        "64 lanes": ("BF16", _bf16(base + np.float32(1e-6)).tobytes(), _bf16(base).tobytes()),
+        "nothing changed": ("BF16", _bf16(base)[:501].tobytes(), _bf16(base)[:501].tobytes()),
+    }
+
+
+SAMPLES = _samples()
+
+
+def _payload(name: str) -> tuple[bytes, Bytes, bytes]:
+    """Payload, base and raw bytes."""
+    dtype, raw, base = SAMPLES[name]
+    return encode_frame(raw, dtype, base, 3)[16:], np.frombuffer(base, np.uint8), raw
+
+
+def _same_everywhere(payload: bytes, base: Bytes) -> bytes | str:
+    first, *others = [decode_payload(payload, base, base.nbytes, isa) for isa in _native.isas()]
+    assert all(other == first for other in others)
+    return first
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_flipped_byte_of_a_frame_is_told_or_harmless(name: str) -> None:
+    dtype, raw, base = SAMPLES[name]
+    frame = encode_frame(raw, dtype, base, 3)
+    assert frame[0] == 3
+    for position in (*range(min(len(frame), 700)), *range(700, len(frame), 23)):
+        for mask in (1, 2, 4, 8, 16, 32, 64, 128, 255) if position < 100 else (1 << position % 8,):
+            damaged = bytearray(frame)
+            damaged[position] ^= mask
+            out = bytearray(len(raw))
+            try:
+                decode_frames([FrameJob(damaged, out, base, 3)])
+            except FrameDamaged:
+                continue
+            assert out == raw
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_instruction_set_says_the_same_of_damage(name: str) -> None:
+    payload, base, _ = _payload(name)
+    for position in range(min(len(payload), 600)):
+        _same_everywhere(payload[:position] + bytes([payload[position] ^ 255]) + payload[position + 1 :], base)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_truncation_and_any_longer_payload_is_told(name: str) -> None:
+    payload, base, _ = _payload(name)
+    for length in (*range(min(len(payload), 500)), *range(max(0, len(payload) - 200), len(payload))):
+        assert isinstance(_same_everywhere(payload[:length], base), str)
+    for extra in (b"\0", payload, bytes(100)):
+        assert isinstance(_same_everywhere(payload + extra, base), str)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_another_base_is_told_or_gives_other_bytes(name: str) -> None:
+    payload, base, raw = _payload(name)
+    for wrong in (np.zeros_like(base), base[::-1].copy(), base ^ np.uint8(0x80)):
+        assert _same_everywhere(payload, wrong) != raw
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "empty"),
+        (bytes([0]), "layout"),
+        (bytes([11]), "layout"),
+        (bytes([BF16 | 0x30]), "mode"),
+        (bytes([BF16 | HALVES]), "mode"),
+        (bytes([BF16, 0]), "length differs"),
+        (bytes([BF16 | CODED]), "cut short"),
+        (bytes([BF16 | CODED, 0, 8]) + bytes(20), "fewer than two symbols"),
+        (bytes([BF16 | CODED]) + bytes(30), "fewer than two symbols"),
+        (bytes([I8 | CODED, 0, 0x10]) + bytes(30), "direct"),
+    ],
+)
+def test_each_lie_is_told(payload: bytes, reason: str) -> None:
+    told = _same_everywhere(payload, np.zeros(256, np.uint8))
+    assert isinstance(told, str) and reason.replace(" differs", "") in told
+
+
+@settings(deadline=None, max_examples=500)
+@given(head=st.integers(0, 255), rest=st.binary(max_size=400), nbytes=st.integers(0, 3000))
+def test_rubbish_never_leaves_the_buffers(head: int, rest: bytes, nbytes: int) -> None:
+    _same_everywhere(bytes([head]) + rest, np.resize(np.frombuffer(rest + b"\x3c", np.uint8), nbytes))
+
+
+@pytest.mark.slow
+def test_mutants_under_the_sanitizers(tmp_path: Path) -> None:
+    program = tmp_path / "mutate_bitx"
+    sources = [HERE / "mutate_bitx.c", NATIVE / "dispatch.c", *sorted(NATIVE.glob("bitx_*.c"))]
+    build_sanitized(program, sources)
+    done = subprocess.run([str(program), "5", "1"], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "refused" in done.stdout
