@@ -28,6 +28,8 @@ from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.values import ROOT
 from zipfs.store.store import open_store
 
+pytestmark = pytest.mark.slow
+
 BASE = weights(60_000)
 
 

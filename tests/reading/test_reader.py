@@ -195,6 +195,7 @@ def test_only_reads_of_what_is_damaged_fail(path: Path, gate: Gate, threads: int
         content.close()
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_not_decoded_ahead_with_each_request(path: Path, gate: Gate) -> None:
     with opened(path) as (store, reader):
         gate.spoil(store, b"noise", 5)

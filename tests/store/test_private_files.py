@@ -22,6 +22,8 @@ from zipfs.store.disk.reserve import Reserve
 from zipfs.store.marker import MARKER
 from zipfs.store.store import Store, open_store
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 65534
 
 

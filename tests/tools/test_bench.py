@@ -31,6 +31,7 @@ def test_a_name_that_is_no_subject_is_refused() -> None:
     assert done.stderr.startswith("bench: there is no benchmark codecs; there are:\nbases ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_subject_tells_its_options(subject: str) -> None:
     done = run(sys.executable, "-m", f"tools.benchmarks.{subject.replace('/', '.')}", "--help")

@@ -143,6 +143,7 @@ def log_of(path: Path) -> Path:
     return log
 
 
+@pytest.mark.slow
 def test_a_torn_record_at_the_end_is_cut_off_wherever_it_was_torn(path: Path, tmp_path: Path) -> None:
     log = log_of(path)
     whole = log.read_bytes()

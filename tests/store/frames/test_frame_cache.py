@@ -143,6 +143,7 @@ def check_rest(cache: FrameCache) -> None:
 BUDGETS = [0, FRAME_NBYTES, 3 * FRAME_NBYTES, 256 << 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget_nbytes", BUDGETS)
 def test_any_frames_in_one_call(sources: dict[str, OpenBlob], budget_nbytes: int) -> None:
     cache = FrameCache(budget_nbytes)
@@ -298,6 +299,7 @@ def test_each_who_needs_a_damaged_base_is_told_and_nobody_else(sources: dict[str
     decode(cache, sources, all_frames(sources))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget_nbytes", BUDGETS)
 @pytest.mark.parametrize("failing", [False, True])
 def test_many_threads_with_sets_that_overlap_never_wait_in_a_circle(

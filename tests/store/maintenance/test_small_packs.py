@@ -90,6 +90,7 @@ def test_large_packs_are_never_moved(store: Store, monkeypatch: pytest.MonkeyPat
     assert store.catalog.packs() == packs
 
 
+@pytest.mark.slow
 def test_a_byte_is_copied_a_few_times_however_many_packs_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
