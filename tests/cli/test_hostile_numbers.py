@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.commands import Run
 from tests.support.stores import make_store, model, tuned, weights
-from zipfs.store.objects.values import Extent, layout_sum, row_sum
+from zipfs.store.objects.columns import layout_sum, row_sum
+from zipfs.store.objects.values import Extent
 
 FILE = "m/b.safetensors"
 INODE = "id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes, sha256, layout_sum"

@@ -28,7 +28,8 @@ from zipfs.store.catalog import log_record
 from zipfs.store.catalog.log_record import Changes
 from zipfs.store.maintenance.repair import rebuild
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import ROOT, Area, Entry, Inode, InodeId, Kind, State, entry_sum, inode_sum
+from zipfs.store.objects.columns import entry_sum, inode_sum
+from zipfs.store.objects.values import ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.store import open_store
 
 pytestmark = pytest.mark.slow

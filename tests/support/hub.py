@@ -23,7 +23,8 @@ from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.base_view import View
-from zipfs.store.objects.values import ROOT, BaseRef, Blob, BlobId, Extent, Kind, State, frame_count, layout_sum
+from zipfs.store.objects.columns import layout_sum
+from zipfs.store.objects.values import ROOT, BaseRef, Blob, BlobId, Extent, Kind, State, frame_count
 from zipfs.store.packs.writer import PackWriter
 from zipfs.store.store import Store, open_store
 

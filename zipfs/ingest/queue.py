@@ -18,7 +18,8 @@ from zipfs.store.disk import faults
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.lifecycle import ABSENT, Event, transition
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
-from zipfs.store.objects.values import Inode, State, layout_sum
+from zipfs.store.objects.columns import layout_sum
+from zipfs.store.objects.values import Inode, State
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from tests.support.stores import noise
 from zipfs.codec import FLOATS, FRAME_NBYTES, Cast, encode_frame
 from zipfs.errors import PackDamaged, UnknownVersion
 from zipfs.store.objects.base_view import View
+from zipfs.store.objects.columns import entry_sum, inode_sum, layout_sum
 from zipfs.store.objects.values import (
     Area,
     BaseRef,
@@ -30,11 +31,8 @@ from zipfs.store.objects.values import (
     Kind,
     PackName,
     State,
-    entry_sum,
     frame_count,
     frame_seed,
-    inode_sum,
-    layout_sum,
 )
 from zipfs.store.packs import pack_format
 from zipfs.store.packs.local import LocalPacks

@@ -19,7 +19,8 @@ from tools.benchmarks.put_files import ingest
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace import ingest_side, tree
 from zipfs.store.namespace.lifecycle import Event
-from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Extent, Inode, InodeId, Kind, State, layout_sum
+from zipfs.store.objects.columns import layout_sum
+from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Extent, Inode, InodeId, Kind, State
 from zipfs.store.store import Store
 
 CONTENT_NBYTES = 1 << 16

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,20 +17,8 @@ import xxhash
 import zstandard
 
 from zipfs.errors import ManifestDamaged
-from zipfs.store.objects.values import (
-    Area,
-    BlobId,
-    Entry,
-    Extent,
-    Inode,
-    InodeId,
-    Kind,
-    PackName,
-    State,
-    is_name,
-    is_possible,
-    is_size,
-)
+from zipfs.store.objects.columns import ENTRIES, EXTENTS, INODES, name_bytes, name_text, size_of_json
+from zipfs.store.objects.values import Entry, Extent, Inode, InodeId, PackName
 
 SEGMENT_MAGIC: Final = b"ZFSMANI1"
 SEGMENT_HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, store id
@@ -136,27 +124,14 @@ def _text(payload: memoryview, flags: int) -> Any:
     return json.loads(zstandard.decompress(payload))
 
 
-def name_text(name: bytes) -> str:
-    """File names are bytes; those that are not UTF-8 are kept as lone surrogates U+DC80..U+DCFF (PEP 383)."""
-    return name.decode("utf-8", "surrogateescape")
-
-
-def name_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
 def _to_json(changes: Changes) -> dict[str, Any]:
     """Only what is there gets a key."""
     document: dict[str, Any] = {}
     if changes.inodes:
-        document["inodes"] = [_inode_json(row) for row in changes.inodes.values() if row is not None]
+        document["inodes"] = [INODES.to_json(row) for row in changes.inodes.values() if row is not None]
         document["dropped_inodes"] = [int(key) for key, row in changes.inodes.items() if row is None]
     if changes.entries:
-        document["entries"] = [
-            [int(row.parent_id), name_text(row.name), int(row.inode_id), int(row.area)]
-            for row in changes.entries.values()
-            if row is not None
-        ]
+        document["entries"] = [ENTRIES.to_json_list(row) for row in changes.entries.values() if row is not None]
         document["dropped_entries"] = [
             [int(parent), name_text(name)] for (parent, name), row in changes.entries.items() if row is None
         ]
@@ -167,7 +142,7 @@ def _to_json(changes: Changes) -> dict[str, Any]:
         ]
     if changes.extents:
         document["extents"] = [
-            [int(inode), [[extent.nbytes, int(extent.blob_id), extent.blob_offset] for extent in extents]]
+            [int(inode), [EXTENTS.to_json_list(extent)[1:] for extent in extents]]
             for inode, extents in changes.extents.items()
         ]
     if changes.packs:
@@ -180,49 +155,24 @@ def _to_json(changes: Changes) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value != []}
 
 
-def _inode_json(inode: Inode) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "id": int(inode.id),
-        "kind": inode.kind.value,
-        "state": inode.state.value,
-        "mode": inode.mode,
-        "uid": inode.uid,
-        "gid": inode.gid,
-        "nbytes": inode.nbytes,
-        "mtime_ns": inode.mtime_ns,
-        "ctime_ns": inode.ctime_ns,
-    }
-    if inode.target is not None:
-        document["target"] = name_text(inode.target)
-    if inode.stored_nbytes:
-        document["stored_nbytes"] = inode.stored_nbytes
-    if inode.sha256 is not None:
-        document["sha256"] = inode.sha256.hex()
-    if inode.layout_sum:
-        document["layout_sum"] = inode.layout_sum
-    if inode.atime_ns is not None:
-        document["atime_ns"] = inode.atime_ns
-    return document
-
-
 def _from_json(document: Any) -> Changes:
-    changes = Changes(next_inode=_size(document.get("next_inode", 0)), next_blob=_size(document.get("next_blob", 0)))
+    changes = Changes(
+        next_inode=size_of_json(document.get("next_inode", 0)), next_blob=size_of_json(document.get("next_blob", 0))
+    )
     for row in document.get("inodes", ()):
-        inode = _inode_from_json(row)
+        inode = INODES.from_json(row)
         changes.inodes[inode.id] = inode
     for inode_id in document.get("dropped_inodes", ()):
-        changes.inodes[InodeId(_size(inode_id))] = None
-    for parent, name, inode_id, area in document.get("entries", ()):
-        key = (InodeId(_size(parent)), name_bytes(name))
-        if not is_name(key[1]):
-            raise ValueError(f"{key[1]!r} is no name of a file")
-        changes.entries[key] = Entry(*key, InodeId(_size(inode_id)), Area(area))
+        changes.inodes[_inode_id(inode_id)] = None
+    for row in document.get("entries", ()):
+        entry = ENTRIES.from_json_list(row)
+        changes.entries[entry.parent_id, entry.name] = entry
     for parent, name in document.get("dropped_entries", ()):
-        changes.entries[InodeId(_size(parent)), name_bytes(name)] = None
+        changes.entries[_inode_id(parent), name_bytes(name)] = None
     for inode_id, name, value in document.get("xattrs", ()):
-        changes.xattrs[InodeId(_size(inode_id)), name_bytes(name)] = None if value is None else bytes.fromhex(value)
+        changes.xattrs[_inode_id(inode_id), name_bytes(name)] = None if value is None else bytes.fromhex(value)
     for inode_id, rows in document.get("extents", ()):
-        changes.extents[InodeId(_size(inode_id))] = _tile(rows)
+        changes.extents[_inode_id(inode_id)] = _tile(rows)
     for name in document.get("packs", ()):
         changes.packs[PackName(bytes.fromhex(name))] = True
     for name in document.get("dropped_packs", ()):
@@ -230,42 +180,17 @@ def _from_json(document: Any) -> Changes:
     return changes
 
 
-def _tile(rows: list[tuple[int, int, int]]) -> tuple[Extent, ...]:
-    """Extents tile their file, so that offsets need not be written down."""
+def _inode_id(value: Any) -> InodeId:
+    return InodeId(size_of_json(value))
+
+
+def _tile(rows: list[Sequence[Any]]) -> tuple[Extent, ...]:
+    """Return extents that tile their file, so that the log need not have their offsets."""
     extents = []
     offset = 0
-    for nbytes, blob_id, blob_offset in rows:
-        extents.append(Extent(offset, _size(nbytes), BlobId(_size(blob_id)), _size(blob_offset)))
-        offset += _size(nbytes)
-    _size(offset)
+    for row in rows:
+        extent = EXTENTS.from_json_list([offset, *row])
+        extents.append(extent)
+        offset += extent.nbytes
+    size_of_json(offset)
     return tuple(extents)
-
-
-def _size(value: Any) -> int:
-    """Raises ValueError: a log may come from somebody else, and SQLite takes 64 bits."""
-    if not is_size(value):
-        raise ValueError(f"{value!r} is no size and no id")
-    return int(value)
-
-
-def _inode_from_json(row: Any) -> Inode:
-    target, sha256, atime_ns = row.get("target"), row.get("sha256"), row.get("atime_ns")
-    inode = Inode(
-        id=InodeId(int(row["id"])),
-        kind=Kind(row["kind"]),
-        state=State(row["state"]),
-        mode=int(row["mode"]),
-        uid=int(row["uid"]),
-        gid=int(row["gid"]),
-        nbytes=int(row["nbytes"]),
-        mtime_ns=int(row["mtime_ns"]),
-        ctime_ns=int(row["ctime_ns"]),
-        target=None if target is None else name_bytes(target),
-        stored_nbytes=int(row.get("stored_nbytes", 0)),
-        sha256=None if sha256 is None else bytes.fromhex(sha256),
-        layout_sum=int(row.get("layout_sum", 0)),
-        atime_ns=None if atime_ns is None else int(atime_ns),
-    )
-    if not is_possible(inode):
-        raise ValueError(f"inode {inode.id} has attributes that no file can have")
-    return inode

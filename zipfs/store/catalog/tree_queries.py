@@ -11,33 +11,24 @@ from typing import Any
 
 from zipfs.errors import CatalogDamaged, NotFound
 from zipfs.store.catalog.database import Database, rows_made_values
+from zipfs.store.objects.columns import ENTRIES, EXTENTS, INODES, inode_row_sum, layout_row_sum, row_sum
 from zipfs.store.objects.values import (
     Area,
     Entry,
     Extent,
     Inode,
     InodeId,
-    Kind,
     State,
-    is_name,
-    is_possible,
     is_size,
-    layout_sum,
-    row_sum,
 )
 
-_KINDS = {kind.value: kind for kind in Kind}
-_STATES = {state.value: state for state in State}
-INODE_COLUMNS = (
-    "id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes, sha256, layout_sum, atime_ns,"
-    " sum"
-)
-_SUM_COLUMN = 14
-_ENTRY_COLUMNS = "parent_id, name, inode_id, area, sum"
-_JOINED_COLUMNS = ", ".join(
-    [f"entries.{column}" for column in _ENTRY_COLUMNS.split(", ")]
-    + [f"inodes.{column}" for column in INODE_COLUMNS.split(", ")]
-)
+_INODE_COLUMNS = INODES.select()
+_INODE_SUM = len(INODES.columns)
+_ENTRY_COLUMNS = ENTRIES.select()
+_ENTRY_SUM = len(ENTRIES.columns)
+_INODE = _ENTRY_SUM + 1
+"""Where in a row of `_JOINED_COLUMNS` those of the inode begin."""
+_JOINED_COLUMNS = f"{ENTRIES.select_joined()}, {INODES.select_joined()}"
 # An index alone answers how many names an inode has in both trees; which of them are in one, the rows must tell.
 _NAMES = "(SELECT count(*) FROM entries AS names WHERE names.inode_id = inodes.id)"
 NAMES_AT_ONCE = 32
@@ -46,8 +37,8 @@ _MARKS = "name BETWEEN x'7a697066732e' AND x'7a697066732f'"
 # SQLite takes a partial index only for a query that repeats its condition; without, it reads the whole table.
 _IN_AREA = "area <> 0 AND area = ?1"
 _IN_SPOOL = "state IN ('open', 'sealed') AND state = ?1"
-_SELECT_INODE = f"SELECT {INODE_COLUMNS} FROM inodes WHERE id = ?"
-_SELECT_INODE_AND_NAMES = f"SELECT {INODE_COLUMNS}, {_NAMES} FROM inodes WHERE id = ?"
+_SELECT_INODE = f"SELECT {_INODE_COLUMNS} FROM inodes WHERE id = ?"
+_SELECT_INODE_AND_NAMES = f"SELECT {_INODE_COLUMNS}, {_NAMES} FROM inodes WHERE id = ?"
 _SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE parent_id = ? AND name = ?"
 _SELECT_ENTRIES_OF = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE inode_id = ?"
 _ON_SIDE = {False: "area = 0", True: "area > 0"}
@@ -61,6 +52,9 @@ _SELECT_NAMED = (
     f"SELECT {_JOINED_COLUMNS}, {_NAMES} FROM entries JOIN inodes ON inodes.id = inode_id WHERE parent_id = ?"
 )
 _SELECT_ONE_NAMED = f"{_SELECT_NAMED} AND name = ?"
+_SELECT_EXTENTS = (
+    f"SELECT {', '.join(column.name for column in EXTENTS.parts)} FROM extents WHERE inode_id = ? ORDER BY offset"
+)
 # SQLite keeps the plan of each: one with room for more names than are asked for takes as long as if they were.
 _SELECT_SOME_NAMED = [f"{_SELECT_NAMED} AND name IN ({', '.join('?' * n)})" for n in range(NAMES_AT_ONCE + 1)]
 
@@ -92,11 +86,11 @@ class TreeQueries(Database):
         row = self._row(_SELECT_INODE_AND_NAMES, (inode_id,))
         if row is None:
             raise NotFound(f"inode {inode_id}")
-        return self._inode(row), row[_SUM_COLUMN + 1]
+        return self._inode(row), row[_INODE_SUM + 1]
 
     def inodes_in(self, state: State) -> list[Inode]:
         """Files whose content is OPEN or SEALED, oldest first."""
-        rows = self._query(f"SELECT {INODE_COLUMNS} FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
+        rows = self._query(f"SELECT {_INODE_COLUMNS} FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
         return [self._inode(row) for row in rows]
 
     def spooled(self) -> set[InodeId]:
@@ -104,18 +98,16 @@ class TreeQueries(Database):
         return {InodeId(row[0]) for row in self._query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
 
     def _inode(self, row: Sequence[Any]) -> Inode:
-        """Of a row that begins with `INODE_COLUMNS`."""
-        columns = row[:_SUM_COLUMN]
-        without_atime = columns[-1] is None
-        if row_sum(columns[:-1] if without_atime else columns) != row[_SUM_COLUMN]:
+        """Return the inode of a row that begins with `_INODE_COLUMNS`."""
+        columns = row[:_INODE_SUM]
+        if inode_row_sum(columns) != row[_INODE_SUM]:
             raise CatalogDamaged(f"row of inode {row[0]} does not match its checksum")
         try:
-            inode = Inode(columns[0], _KINDS[columns[1]], _STATES[columns[2]], *columns[3:])
-            if is_possible(inode):
-                return inode
+            return INODES.from_row(columns)
         except (KeyError, TypeError) as error:
             raise CatalogDamaged(f"{self.path}: inode {row[0]} is of an unknown kind, {error}") from error
-        raise CatalogDamaged(f"{self.path}: inode {row[0]} has attributes that no file can have")
+        except ValueError as error:
+            raise CatalogDamaged(f"{self.path}: inode {row[0]} has attributes that no file can have") from error
 
     def entry(self, parent_id: InodeId, name: bytes) -> Entry | None:
         row = self._row(_SELECT_ENTRY, (parent_id, name))
@@ -154,7 +146,7 @@ class TreeQueries(Database):
 
     def children(self, parent_id: InodeId) -> list[tuple[Entry, Inode]]:
         """What a directory holds, in order of name."""
-        return [(self._entry(row), self._inode(row[5:])) for row in self._query(_SELECT_CHILDREN, (parent_id,))]
+        return [(self._entry(row), self._inode(row[_INODE:])) for row in self._query(_SELECT_CHILDREN, (parent_id,))]
 
     def child(self, parent_id: InodeId, name: bytes) -> tuple[Inode, int] | None:
         """What a name of a directory leads to, and how many names that has in both trees."""
@@ -168,7 +160,7 @@ class TreeQueries(Database):
 
     def _named(self, row: Sequence[Any]) -> tuple[Inode, int]:
         self._check_entry(row)
-        return self._inode(row[5:]), row[-1]
+        return self._inode(row[_INODE:]), row[-1]
 
     def names_after(self, parent_id: InodeId, name: bytes | None, at_most: int) -> list[bytes]:
         """The first names of a directory after `name`, or of all, in order. Raises CatalogDamaged where one is no name;
@@ -186,18 +178,28 @@ class TreeQueries(Database):
         return self._row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
 
     def _entry(self, row: Sequence[Any]) -> Entry:
-        """Of a row that begins with `_ENTRY_COLUMNS`."""
-        self._check_entry(row)
+        """Return the entry of a row that begins with `_ENTRY_COLUMNS`."""
+        columns = row[:_ENTRY_SUM]
+        if row_sum(columns) != row[_ENTRY_SUM]:
+            raise _mismatch(row)
         try:
-            return Entry(row[0], row[1], row[2], Area(row[3]))
-        except ValueError as error:
-            raise CatalogDamaged(f"{self.path}: {error}") from error
+            return ENTRIES.from_row(columns)
+        except KeyError as error:
+            raise CatalogDamaged(f"{self.path}: {error} is no area") from error
+        except (ValueError, TypeError) as error:
+            raise _no_name(row) from error
 
     def _check_entry(self, row: Sequence[Any]) -> None:
-        if row_sum(row[:4]) != row[4] or not isinstance(row[1], bytes):
-            raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} does not match its checksum")
-        if not is_name(row[1]) or type(row[0]) is not int or type(row[2]) is not int:
-            raise CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} has a name that no file can have")
+        """Check the entry of a row that begins with `_ENTRY_COLUMNS`, for whoever wants none."""
+        columns = row[:_ENTRY_SUM]
+        if row_sum(columns) != row[_ENTRY_SUM]:
+            raise _mismatch(row)
+        try:
+            if ENTRIES.is_valid(columns):
+                return
+        except TypeError as error:
+            raise _no_name(row) from error
+        raise _no_name(row)
 
     def pending(self, directory: InodeId | None = None) -> list[tuple[Entry, Inode]]:
         """What is PENDING, anywhere or in one directory."""
@@ -206,7 +208,7 @@ class TreeQueries(Database):
             + ("" if directory is None else " AND parent_id = ?2"),
             (int(Area.PENDING),) if directory is None else (int(Area.PENDING), directory),
         )
-        return [(self._entry(row), self._inode(row[5:])) for row in rows]
+        return [(self._entry(row), self._inode(row[_INODE:])) for row in rows]
 
     def pending_directories(self) -> set[InodeId]:
         """Directories that are PENDING or hold what is."""
@@ -252,13 +254,18 @@ class TreeQueries(Database):
         """
         if inode.state is not State.STORED:
             return ()
-        rows = self._query(
-            "SELECT offset, nbytes, blob_id, blob_offset FROM extents WHERE inode_id = ? ORDER BY offset", (inode.id,)
-        )
+        rows = self._query(_SELECT_EXTENTS, (inode.id,))
         with rows_made_values(self.path):
             check_integers(*chain.from_iterable(rows))
             extents = tuple(Extent(*row) for row in rows)
-            found = layout_sum(extents)
-        if found != inode.layout_sum:
+        if layout_row_sum(rows) != inode.layout_sum:
             raise CatalogDamaged(f"extents of inode {inode.id} do not match their checksum")
         return extents
+
+
+def _mismatch(row: Sequence[Any]) -> CatalogDamaged:
+    return CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} does not match its checksum")
+
+
+def _no_name(row: Sequence[Any]) -> CatalogDamaged:
+    return CatalogDamaged(f"entry {row[1]!r} of directory {row[0]} has a name that no file can have")

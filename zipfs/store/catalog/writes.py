@@ -11,6 +11,7 @@ from dataclasses import replace
 from zipfs.errors import CatalogDamaged, Gone
 from zipfs.store.catalog.log_record import Changes
 from zipfs.store.catalog.queries import Catalog, Position
+from zipfs.store.objects.columns import BLOBS, ENTRIES, EXTENTS, INODES, PACKS, XATTRS, blob_row, inode_row_sum, row_sum
 from zipfs.store.objects.values import (
     Blob,
     BlobId,
@@ -19,15 +20,24 @@ from zipfs.store.objects.values import (
     Inode,
     InodeId,
     PackName,
-    entry_sum,
-    inode_sum,
-    shape_text,
 )
 from zipfs.store.packs.backend import PackBackend
 
 _BLOBS_OF_A_KEY = 16
 _IDS = 10_000
 """Ids in one statement: SQLite takes 32,766 parameters."""
+
+
+_PUT_INODE = INODES.upsert("id")
+_PUT_ENTRY = ENTRIES.insert(" OR REPLACE")
+_PUT_XATTR = XATTRS.insert(" OR REPLACE")
+_PUT_EXTENT = EXTENTS.insert()
+_PUT_PACK = PACKS.insert(" OR IGNORE")
+_FORM = ("base_id", "base_offset", "base_nbytes", "base_cast", "pack_id", "pack_offset", "stored_nbytes", "frames")
+"""Of a blob, what may change: how and where it is stored."""
+_PUT_BLOB = (
+    f"{BLOBS.upsert('id', _FORM)} WHERE nbytes = excluded.nbytes AND fingerprint = excluded.fingerprint RETURNING id"
+)
 
 
 class Transaction:
@@ -51,33 +61,8 @@ class Transaction:
 
     def put_inode(self, inode: Inode) -> None:
         """Insert or replace, leaving extents and xattrs as they are."""
-        self._execute(
-            "INSERT INTO inodes (id, kind, state, mode, uid, gid, nbytes, mtime_ns, ctime_ns, target, stored_nbytes,"
-            " sha256, layout_sum, atime_ns, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET"
-            " kind = excluded.kind, state = excluded.state, mode = excluded.mode, uid = excluded.uid,"
-            " gid = excluded.gid, nbytes = excluded.nbytes, mtime_ns = excluded.mtime_ns,"
-            " ctime_ns = excluded.ctime_ns, target = excluded.target, stored_nbytes = excluded.stored_nbytes,"
-            " sha256 = excluded.sha256, layout_sum = excluded.layout_sum, atime_ns = excluded.atime_ns,"
-            " sum = excluded.sum",
-            (
-                inode.id,
-                inode.kind.value,
-                inode.state.value,
-                inode.mode,
-                inode.uid,
-                inode.gid,
-                inode.nbytes,
-                inode.mtime_ns,
-                inode.ctime_ns,
-                inode.target,
-                inode.stored_nbytes,
-                inode.sha256,
-                inode.layout_sum,
-                inode.atime_ns,
-                inode_sum(inode),
-            ),
-        )
+        row = INODES.row_of(inode)
+        self._execute(_PUT_INODE, (*row, inode_row_sum(row)))
         self.changes.inodes[inode.id] = inode
 
     def set_stored_nbytes(self, inode_id: InodeId, nbytes: int) -> None:
@@ -91,10 +76,8 @@ class Transaction:
             del self.changes.xattrs[key]
 
     def put_entry(self, entry: Entry) -> None:
-        self._execute(
-            "INSERT OR REPLACE INTO entries (parent_id, name, inode_id, area, sum) VALUES (?, ?, ?, ?, ?)",
-            (entry.parent_id, entry.name, entry.inode_id, int(entry.area), entry_sum(entry)),
-        )
+        row = ENTRIES.row_of(entry)
+        self._execute(_PUT_ENTRY, (*row, row_sum(row)))
         self.changes.entries[entry.parent_id, entry.name] = entry
 
     def drop_entry(self, parent_id: InodeId, name: bytes) -> None:
@@ -105,7 +88,7 @@ class Transaction:
         """Raises Gone where the inode has no row any more."""
         if self.catalog._row("SELECT 1 FROM inodes WHERE id = ?", (inode_id,)) is None:
             raise Gone(f"inode {inode_id}")
-        self._execute("INSERT OR REPLACE INTO xattrs (inode_id, name, value) VALUES (?, ?, ?)", (inode_id, name, value))
+        self._execute(_PUT_XATTR, (inode_id, name, value))
         self.changes.xattrs[inode_id, name] = value
 
     def drop_xattr(self, inode_id: InodeId, name: bytes) -> None:
@@ -115,10 +98,7 @@ class Transaction:
     def put_extents(self, inode_id: InodeId, extents: Sequence[Extent]) -> None:
         """Replace the extents of a file; the caller puts an inode with the fitting `layout_sum`."""
         self._execute("DELETE FROM extents WHERE inode_id = ?", (inode_id,))
-        self.catalog._write_all(
-            "INSERT INTO extents (inode_id, offset, nbytes, blob_id, blob_offset) VALUES (?, ?, ?, ?, ?)",
-            [(inode_id, e.offset, e.nbytes, e.blob_id, e.blob_offset) for e in extents],
-        )
+        self.catalog._write_all(_PUT_EXTENT, [(inode_id, *EXTENTS.row_of(extent)) for extent in extents])
         self.changes.extents[inode_id] = tuple(extents)
 
     def put_failure(self, inode_id: InodeId, message: str, at_ns: int) -> None:
@@ -138,38 +118,14 @@ class Transaction:
         """Register a pack that is durably on disk. A blob that is known already moves to it, and takes the form that it
         has there. Raises CatalogDamaged if one of its ids is that of another blob.
         """
-        self._execute("INSERT OR IGNORE INTO packs (name, nbytes) VALUES (?, ?)", (name, nbytes))
+        self._execute(_PUT_PACK, (name, nbytes))
         row = self.catalog._row("SELECT id FROM packs WHERE name = ?", (name,))
         assert row is not None
         last = 0
         for blob in blobs:
             last = max(last, blob.id)
             self._placed.add(blob.id)
-            view = None if blob.base is None else blob.base.view
-            written = self.catalog._write(
-                "INSERT INTO blobs (id, nbytes, fingerprint, dtype, shape, base_id, base_offset, base_nbytes,"
-                " base_cast, pack_id, pack_offset, stored_nbytes, frames)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                " base_id = excluded.base_id, base_offset = excluded.base_offset, base_nbytes = excluded.base_nbytes,"
-                " base_cast = excluded.base_cast, pack_id = excluded.pack_id, pack_offset = excluded.pack_offset,"
-                " stored_nbytes = excluded.stored_nbytes, frames = excluded.frames"
-                " WHERE nbytes = excluded.nbytes AND fingerprint = excluded.fingerprint RETURNING id",
-                (
-                    blob.id,
-                    blob.nbytes,
-                    blob.fingerprint,
-                    blob.dtype,
-                    shape_text(blob.shape),
-                    None if blob.base is None else blob.base.blob_id,
-                    0 if view is None else view.offset,
-                    None if view is None else view.nbytes,
-                    "" if view is None or view.cast is None else str(view.cast),
-                    row[0],
-                    blob.pack_offset,
-                    blob.stored_nbytes,
-                    blob.frames.astype("<u4").tobytes(),
-                ),
-            )
+            written = self.catalog._write(_PUT_BLOB, blob_row(blob, row[0]))
             if not written:
                 raise CatalogDamaged(f"blob {blob.id} of pack {name.hex()} is another one than that of the catalog")
         self._execute("UPDATE counters SET next = max(next, ?) WHERE name = 'blob'", (last + 1,))

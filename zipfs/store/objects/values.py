@@ -1,23 +1,16 @@
-"""The rows of the catalog as values, and the checksums that guard them.
+"""Owns the values that a store is made of: inodes, entries, extents, blobs. All are immutable.
 
-SQLite does not notice a flipped bit in a page. A wrong blob id or size would then serve wrong bytes whose frames are
-all intact, so every row that leads from a path to bytes carries a checksum of its own columns and is checked whenever
-it is read. Rows of blobs need none: the checksum of a frame is seeded with the blob's id and the frame's number.
-
-Everything here is pure and immutable.
+`columns.py` says how they are written and checked.
 """
 
 from __future__ import annotations
 
 import enum
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NewType
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from zipfs.codec import FRAME_NBYTES
 from zipfs.store.objects.base_view import View
@@ -34,10 +27,6 @@ INGEST_ROOT = InodeId(2)
 """Directory that a mount shows as `ingest/`."""
 
 NAME_NBYTES_AT_MOST = 255
-_TARGET_NBYTES_AT_MOST = 4095
-_MODE_AT_MOST = 0o7777
-_ID_AT_MOST = (1 << 32) - 1
-_SHA256_NBYTES = 32
 SIZE_AT_MOST = (1 << 63) - 1
 
 
@@ -172,37 +161,6 @@ def is_size(*values: object) -> bool:
     return all(type(value) is int and 0 <= value <= SIZE_AT_MOST for value in values)
 
 
-def _is_integer(value: object) -> bool:
-    return type(value) is int
-
-
-def _is_sha256(value: object) -> bool:
-    return isinstance(value, bytes) and len(value) == _SHA256_NBYTES
-
-
-def is_possible(inode: Inode) -> bool:
-    """Whether a file system can show it. Raises TypeError where a number is none."""
-    target, atime_ns = inode.target, inode.atime_ns or 0
-    # One sum tells of all of them whether they are integers: this is asked for every name that is listed.
-    sizes = inode.id + inode.nbytes + inode.stored_nbytes + inode.layout_sum
-    total = sizes + inode.mode + inode.uid + inode.gid + inode.mtime_ns + inode.ctime_ns + atime_ns
-    return (
-        _is_integer(total)
-        and 0 < inode.id <= SIZE_AT_MOST
-        and 0 <= inode.mode <= _MODE_AT_MOST
-        and 0 <= inode.uid <= _ID_AT_MOST
-        and 0 <= inode.gid <= _ID_AT_MOST
-        and 0 <= inode.nbytes <= SIZE_AT_MOST
-        and 0 <= inode.stored_nbytes <= SIZE_AT_MOST
-        and 0 <= inode.layout_sum <= SIZE_AT_MOST
-        and -SIZE_AT_MOST <= inode.mtime_ns <= SIZE_AT_MOST
-        and -SIZE_AT_MOST <= inode.ctime_ns <= SIZE_AT_MOST
-        and -SIZE_AT_MOST <= atime_ns <= SIZE_AT_MOST
-        and (inode.sha256 is None or _is_sha256(inode.sha256))
-        and (target is None or (0 < len(target) <= _TARGET_NBYTES_AT_MOST and b"\0" not in target))
-    )
-
-
 def frame_seed(blob_id: BlobId, index: int) -> int:
     """Seed of a frame's checksum: a frame that is found in another's place does not verify."""
     return (blob_id << 24 | index) & 0xFFFF_FFFF_FFFF_FFFF
@@ -210,46 +168,3 @@ def frame_seed(blob_id: BlobId, index: int) -> int:
 
 def frame_count(nbytes: int) -> int:
     return -(-nbytes // FRAME_NBYTES)
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    return json.dumps(list(shape), separators=(",", ":"))
-
-
-def row_sum(columns: Sequence[object]) -> int:
-    """63-bit checksum (SQLite's integers are signed) of a row's columns, a tuple as SQLite gives it: what is stored as
-    another type than it was written with does not match either.
-    """
-    return xxhash.xxh3_64_intdigest(repr(columns).encode()) >> 1
-
-
-def _sum(*columns: object) -> int:
-    return row_sum(columns)
-
-
-def inode_sum(inode: Inode) -> int:
-    """A row without an atime has the checksum that it had before there were any."""
-    columns = (
-        int(inode.id),
-        inode.kind.value,
-        inode.state.value,
-        inode.mode,
-        inode.uid,
-        inode.gid,
-        inode.nbytes,
-        inode.mtime_ns,
-        inode.ctime_ns,
-        inode.target,
-        inode.stored_nbytes,
-        inode.sha256,
-        inode.layout_sum,
-    )
-    return row_sum(columns if inode.atime_ns is None else (*columns, inode.atime_ns))
-
-
-def entry_sum(entry: Entry) -> int:
-    return _sum(int(entry.parent_id), entry.name, int(entry.inode_id), int(entry.area))
-
-
-def layout_sum(extents: Sequence[Extent]) -> int:
-    return _sum([(extent.offset, extent.nbytes, int(extent.blob_id), extent.blob_offset) for extent in extents])
