@@ -57,6 +57,7 @@ TENANTS: Mapping[str, frozenset[str]] = {
     "rich": frozenset({"cli"}),
     "sqlite3": frozenset({"store.catalog"}),
     "sqlite_utils": frozenset({"store.catalog"}),
+    "trio": frozenset({"mount"}),
 }
 """Library -> the rooms that may import it: vfs has no word of FUSE, ingest knows no terminal."""
 

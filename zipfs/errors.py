@@ -110,6 +110,30 @@ class Gone(NotFound):
     errno = errno.ESTALE
 
 
+class CrossesTrees(PathError):
+    """{0}: what is served and what is below ingest/ cannot be moved or linked into each other; copy it"""
+
+    errno = errno.EXDEV
+
+
+class InUse(PathError):
+    """{0}: the mount uses this name itself"""
+
+    errno = errno.EBUSY
+
+
+class Forbidden(PathError):
+    """{0}: {1}"""
+
+    errno = errno.EPERM
+
+
+class NotSupported(PathError):
+    """{0}: {1}"""
+
+    errno = errno.EOPNOTSUPP
+
+
 class NotWritable(PathError):
     """{0}: the store cannot be changed: {1}"""
 

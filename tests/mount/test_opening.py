@@ -15,15 +15,16 @@ from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.spool import Spool
 from zipfs.metrics.counters import Counters
 from zipfs.mount import reading_operations
-from zipfs.mount.changes import Changes
+from zipfs.mount.change_log import ChangeLog
 from zipfs.mount.ingest_operations import IngestOperations
 from zipfs.mount.logs import Log
-from zipfs.mount.numbers import Place
+from zipfs.mount.numbers import number_of
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
 from zipfs.reading import Content, Reader, open_content
 from zipfs.store.objects.values import INGEST_ROOT, Inode
 from zipfs.store.store import Store, open_store
+from zipfs.vfs.place import Place
 from zipfs.vfs.visibility import Requester
 
 
@@ -40,13 +41,13 @@ def too_many(*_: object, **__: object) -> int:
 
 def open_errno(operations: ReadingOperations, where: Place) -> int:
     with pytest.raises(pyfuse3.FUSEError) as caught:
-        trio.run(operations.open, where.number, pyfuse3.FlagT(os.O_RDONLY), pyfuse3.RequestContext())
+        trio.run(operations.open, number_of(where), pyfuse3.FlagT(os.O_RDONLY), pyfuse3.RequestContext())
     return int(caught.value.errno)
 
 
 def open_to_replace(operations: IngestOperations, where: Place) -> pyfuse3.FileInfo:
     flags = pyfuse3.FlagT(os.O_WRONLY | os.O_TRUNC)
-    return trio.run(operations.open, where.number, flags, pyfuse3.RequestContext())
+    return trio.run(operations.open, number_of(where), flags, pyfuse3.RequestContext())
 
 
 def test_a_file_that_others_remove_within_an_open_is_looked_up_again(
@@ -80,12 +81,12 @@ def test_an_open_beyond_the_limit_of_descriptors_says_so(tmp_path: Path, monkeyp
 def test_an_open_that_gets_no_descriptor_is_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store(tmp_path / "store", create=True) as store:
         inode = copy_in(store, b"file", noise(1000))
-        changes, spool = Changes(store), Spool(store, 0)
+        changes, spool = ChangeLog(store), Spool(store, 0)
         operations = IngestOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
         with monkeypatch.context() as full:
             full.setattr(os, "open", too_many)
             with pytest.raises(OSError, match="Too many"):
-                operations._spool_handle(Place(inode.id, True), inode, pyfuse3.RequestContext(), writing=True)
+                operations.ingest.open_spooled(Place(inode.id, True), 1, writing=True, fresh=False)
         assert not spool.writing()
         operations.reader.close()
         changes.close()
@@ -96,7 +97,7 @@ def test_what_is_to_be_written_anew_is_not_sealed_before_its_writer_comes_back(t
     with open_store(tmp_path / "store", create=True) as store:
         inode = copy_in(store, b"file", noise(1000))
         seal_everything(store)
-        changes, spool = Changes(store), Spool(store, 0)
+        changes, spool = ChangeLog(store), Spool(store, 0)
         operations = IngestOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
         with pytest.raises(pyfuse3.FUSEError) as caught:
             open_to_replace(operations, Place(inode.id, True))

@@ -85,7 +85,7 @@ def _is_progress(document: Any) -> bool:
 
 
 def _status_of_store(path: Path) -> dict[str, Any]:
-    from zipfs.mount.status import describe_content, describe_ingest, describe_queue
+    from zipfs.ingest.status import describe_content, describe_ingest, describe_queue
     from zipfs.store.marker import is_store
     from zipfs.store.namespace.unfinished import STANDARD
     from zipfs.store.store import open_store

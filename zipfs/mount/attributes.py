@@ -9,12 +9,13 @@ import pyfuse3
 
 from zipfs.host import bounded_time_ns
 from zipfs.library.library import BLOCK_NBYTES, file_type
-from zipfs.mount.numbers import Place
+from zipfs.mount.numbers import number_of
 from zipfs.store.objects.values import Inode, InodeId, Kind, State
 from zipfs.store.store import Store
+from zipfs.vfs.place import Place
 
 LONG_S = 3600.0
-"""What the kernel may believe without asking: a change is told to it (`feed.py`)."""
+"""What the kernel may believe without asking: a change is told to it (`invalidator.py`)."""
 SHORT_S = 1.0
 """What the kernel may believe so long of a file that is being written."""
 _IO_NBYTES = 1 << 20
@@ -27,11 +28,13 @@ directory costs more than to fill it for a small one, and keeps everybody waitin
 def describe(
     store: Store, where: Place, inode: Inode, names: int, spooled: os.stat_result | None = None
 ) -> pyfuse3.EntryAttributes:
-    """`names`: how many names the inode has in both trees; `spooled`: its spool file, which is looked for otherwise.
-    Raises CatalogDamaged.
+    """Return what the kernel is told of an inode. Raises CatalogDamaged.
+
+    `names` says how many names it has in both trees, 0 of one that is unlinked and open; `spooled` is its spool file,
+    which is looked for otherwise.
     """
     attributes = pyfuse3.EntryAttributes()
-    attributes.st_ino = where.number
+    attributes.st_ino = number_of(where)
     attributes.generation = 0
     attributes.entry_timeout = LONG_S
     attributes.attr_timeout = SHORT_S if inode.state is State.OPEN else LONG_S
@@ -57,7 +60,7 @@ def describe(
     attributes.st_mtime_ns = mtime_ns
     attributes.st_ctime_ns = ctime_ns
     # 1 tells find(1) that the link count of a directory does not count its subdirectories.
-    attributes.st_nlink = 1 if inode.is_directory or names <= 1 else _links(store, where, inode.id)
+    attributes.st_nlink = min(names, 1) if inode.is_directory or names <= 1 else _links(store, where, inode.id)
     return attributes
 
 

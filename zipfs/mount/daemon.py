@@ -26,16 +26,17 @@ from zipfs.host import mount_option
 from zipfs.ingest.spool import Spool
 from zipfs.metrics.counters import Counters
 from zipfs.mount import points, process
-from zipfs.mount.changes import Changes
+from zipfs.mount.change_log import ChangeLog
 from zipfs.mount.ingest_operations import IngestOperations
-from zipfs.mount.invalidator import Feed
+from zipfs.mount.invalidator import Invalidator
 from zipfs.mount.logs import Log, UnwrittenLog
 from zipfs.mount.points import MountFailed
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.sealer import Sealer
-from zipfs.mount.served_operations import ServedOperations
 from zipfs.mount.status import MountStatus
 from zipfs.mount.supervisor import Supervisor
+from zipfs.mount.sweeper import Sweeper
+from zipfs.mount.tree_operations import TreeOperations
 from zipfs.mount.virtual import Virtual
 from zipfs.reading.warm_up import warm_up
 from zipfs.store.disk.locks import FileLock
@@ -118,12 +119,12 @@ class _Mount:
         self._options = options
         self._journal = journal
         self._on_ready = on_ready
-        self._changes = Changes(store)
-        self._feed = Feed(store, self._changes)
+        self._change_log = ChangeLog(store)
+        self._invalidator = Invalidator(store, self._change_log)
         self._mounted = True
         self._counters = Counters()
         self._mount_status = MountStatus(
-            self._changes, options.store, options.mountpoint, None if options.read_only else options.unfinished
+            self._change_log, options.store, options.mountpoint, None if options.read_only else options.unfinished
         )
         self._virtual = Virtual(self._status, journal, self._counters)
         self._operations: ReadingOperations
@@ -135,10 +136,10 @@ class _Mount:
         reserve = default_reserve_nbytes(store.path) if options.reserve_nbytes is None else options.reserve_nbytes
         spool = Spool(store, reserve)
         self._operations = IngestOperations(
-            store, self._changes, self._virtual, self._counters, spool, linger_s=options.linger_s
+            store, self._change_log, self._virtual, self._counters, spool, linger_s=options.linger_s
         )
         self._sealer = Sealer(
-            self._changes, spool, options.unfinished, quiet_s=options.quiet_s, linger_s=options.linger_s
+            self._change_log, spool, options.unfinished, quiet_s=options.quiet_s, linger_s=options.linger_s
         )
         worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]
         if options.optimize_after_s is not None:
@@ -164,7 +165,7 @@ class _Mount:
         finally:
             if self._mounted:
                 pyfuse3.close(unmount=True)
-            self._changes.close()
+            self._change_log.close()
             self._operations.reader.close()
             log.info("unmounted %s", mountpoint)
 
@@ -176,10 +177,11 @@ class _Mount:
                 nursery.start_soon(self._sealer.watch)
                 nursery.start_soon(self._supervisor.keep)
                 nursery.start_soon(self._wake_worker)
-            if isinstance(self._operations, ServedOperations):
-                nursery.start_soon(self._operations.refusals.watch, self._options.mountpoint)
+            if isinstance(self._operations, TreeOperations):
+                refused = self._operations.refused_copies
+                nursery.start_soon(Sweeper(self._change_log, refused, self._options.mountpoint).watch)
             async with trio.open_nursery() as listeners:
-                listeners.start_soon(self._feed.follow)
+                listeners.start_soon(self._invalidator.follow)
                 await pyfuse3.main(_MIN_TASKS, _MAX_TASKS)
                 listeners.cancel_scope.cancel()
             pyfuse3.close(unmount=True)  # now: the worker may take a while to end, and a mount must answer or be gone
@@ -221,10 +223,10 @@ class _Mount:
         document = await self._mount_status.describe(
             {} if supervisor is None else supervisor.state,
             None if supervisor is None else supervisor.pid,
-            [(handle.where.inode_id, handle.pid) for handle in self._operations.handles.writers()],
+            [(handle.where.inode_id, handle.pid) for handle in self._operations.open_files.writers()],
         )
         operations = self._operations
-        document["hints"] = operations.refusals.hints() if isinstance(operations, ServedOperations) else []
+        document["hints"] = operations.refused_copies.hints() if isinstance(operations, TreeOperations) else []
         if not who.sees_everything:
             document = status_for_others(document, Sight(self._store.catalog, who).finds)
         return json.dumps(document, indent=1).encode() + b"\n"

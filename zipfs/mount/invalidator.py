@@ -18,7 +18,7 @@ import pyfuse3
 import trio
 
 from zipfs.errors import Damaged, NotFound, ZipfsError
-from zipfs.mount.changes import Changes
+from zipfs.mount.change_log import ChangeLog
 from zipfs.mount.numbers import numbers
 from zipfs.store.catalog import log_record
 from zipfs.store.catalog.log_segments import ManifestLog
@@ -44,12 +44,12 @@ class _Told:
     packs: bool
 
 
-class Feed:
+class Invalidator:
     """Run `follow` as a task of the event loop."""
 
-    def __init__(self, store: Store, changes: Changes) -> None:
+    def __init__(self, store: Store, change_log: ChangeLog) -> None:
         self._store = store
-        self._changes = changes
+        self._change_log = change_log
         self._manifests = ManifestLog(store.path / "manifests", store.id, read_only=True)
         self._position = store.catalog.position()
         self._manifests.nbytes(
@@ -80,13 +80,13 @@ class Feed:
 
     async def _catch_up(self) -> None:
         """Have the kernel told of what was logged since the last time."""
-        async with self._changes.lock:  # so whoever made a change up to there has noted that it is the kernel's own
+        async with self._change_log.lock:  # so whoever made a change up to there has noted that it is the kernel's own
             position = self._store.catalog.position()
         if position == self._position:
             return
         # Thousands of names take seconds, for which requests are not to wait.
         for told in await trio.to_thread.run_sync(self._read_to, position):
-            if self._changes.take_own(told.seq):
+            if self._change_log.take_own(told.seq):
                 continue
             told.names.extend((parent, name) for parent, name, inode in told.unsure if not self._is_directory(inode))
             if told.packs:

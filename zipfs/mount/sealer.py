@@ -29,7 +29,7 @@ from zipfs.ingest.seal import (
     seal,
 )
 from zipfs.ingest.spool import Spool
-from zipfs.mount.changes import Changes
+from zipfs.mount.change_log import ChangeLog
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.namespace.models import Units
 from zipfs.store.namespace.unfinished import UnfinishedNames
@@ -51,9 +51,9 @@ class Sealer:
     """Run `watch` as a task of the event loop."""
 
     def __init__(
-        self, changes: Changes, spool: Spool, names: UnfinishedNames, *, quiet_s: float, linger_s: float
+        self, change_log: ChangeLog, spool: Spool, names: UnfinishedNames, *, quiet_s: float, linger_s: float
     ) -> None:
-        self._changes = changes
+        self._change_log = change_log
         self._remembered_s = max(quiet_s, linger_s)
         """How long the time of a change matters."""
         self._spool = spool
@@ -81,24 +81,24 @@ class Sealer:
                 due_s = _AFTER_FAILURE_S
             if due_s is None:
                 with trio.move_on_after(max(0.0, self._search_due_s - trio.current_time())):
-                    await self._changes.something_pending.wait()
+                    await self._change_log.something_pending.wait()
                 due_s = min(self._quiet_s, _SEARCH_AGAIN_S)  # what has just changed cannot be ready before
             await trio.sleep(max(_AT_LEAST_S, min(due_s, _SEARCH_AGAIN_S), _REST * self._look_s))
 
     async def _look(self) -> float | None:
         """Seal what is ready; returns the seconds until more may become so by time alone, None if nothing will."""
-        changes = self._changes
-        changes.something_pending = trio.Event()
+        change_log = self._change_log
+        change_log.something_pending = trio.Event()
         if trio.current_time() >= self._search_due_s:
             await self._search()
         due_s = self._due_s()
         if due_s is None or due_s > 0:
             return due_s
-        looked_at = changes.unsettled | self._waiting
-        changes.unsettled, self._waiting = set(), looked_at  # they wait until it is known better
+        looked_at = change_log.unsettled | self._waiting
+        change_log.unsettled, self._waiting = set(), looked_at  # they wait until it is known better
         began_s = trio.current_time()
-        last_change_s = dict(changes.last_change_s)
-        found = await changes.look(partial(self._plan, looked_at, self._spool.writing(), last_change_s, began_s))
+        last_change_s = dict(change_log.last_change_s)
+        found = await change_log.look(partial(self._plan, looked_at, self._spool.writing(), last_change_s, began_s))
         self._look_s = trio.current_time() - began_s
         self._waiting = found.waiting
         self._quiet_at_s = math.inf if found.next_s is None else began_s + found.next_s
@@ -116,19 +116,19 @@ class Sealer:
 
     def _due_s(self) -> float | None:
         """Seconds until a directory in which something has happened, or a model that waits, may be quiet."""
-        changes = self._changes
-        at_s = [changes.last_change_s[directory] + self._quiet_s for directory in changes.unsettled]
+        change_log = self._change_log
+        at_s = [change_log.last_change_s[directory] + self._quiet_s for directory in change_log.unsettled]
         due_s = min(self._quiet_at_s, *at_s) if at_s else self._quiet_at_s
         return None if due_s == math.inf else max(0.0, due_s - trio.current_time())
 
     async def _search(self) -> None:
         """Find every directory with something to seal: when a mount starts, and for what could not be sealed before."""
         now_s = trio.current_time()
-        for directory in await self._changes.look(Catalog.pending_directories):
+        for directory in await self._change_log.look(Catalog.pending_directories):
             # A mount that starts again gives writers that do too their time.
-            self._changes.last_change_s.setdefault(directory, now_s)
-            self._changes.unsettled.add(directory)
-        self._changes.forget_before(now_s - self._remembered_s)
+            self._change_log.last_change_s.setdefault(directory, now_s)
+            self._change_log.unsettled.add(directory)
+        self._change_log.forget_before(now_s - self._remembered_s)
         self._search_due_s = trio.current_time() + _SEARCH_AGAIN_S
 
     def _plan(
@@ -160,7 +160,7 @@ class Sealer:
         One model that cannot be sealed never keeps others from it.
         """
         try:
-            sealed = await self._changes.run(partial(self._seal_group, group))
+            sealed = await self._change_log.run(partial(self._seal_group, group))
         except Exception as error:
             if isinstance(error, ZipfsError):
                 log.error("%s cannot be sealed: %s", printable(group[0].path), error)
@@ -168,7 +168,7 @@ class Sealer:
                 log.exception("%s cannot be sealed", printable(group[0].path))
             why = f"cannot be sealed: {error}"
             try:
-                await self._changes.run(lambda store: note_failure(store, group, lambda _: why))
+                await self._change_log.run(lambda store: note_failure(store, group, lambda _: why))
             except ZipfsError as second:
                 log.error("that %s cannot be sealed is not noted either: %s", printable(group[0].path), second)
             return False
@@ -182,7 +182,7 @@ class Sealer:
         """What was sealed; None if something has happened since the look. On the change thread, under its lock:
         whatever was changed before has touched its directory by now.
         """
-        if any(item.directory in self._changes.unsettled for item in group):
+        if any(item.directory in self._change_log.unsettled for item in group):
             self._waiting.update(item.directory for item in group)
             return None
         sealed = seal(store, group, self._spool.writing)
@@ -198,11 +198,11 @@ class Sealer:
             if item.inode.id not in self._told:
                 log.warning("%s was being written when the mount ended; it waits below ingest/", printable(item.path))
                 self._told.add(item.inode.id)
-        await self._changes.run(partial(self._note_if_still_so, held))
+        await self._change_log.run(partial(self._note_if_still_so, held))
 
     def _note_if_still_so(self, held: Held, store: Store) -> None:
         """On the change thread, as `_seal_group`: what has been changed since the look is looked at again."""
-        if not any(item.directory in self._changes.unsettled for item in held.items):
+        if not any(item.directory in self._change_log.unsettled for item in held.items):
             note_interrupted(store, held)
 
 

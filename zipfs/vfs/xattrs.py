@@ -6,14 +6,25 @@ from itertools import islice
 
 from zipfs.store.objects.values import Inode, Kind, State
 from zipfs.store.store import Store
+from zipfs.vfs.change import COMPUTED_PREFIX
+from zipfs.vfs.place import Place
 from zipfs.vfs.visibility import Requester, Sight
 
-PREFIX = b"user.zipfs."
-PERF = PREFIX + b"perf"
+PERF = COMPUTED_PREFIX + b"perf"
 """Of the root only; see `Virtual.perf`."""
 _MAX_BASES = 16
 _MAX_LOOKED_AT = 64
 """Files that are looked into for who may not see all: some milliseconds, in which nothing else is answered."""
+
+
+def is_computed(name: bytes) -> bool:
+    """Whether an attribute is one that a mount makes up."""
+    return name.startswith(COMPUTED_PREFIX)
+
+
+def are_sums(where: Place, inode: Inode, who: Requester) -> bool:
+    """Whether the attributes of an inode are those of all that is below it (`directory_sums.py`)."""
+    return inode.is_directory and not where.under_ingest and who.sees_everything
 
 
 def computed(store: Store, inode: Inode, who: Requester) -> dict[bytes, bytes]:
@@ -31,7 +42,7 @@ def computed(store: Store, inode: Inode, who: Requester) -> dict[bytes, bytes]:
         values["bases"] = b"\n".join(_bases(store, inode, who)).decode("utf-8", "surrogateescape")
         if inode.sha256 is not None:
             values["sha256"] = inode.sha256.hex()
-    return {PREFIX + name.encode(): value.encode("utf-8", "surrogateescape") for name, value in values.items()}
+    return {COMPUTED_PREFIX + name.encode(): value.encode("utf-8", "surrogateescape") for name, value in values.items()}
 
 
 def names(inode: Inode) -> list[bytes]:
@@ -39,7 +50,7 @@ def names(inode: Inode) -> list[bytes]:
     if inode.kind is not Kind.FILE:
         return []
     stored = ["stored", "ratio", "bases", *(["sha256"] if inode.sha256 is not None else [])]
-    return [PREFIX + name.encode() for name in ["state", *(stored if inode.state is State.STORED else [])]]
+    return [COMPUTED_PREFIX + name.encode() for name in ["state", *(stored if inode.state is State.STORED else [])]]
 
 
 def _bases(store: Store, inode: Inode, who: Requester) -> list[bytes]:

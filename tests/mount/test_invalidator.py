@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from zipfs.mount import invalidator
-from zipfs.mount.changes import Changes as Making
-from zipfs.mount.invalidator import Feed, _Told, _told
+from zipfs.mount.change_log import ChangeLog
+from zipfs.mount.invalidator import Invalidator, _Told, _told
 from zipfs.store.catalog.log_record import Changes, Record
 from zipfs.store.objects.values import ROOT, Area, Entry, Inode, InodeId, Kind, PackName, State
 from zipfs.store.store import open_store
@@ -68,15 +68,15 @@ def test_nothing_more_is_told_once_the_mount_ends(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(pyfuse3, "invalidate_entry", tell)
     monkeypatch.setattr(invalidator, "_JOIN_S", 0.0)
 
-    async def end_while_telling(followed: Feed) -> None:
+    async def end_while_telling(followed: Invalidator) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(followed.follow)
             await trio.to_thread.run_sync(first.wait, _PATIENCE_S)
             nursery.cancel_scope.cancel()
 
     with open_store(tmp_path / "store", create=True) as store:
-        changes = Making(store)
-        followed = Feed(store, changes)
+        changes = ChangeLog(store)
+        followed = Invalidator(store, changes)
         followed._queue.put(_Told(7, [(ROOT, b"a"), (ROOT, b"b")], [], [], packs=False))
         followed._queue.put(_Told(8, [(ROOT, b"c")], [], [], packs=False))
         trio.run(end_while_telling, followed)

@@ -1,4 +1,4 @@
-"""The threads of a mount that change the catalog, and that look through it for long.
+"""The threads of a mount that change the catalog, and that look through it for long; and what was changed of late.
 
 A transaction may wait for another process and for the disk. Reads must not, so changes are made one at a time on a
 worker thread with a catalog session of its own, while the event loop goes on reading from its own. So is what reads
@@ -7,7 +7,7 @@ thousands of rows, with a third.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -15,13 +15,15 @@ import trio
 
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
+from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store
+from zipfs.vfs.change import Change
 
 T = TypeVar("T")
 
 
-class Changes:
+class ChangeLog:
     """Call from the event loop only."""
 
     def __init__(self, store: Store) -> None:
@@ -38,25 +40,25 @@ class Changes:
         """Directories below `ingest/` in which something has happened since the sealer last looked."""
         self.something_pending = trio.Event()
 
-    async def make(
-        self, work: Callable[[Transaction], T], *, kernel_knows: bool = True, removes: bool = False, fault: str = ""
-    ) -> T:
-        """Run `work` in a transaction. `kernel_knows`: the request that asked for it tells the kernel all there is.
+    async def make(self, work: Callable[[Transaction], Change], *, removes: bool = False, fault: str = "") -> Change:
+        """Make a change in a transaction, and free what raw content goes with it.
 
         What only `removes` may use the room that the store holds back.
         """
 
-        def run() -> tuple[T, int]:
+        def run() -> tuple[Change, int]:
             with self._session.transaction(fault=fault) as txn:
-                result = work(txn)
-            return result, txn.seq
+                change = work(txn)
+            free_spool(self._session, change.gone)
+            return change, txn.seq
 
         attempt = partial(self._session.reserve.removing, run) if removes else run
         async with self.lock:
-            result, seq = await trio.to_thread.run_sync(attempt)
-            if seq and kernel_knows:
+            change, seq = await trio.to_thread.run_sync(attempt)
+            if seq and not change.beyond:  # the request that asked for it tells the kernel all there is
                 self._own.add(seq)
-        return result
+            self.touch(change.touched)
+        return change
 
     async def run(self, work: Callable[[Store], T]) -> T:
         """Run something that makes its own transactions."""
@@ -79,11 +81,17 @@ class Changes:
             return True
         return False
 
-    def touch(self, directory: InodeId) -> None:
-        """Something has happened in a directory below `ingest/`."""
-        self.last_change_s[directory] = trio.current_time()
-        self.unsettled.add(directory)
-        self.something_pending.set()
+    def touch(self, directories: Iterable[InodeId]) -> None:
+        """Note that something has happened in directories below `ingest/`."""
+        now_s = trio.current_time()
+        for directory in directories:
+            self.last_change_s[directory] = now_s
+            self.unsettled.add(directory)
+            self.something_pending.set()
+
+    def changed_since(self, at_s: float) -> list[InodeId]:
+        """Return the directories below `ingest/` in which something has happened since a time."""
+        return [directory for directory, changed_s in self.last_change_s.items() if changed_s > at_s]
 
     def forget_before(self, at_s: float) -> None:
         """Let go of directories in which nothing has happened since a time, and nothing is to be looked at."""
