@@ -87,7 +87,7 @@ _CHANGER = """
 import os, random, sys
 from pathlib import Path
 from tests.mount.test_listing import put_links
-from zipfs.store import tree
+from zipfs.store.namespace import tree
 from zipfs.store.objects.values import ROOT
 from zipfs.store.store import open_store
 

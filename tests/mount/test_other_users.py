@@ -152,7 +152,8 @@ def test_somebody_else_can_ask_and_wait(shared: Mount) -> None:
 def test_a_file_of_somebody_else_that_cannot_be_stored_holds_nobody_up(shared: Mount) -> None:
     """A spool file that went missing is a failure of its owner's alone."""
     code = (
-        "import sys; from pathlib import Path; from zipfs.store import tree; from zipfs.store.store import open_store\n"
+        "import sys; from pathlib import Path\n"
+        "from zipfs.store.namespace import tree; from zipfs.store.store import open_store\n"
         "from zipfs.store.objects.values import INGEST_ROOT\n"
         "with open_store(Path(sys.argv[1])) as store:\n"
         "    inode = tree.resolve(store.catalog, b'alice/secret.incomplete', INGEST_ROOT)\n"
