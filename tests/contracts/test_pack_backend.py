@@ -23,7 +23,7 @@ from zipfs.errors import PackDamaged
 from zipfs.reading import Reader, open_content
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.maintenance.check import check
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import ROOT, BlobId, Kind, PackName
 from zipfs.store.packs.backend import PackBackend, PackPart

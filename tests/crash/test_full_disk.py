@@ -31,7 +31,7 @@ from zipfs.errors import NoSpace, NotFound, ZipfsError
 from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.spool import Spool
 from zipfs.library import Library
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.namespace import ingest_side, tree
 from zipfs.store.objects.values import INGEST_ROOT, Kind
 from zipfs.store.store import Store, open_store

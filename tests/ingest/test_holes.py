@@ -27,7 +27,7 @@ from zipfs.formats import Span
 from zipfs.ingest import holes
 from zipfs.ingest.source import Source
 from zipfs.reading import Reader, open_content
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.store import Store, open_store
 
 MIB = 1 << 20

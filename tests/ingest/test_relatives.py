@@ -24,7 +24,7 @@ from tests.support.stores import (
 from zipfs.bases.similarity.backfill import backfill_samples, backfill_sketches
 from zipfs.codec import Cast, item_nbytes
 from zipfs.library import Library
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.store import Store, open_store
 
 Bytes = NDArray[np.uint8]

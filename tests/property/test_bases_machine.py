@@ -31,7 +31,7 @@ from zipfs.bases.planning.planner import DEFAULT_PRICES
 from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.ingest.optimize.run import Limits, optimize
 from zipfs.store.disk.stopping import Stop
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.store import Store, open_store
 
 ITEMS = 1200

@@ -31,7 +31,7 @@ from zipfs.errors import AlreadyExists, PathError
 from zipfs.ingest.queue import seal_everything
 from zipfs.reading import Content, Reader, open_content
 from zipfs.store.catalog.transaction import compact
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.namespace import tree
 from zipfs.store.store import Store, open_store
 

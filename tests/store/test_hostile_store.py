@@ -26,7 +26,7 @@ from zipfs.ingest.import_tree import find
 from zipfs.library import Library, Node
 from zipfs.store.catalog import log_record
 from zipfs.store.catalog.log_record import Changes
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.namespace import tree
 from zipfs.store.objects.columns import entry_sum, inode_sum
 from zipfs.store.objects.values import ROOT, Area, Entry, Inode, InodeId, Kind, State

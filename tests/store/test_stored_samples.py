@@ -15,7 +15,7 @@ from tests.support.stores import collect_garbage, model, put_file, tuned, weight
 from zipfs.errors import UnknownVersion
 from zipfs.library import Library
 from zipfs.store.maintenance.check import check
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.marker import FORMAT
 from zipfs.store.store import open_store
 

@@ -25,8 +25,9 @@ from zipfs.library import Library
 from zipfs.reading import Reader, open_content
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.maintenance import remove as removal
-from zipfs.store.maintenance.check import Problem, check
+from zipfs.store.maintenance.check import check
 from zipfs.store.maintenance.collect import Collected, collect
+from zipfs.store.maintenance.problem import Problem
 from zipfs.store.namespace import ingest_side, tree
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store

@@ -42,7 +42,7 @@ from zipfs.reading import Content, Reader, open_content
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.frames.cache import FrameCache, OpenBlob
 from zipfs.store.maintenance.collect import Collected
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.objects.values import BlobId
 from zipfs.store.store import Store, open_store
 

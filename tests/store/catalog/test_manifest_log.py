@@ -26,7 +26,7 @@ from zipfs.errors import CatalogDamaged, ManifestDamaged
 from zipfs.store.catalog import log_record
 from zipfs.store.catalog.log_record import Changes
 from zipfs.store.catalog.transaction import compact
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import ROOT, Area, BlobId, Entry, Extent, Inode, InodeId, Kind, PackName, State, is_name
 from zipfs.store.store import Store, open_store

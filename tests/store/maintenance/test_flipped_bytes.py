@@ -37,7 +37,8 @@ from zipfs.ingest.queue import seal_everything
 from zipfs.library import Library
 from zipfs.reading import Reader, open_content
 from zipfs.store.frames.cache import FrameCache
-from zipfs.store.maintenance.check import Problem, check
+from zipfs.store.maintenance.check import check
+from zipfs.store.maintenance.problem import Problem
 from zipfs.store.objects.values import Kind
 from zipfs.store.store import Store, open_store
 

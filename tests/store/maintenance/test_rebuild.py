@@ -35,7 +35,8 @@ from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.errors import CatalogDamaged, Damaged, NotAStore, StoreBusy
 from zipfs.ingest.queue import seal_everything
 from zipfs.library import Library
-from zipfs.store.maintenance.repair import rebuild, repair
+from zipfs.store.maintenance.rebuild import rebuild
+from zipfs.store.maintenance.repair import repair
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import INGEST_ROOT, ROOT
 from zipfs.store.store import Store, open_store

@@ -31,7 +31,7 @@ from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.maintenance import collect
 from zipfs.store.maintenance.collect import merge_small_packs
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.packs.pack_format import PackedBlob
 from zipfs.store.packs.writer import PackWriter
 from zipfs.store.store import Store, open_store

@@ -14,8 +14,8 @@ from zipfs.errors import IllegalTransition, NotFound, ZipfsError
 from zipfs.ingest.import_tree import find
 from zipfs.ingest.queue import queued, seal_everything
 from zipfs.ingest.seal import find_pending, note_failure, seal
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.maintenance.remove import free_spool
-from zipfs.store.maintenance.repair import rebuild
 from zipfs.store.namespace import ingest_side, tree
 from zipfs.store.namespace.lifecycle import ABSENT, STAGES, TABLE, Effect, Event, Step, transition
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, Entry, Inode, InodeId, Kind, State

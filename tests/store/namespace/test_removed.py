@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.stores import compress, contents, copy_in, ingest_directory, problems, put_file
 from zipfs.ingest.queue import seal_everything
-from zipfs.store.maintenance.repair import rebuild
+from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.namespace import ingest_side, tree
 from zipfs.store.objects.values import INGEST_ROOT, Inode, InodeId
 from zipfs.store.store import Store, open_store

@@ -15,7 +15,7 @@ from zipfs.host import printable
 
 if TYPE_CHECKING:
     from zipfs.store.disk.stopping import Stop
-    from zipfs.store.maintenance.check import Problem
+    from zipfs.store.maintenance.problem import Problem
 
 
 @click.command("fsck")
@@ -73,7 +73,8 @@ def _check(store: Path, stop: Stop, *, repair: bool, read_data: bool) -> tuple[l
     from zipfs.cli.commands.rebuild import rebuild_catalog
     from zipfs.cli.pack_lock import pack_lock
     from zipfs.errors import CatalogDamaged, NotAStore
-    from zipfs.store.maintenance.check import Problem, check
+    from zipfs.store.maintenance.check import check
+    from zipfs.store.maintenance.problem import Problem
     from zipfs.store.maintenance.repair import repair as repair_store
     from zipfs.store.marker import read_marker
     from zipfs.store.store import open_store

@@ -39,7 +39,7 @@ def rebuild_command(store: Path) -> None:
 def rebuild_catalog(store: Path, stop: Stop) -> str:
     """Rebuild the catalog with all that is derived from it, name what is lost, and return what was done in words."""
     from zipfs.bases.similarity.backfill import backfill_samples, backfill_sketches
-    from zipfs.store.maintenance.repair import rebuild
+    from zipfs.store.maintenance.rebuild import rebuild
     from zipfs.store.store import open_store
 
     with step_progress(stop) as report:

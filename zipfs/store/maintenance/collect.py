@@ -1,8 +1,7 @@
-"""Collection: packs that nothing needs are deleted, sparse ones rewritten, small ones merged, the manifest log made
-short.
+"""Collection: the deletion of packs that nothing needs, the rewriting of sparse packs, the merging of small ones.
 
 A blob is needed by the extents of a file, and as the base of a blob that is needed. Everything is done under the pack
-lock. New packs are on disk and in the catalog before old ones are deleted, so a kill at any instant costs space at
+lock. New packs are published (`store/publish.py`) before old ones are deleted, so a kill at any instant costs space at
 most, which the next collection frees. Readers hold the packs that they read from open and notice nothing.
 """
 
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 SPARSE = 0.7
 """Packs with a smaller live part are rewritten: copying 0.7 to free 0.3 is about where it stops to pay."""
 SHED = 0.98
-"""The same where what is dead are old forms of blobs that were coded anew: it must not eat up what that has saved."""
+"""The limit for packs with old forms of blobs that were coded anew: these must not eat up what that has saved."""
 _REWRITTEN_PACK_NBYTES = 1 << 30
 _INDEX_NBYTES = 1 << 16
 """About how much of a pack its index takes."""
@@ -41,11 +40,11 @@ _SMALL_NBYTES = 16 << 20
 """Larger packs are never merged."""
 _SMALLEST_NBYTES = 1 << 15
 _TIER = 8
-"""So many packs of about one size are merged, into one that is about so many times as large: a byte is copied a few
-times until its pack is too large for that."""
+"""Number of packs of about one size that are merged into one, which is about that many times as large. So a byte is
+copied a few times until its pack is too large to be merged."""
 _MERGED_AT_ONCE = 64
 _MERGED_NBYTES = 128 << 20
-"""In one pack: some seconds of work, and of waiting for others."""
+"""Length of one merged pack, at most: some seconds of work, for which others wait."""
 _MERGED_BLOBS = 1 << 15
 """Blobs of one merged pack, at most: whoever opens a pack reads the list of them all."""
 
@@ -110,7 +109,7 @@ def _packs_nbytes(store: Store) -> int:
 
 
 def _check_catalog(store: Store, report: Report) -> None:
-    """Nothing is deleted on the word of a catalog whose rows do not match their checksums."""
+    """Read all rows, so that nothing is deleted because of a row that does not match its checksum."""
     with store.catalog.snapshot():
         inode_ids = store.catalog.inode_ids()
         for done, inode_id in enumerate(inode_ids):
@@ -128,13 +127,13 @@ def _drop_dead_packs(store: Store, live: set[BlobId], collected: Collected) -> N
 
 
 def freeable_nbytes(store: Store) -> int:
-    """About what a collection would free now, by the rules that it goes by. Raises CatalogDamaged."""
+    """Return about what a collection would free now, by its own rules. Raises CatalogDamaged."""
     live, sizes = store.catalog.live_blob_ids(), store.catalog.packs()
     return sum(sizes[name] - live_nbytes for name, live_nbytes in _sparse_packs(store, live, SPARSE))
 
 
 def _sparse_packs(store: Store, live: set[BlobId], least_live: float) -> Iterator[tuple[PackName, int]]:
-    """Packs of which less than `least_live` is needed, and how many bytes of each are."""
+    """Yield packs of which less than `least_live` is needed, and how many bytes of each are."""
     sizes = store.catalog.packs()
     for name, blobs in store.catalog.blobs_by_pack().items():
         live_nbytes = sum(nbytes for blob, nbytes in blobs if blob in live)
@@ -159,7 +158,7 @@ def _rewrite_sparse(store: Store, live: set[BlobId], least_live: float, collecte
 
 
 class _Passed:
-    """Told of the bytes that were copied, it reports them; raises Stopped when that is asked for."""
+    """Counts copied bytes and reports them. Raises Stopped when that is asked for."""
 
     def __init__(self, store: Store, report: Report, what: str, total: int) -> None:
         self._store, self._report, self._what, self._total = store, report, what, total
@@ -172,7 +171,7 @@ class _Passed:
 
 
 def _to_merge(store: Store) -> Iterator[list[PackName]]:
-    """Groups of small packs of about one size, smallest sizes first."""
+    """Yield groups of small packs of about one size, the smallest sizes first."""
     sizes = store.catalog.packs()
     blobs = store.catalog.blob_counts()
     tiers: dict[int, list[PackName]] = defaultdict(list)
@@ -218,7 +217,7 @@ def _merge_small(store: Store, live: set[BlobId] | None, collected: Collected, r
 def _rewrite(
     store: Store, names: Sequence[PackName], live: set[BlobId], collected: Collected, passed: Callable[[int], None]
 ) -> int:
-    """Copy what is live of some packs into a new one, then delete them; returns how many those were."""
+    """Copy what is live of some packs into a new one, delete them, and return how many those were."""
     rewritten: list[PackName] = []
     with NewPack(store, "gc") as pack:
         for name in names:
@@ -273,7 +272,7 @@ def _drop(txn: Transaction, names: Iterable[PackName]) -> None:
 
 
 def _delete(store: Store, names: Sequence[PackName], collected: Collected) -> None:
-    """Delete packs that are in the catalog no longer."""
+    """Delete packs that have just been dropped from the catalog."""
     faults.point("gc.pack-dropped")
     for name in names:
         store.packs.delete(name)

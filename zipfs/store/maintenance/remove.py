@@ -1,6 +1,6 @@
-"""Removing names from the tree, and the raw content that goes with the last of them.
+"""The removal of names from the tree, and of the raw content that goes with the last name of a file.
 
-What was stored stays in its packs until a collection finds that nothing needs it.
+Stored content stays in its packs until a collection finds that nothing needs it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from zipfs.store.store import Store, open_store
 
 
 def free_spool(store: Store, gone: Iterable[Inode]) -> None:
-    """Delete the spool files of inodes that are gone. Whoever has one open keeps it."""
+    """Delete the spool files of inodes that are gone. Whoever has one open can still read it."""
     for inode in gone:
         if inode.is_spooled:
             store.spool_path(inode.id).unlink(missing_ok=True)
 
 
 def open_to_remove(path: Path, stop: Stop | None = None) -> Store:
-    """As `open_store`, for which a full disk may have no room either. The next mount holds some back again."""
+    """Open a store to remove something, even on a full disk: the reserved space is given up if it is needed.
+
+    The next mount reserves it again.
+    """
     return Reserve(path / RESERVE).removing(lambda: open_store(path, stop=stop))
 
 
 def remove(store: Store, path: bytes) -> list[Inode]:
-    """Remove a path of the served tree and all below it; returns the inodes that are gone. Raises PathError."""
+    """Remove a path of the served tree and all below it; return the inodes that are gone. Raises PathError."""
     *parents, name = tree.components(path) or [b""]
     if not name:
         raise PathError("/", "the top of a store cannot be removed")
