@@ -11,6 +11,7 @@ from typing import Any
 
 from zipfs.errors import CatalogDamaged, NotFound
 from zipfs.store.catalog.database import Database, rows_made_values
+from zipfs.store.catalog.statements import column_list, joined_column_list
 from zipfs.store.objects.columns import ENTRIES, EXTENTS, INODES, inode_row_sum, layout_row_sum, row_sum
 from zipfs.store.objects.values import (
     Area,
@@ -22,13 +23,13 @@ from zipfs.store.objects.values import (
     is_size,
 )
 
-_INODE_COLUMNS = INODES.select()
+_INODE_COLUMNS = column_list(INODES)
 _INODE_SUM = len(INODES.columns)
-_ENTRY_COLUMNS = ENTRIES.select()
+_ENTRY_COLUMNS = column_list(ENTRIES)
 _ENTRY_SUM = len(ENTRIES.columns)
 _INODE = _ENTRY_SUM + 1
 """Where in a row of `_JOINED_COLUMNS` those of the inode begin."""
-_JOINED_COLUMNS = f"{ENTRIES.select_joined()}, {INODES.select_joined()}"
+_JOINED_COLUMNS = f"{joined_column_list(ENTRIES)}, {joined_column_list(INODES)}"
 # An index alone answers how many names an inode has in both trees; which of them are in one, the rows must tell.
 _NAMES = "(SELECT count(*) FROM entries AS names WHERE names.inode_id = inodes.id)"
 NAMES_AT_ONCE = 32

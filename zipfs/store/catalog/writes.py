@@ -11,6 +11,7 @@ from dataclasses import replace
 from zipfs.errors import CatalogDamaged, Gone
 from zipfs.store.catalog.log_record import Changes
 from zipfs.store.catalog.queries import Catalog, Position
+from zipfs.store.catalog.statements import insert, upsert
 from zipfs.store.objects.columns import BLOBS, ENTRIES, EXTENTS, INODES, PACKS, XATTRS, blob_row, inode_row_sum, row_sum
 from zipfs.store.objects.values import (
     Blob,
@@ -28,15 +29,15 @@ _IDS = 10_000
 """Ids in one statement: SQLite takes 32,766 parameters."""
 
 
-_PUT_INODE = INODES.upsert("id")
-_PUT_ENTRY = ENTRIES.insert(" OR REPLACE")
-_PUT_XATTR = XATTRS.insert(" OR REPLACE")
-_PUT_EXTENT = EXTENTS.insert()
-_PUT_PACK = PACKS.insert(" OR IGNORE")
+_PUT_INODE = upsert(INODES, "id")
+_PUT_ENTRY = insert(ENTRIES, " OR REPLACE")
+_PUT_XATTR = insert(XATTRS, " OR REPLACE")
+_PUT_EXTENT = insert(EXTENTS)
+_PUT_PACK = insert(PACKS, " OR IGNORE")
 _FORM = ("base_id", "base_offset", "base_nbytes", "base_cast", "pack_id", "pack_offset", "stored_nbytes", "frames")
 """Of a blob, what may change: how and where it is stored."""
 _PUT_BLOB = (
-    f"{BLOBS.upsert('id', _FORM)} WHERE nbytes = excluded.nbytes AND fingerprint = excluded.fingerprint RETURNING id"
+    f"{upsert(BLOBS, 'id', _FORM)} WHERE nbytes = excluded.nbytes AND fingerprint = excluded.fingerprint RETURNING id"
 )
 
 

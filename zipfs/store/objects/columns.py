@@ -1,7 +1,7 @@
 """Owns the table of the catalog's columns: what each holds, how it is checked, summed, and written to the manifest log.
 
-From it come the lists of columns for SQL, the checksums of rows, the JSON of the log, and values made of rows. All of
-them are put together once, when the module is loaded: making a value of a row looks nothing up.
+From it come the statements of `catalog/statements.py`, the checksums of rows, the JSON of the log, and values made of
+rows. All of them are put together once, when the module is loaded: making a value of a row looks nothing up.
 
 SQLite does not notice a flipped bit in a page. A wrong blob id or size would then serve wrong bytes whose frames are
 all intact, so every row that leads from a path to bytes carries a checksum of its own columns and is checked whenever
@@ -128,23 +128,6 @@ class Table:
         self.name = name
         self.columns = tuple(columns)
         self.names = (*(column.name for column in columns), *(("sum",) if summed else ()))
-
-    def select(self) -> str:
-        """Return the list of columns for a SELECT from this table."""
-        return ", ".join(self.names)
-
-    def select_joined(self) -> str:
-        """Return the list of columns for a SELECT that joins this table with others."""
-        return ", ".join(f"{self.name}.{name}" for name in self.names)
-
-    def insert(self, conflict: str = "") -> str:
-        """Return an INSERT of one row, with what to do about one of the same key: " OR REPLACE", for example."""
-        return f"INSERT{conflict} INTO {self.name} ({self.select()}) VALUES ({', '.join('?' * len(self.names))})"
-
-    def upsert(self, key: str, updated: Sequence[str] = ()) -> str:
-        """Return an INSERT of one row that sets the `updated` columns, or all, where there is one with its key."""
-        changes = ", ".join(f"{name} = excluded.{name}" for name in updated or self.names if name != key)
-        return f"{self.insert()} ON CONFLICT ({key}) DO UPDATE SET {changes}"
 
 
 class ValueTable(Table, Generic[V]):
