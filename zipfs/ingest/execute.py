@@ -2,8 +2,7 @@
 
 Nothing is chosen here. Two things that a plan cannot know turn up while it is carried out, and both make a blob
 standalone: its base is of no help in any frame, or cannot be read. Nothing of the pack is visible to anyone before it
-is published. One thread drives it; frames are coded on the threads of an executor, a bounded number at a time, and
-appended in order.
+is published. One thread drives it.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from zipfs.bases.similarity.candidates import CandidateSearch
-from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
+from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
-from zipfs.formats import Span
 from zipfs.ingest.content import BlobReader
+from zipfs.ingest.encode_blob import BlobEncoder
 from zipfs.ingest.plan import Encode, Share, Step
 from zipfs.ingest.progress import FileProgress
 from zipfs.ingest.source import Source, SourceError
-from zipfs.store.frames.cache import OpenBlob, opened
+from zipfs.store.frames.cache import OpenBlob
 from zipfs.store.frames.compare import same_bytes
 from zipfs.store.frames.ordered import in_order
-from zipfs.store.objects.values import BaseRef, BlobId, Extent, frame_count, frame_seed
+from zipfs.store.objects.values import BaseRef, BlobId, Extent, frame_count
 from zipfs.store.packs.pack_format import PackedBlob
 from zipfs.store.publish import NewPack
 from zipfs.store.store import Store
@@ -60,6 +59,7 @@ class PackExecution:
         self._executor = executor
         self._search = search
         self._pack: NewPack | None = None
+        self._encoder: BlobEncoder | None = None
         self._written: dict[BlobId, _Written] = {}
         self._opened: dict[BlobId, OpenBlob] = {}
 
@@ -105,59 +105,29 @@ class PackExecution:
 
     def _write(self, step: Encode, source: Source, reference: BaseRef | None, progress: FileProgress) -> BlobId:
         span, fingerprint = step.span, step.found.fingerprint
-        base = None if reference is None else self._open(reference.blob_id)
+        base = None if reference is None else (self._open(reference.blob_id), reference.view)
         if self._pack is None:
             self._pack = NewPack(self._store, "ingest")
-        writer = self._pack.writer
+            self._encoder = BlobEncoder(self._pack.writer, self._store.frames, self._executor)
+        assert self._encoder is not None
         blob_id = self._store.reserve_blob_id()
-        writer.begin_blob()
+
+        def read_frame(index: int, nbytes: int) -> bytes:
+            return source.read_exactly(span.offset + index * FRAME_NBYTES, nbytes)
+
         try:
-            base_helped = self._append_frames(source, span, base, reference, blob_id, progress)
+            written = self._encoder.encode(
+                blob_id, fingerprint, span.dtype, span.shape, span.nbytes, read_frame, base, progress.advance
+            )
         except Damaged as error:
-            writer.drop_blob()
             if reference is None:
                 raise
             # Frames coded standalone would not help: those who read them would still ask for the base.
             log.error("%s; %s is coded without it", error, source.shown)
             return self._write(step, source, None, progress)
-        except BaseException:
-            writer.drop_blob()
-            raise
-        if not base_helped:
-            base = reference = None
-        blob = writer.end_blob(blob_id, span.nbytes, fingerprint, span.dtype, span.shape, reference)
-        self._written[blob_id] = _Written(opened(blob, writer.file, base), source, span.offset)
-        self._search.add(blob, step.features, step.found.sample)
+        self._written[blob_id] = _Written(written, source, span.offset)
+        self._search.add(written.blob, step.features, step.found.sample)
         return blob_id
-
-    def _append_frames(
-        self,
-        source: Source,
-        span: Span,
-        base: OpenBlob | None,
-        reference: BaseRef | None,
-        blob_id: BlobId,
-        progress: FileProgress,
-    ) -> bool:
-        """Encode a span and append its frames to the pack; return whether any of them needs the base."""
-        assert self._pack is not None
-        frames_of, writer = self._store.frames, self._pack.writer
-
-        def encode(index: int) -> bytes:
-            at = index * FRAME_NBYTES
-            raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
-            against = None
-            if base is not None and reference is not None:
-                against = frames_of.view(base, reference.view, at, len(raw))
-            return encode_frame(raw, span.dtype, against, frame_seed(blob_id, index))
-
-        base_helped = False
-        with in_order(self._executor, encode, frame_count(span.nbytes), span.nbytes) as frames:
-            for index, frame in enumerate(frames):
-                writer.append_frame(frame)
-                base_helped = base_helped or read_header(frame).needs_base
-                progress.advance(min(FRAME_NBYTES, span.nbytes - index * FRAME_NBYTES))
-        return base_helped
 
     def take_back(self, count: int) -> None:
         """Forget all but the first `count` blobs: what was read of a file that changed meanwhile is of no use."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipfs.bases.planning.facility_location import STANDALONE, Problem, solve
-from zipfs.bases.planning.planner import Cluster, Plan, Prices, Tensor, in_order_of_gain, plan
+from zipfs.bases.planning.planner import Cluster, Prices, RebasePlan, Tensor, in_order_of_gain, plan
 
 FREE = Prices(member=0.0, base=0.0, moved=0.0)
 NBYTES = 1000
@@ -27,16 +27,16 @@ def _star(members: int, *, hub: int, at_hub: float = 100.0, elsewhere: float = 1
     return Cluster(NBYTES, tensors, tuple(range(members)), np.full(members, 650.0), against)
 
 
-def _bases_after(cluster: Cluster, moves: Plan, steps: int) -> dict[int, int | None]:
+def _bases_after(cluster: Cluster, found: RebasePlan, count: int) -> dict[int, int | None]:
     bases = {tensor.blob_id: tensor.base_id for tensor in cluster.tensors}
-    bases |= {move.blob_id: move.base_id for move in moves.moves[:steps]}
+    bases |= {step.blob_id: step.base_id for step in found.steps[:count]}
     return bases
 
 
 def test_a_better_hub_takes_over() -> None:
     cluster = _star(20, hub=7)
     found = plan(cluster)
-    bases = _bases_after(cluster, found, len(found.moves))
+    bases = _bases_after(cluster, found, len(found.steps))
     assert bases == {n: None if n == 8 else 8 for n in range(1, 21)}
     assert found.before_nbytes == 650 + 100 + 18 * 180
     assert found.after_nbytes == 650 + 19 * 100
@@ -45,14 +45,14 @@ def test_a_better_hub_takes_over() -> None:
 
 def test_a_plan_that_was_carried_out_leaves_nothing_to_move() -> None:
     cluster = _star(20, hub=0)
-    assert plan(cluster).moves == ()
+    assert plan(cluster).steps == ()
     assert plan(cluster).before_nbytes == plan(cluster).after_nbytes
 
 
 def test_what_saves_too_little_for_the_bytes_moved_stays() -> None:
     cluster = _star(20, hub=7, at_hub=100.0, elsewhere=102.0)
-    assert plan(cluster).moves == ()
-    assert plan(cluster, FREE).moves != ()
+    assert plan(cluster).steps == ()
+    assert plan(cluster, FREE).steps != ()
 
 
 def test_two_families_in_one_cluster_get_two_bases() -> None:
@@ -63,14 +63,14 @@ def test_two_families_in_one_cluster_get_two_bases() -> None:
     )
     found = plan(cluster)
     assert found.after_nbytes == 2 * (650 + 3 * 100)
-    assert {move.base_id for move in found.moves} <= set(range(8))
-    assert len(found.moves) == 6
+    assert {step.base_id for step in found.steps} <= set(range(8))
+    assert len(found.steps) == 6
 
 
 def test_unrelated_tensors_stay_alone() -> None:
     against = np.full((5, 5), 655.0)
     tensors = tuple(Tensor(n, 650, None) for n in range(5))
-    assert plan(Cluster(NBYTES, tensors, tuple(range(5)), np.full(5, 650.0), against)).moves == ()
+    assert plan(Cluster(NBYTES, tensors, tuple(range(5)), np.full(5, 650.0), against)).steps == ()
 
 
 def test_a_base_that_nothing_needs_gives_way_to_one_of_its_members() -> None:
@@ -80,7 +80,7 @@ def test_a_base_that_nothing_needs_gives_way_to_one_of_its_members() -> None:
     found = plan(cluster)
     assert found.before_nbytes == 650 + 300
     assert found.after_nbytes == 650 + 200
-    assert all(move.blob_id != 1 and move.base_id != 1 for move in found.moves)
+    assert all(step.blob_id != 1 and step.base_id != 1 for step in found.steps)
 
 
 def test_a_base_of_something_outside_stays_one() -> None:
@@ -88,15 +88,17 @@ def test_a_base_of_something_outside_stays_one() -> None:
     pinned = Tensor(1, 650, None, pinned=True)
     cluster = Cluster(NBYTES, (pinned, *star.tensors[1:]), star.candidates, star.standalone, star.against)
     found = plan(cluster)
-    assert all(move.blob_id != 1 for move in found.moves)
-    assert _bases_after(cluster, found, len(found.moves))[2] == 8
+    assert all(step.blob_id != 1 for step in found.steps)
+    assert _bases_after(cluster, found, len(found.steps))[2] == 8
 
 
 def test_what_hangs_on_something_outside_moves_only_for_less() -> None:
     against = np.full((3, 3), 100.0)
     tensors = (Tensor(1, 650, None), Tensor(2, 90, 77), Tensor(3, 300, 77))
     found = plan(Cluster(NBYTES, tensors, (0, 1, 2), np.full(3, 650.0), against))
-    assert [(move.blob_id, move.base_id) for move in found.moves] == [(3, 1)]
+    assert found.as_text() == (
+        f"rebase blob 3 against blob 1 0+{NBYTES}: makes its cluster smallest, 300 bytes now, 100 predicted\n"
+    )
     assert found.before_nbytes == 650 + 90 + 300
     assert found.after_nbytes == 650 + 90 + 100
 
@@ -123,13 +125,13 @@ def clusters(draw: st.DrawFn) -> Cluster:
 def test_every_base_is_coded_alone_after_each_step(cluster: Cluster, prices: Prices) -> None:
     found = plan(cluster, prices)
     dead = {tensor.blob_id for tensor in cluster.tensors if not tensor.needed}
-    for steps in range(len(found.moves) + 1):
+    for steps in range(len(found.steps) + 1):
         bases = _bases_after(cluster, found, steps)
         for blob_id, base_id in bases.items():
             if base_id is not None and blob_id not in dead:
                 assert bases.get(base_id) is None
-    moved = {move.blob_id for move in found.moves}
-    assert len(moved) == len(found.moves)
+    moved = {step.blob_id for step in found.steps}
+    assert len(moved) == len(found.steps)
     for tensor in cluster.tensors:
         assert not (tensor.pinned and tensor.blob_id in moved)
 

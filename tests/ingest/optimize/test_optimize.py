@@ -33,8 +33,9 @@ from zipfs.bases.planning.planner import DEFAULT_PRICES
 from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.codec import Cast, encode_frame
 from zipfs.errors import CatalogDamaged, NoSpace
+from zipfs.ingest import encode_blob
 from zipfs.ingest.import_tree import find
-from zipfs.ingest.optimize import after_ingest, rebase, run
+from zipfs.ingest.optimize import after_ingest, run
 from zipfs.ingest.optimize.run import Limits, optimize, plan_rebases
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.library import Library
@@ -348,7 +349,7 @@ def test_it_gives_way_to_whoever_writes_packs_if_told_so(path: Path) -> None:
 
 def test_what_turns_out_larger_than_predicted_is_left_as_it_is(path: Path) -> None:
     with open_store(path) as store, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rebase, "encode_frame", lambda raw, dtype, base, seed: encode_frame(raw, "", None, seed))
+        patch.setattr(encode_blob, "encode_frame", lambda raw, dtype, base, seed: encode_frame(raw, "", None, seed))
         packs = store.catalog.packs()
         done = optimize_all(store)
         assert done.rebased.given_up == 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from zipfs.bases.planning.clusters import clusters
 from zipfs.bases.planning.costs import make_cluster
-from zipfs.bases.planning.planner import DEFAULT_PRICES, OUTSIDE, Plan, Prices, Tensor, plan
+from zipfs.bases.planning.planner import DEFAULT_PRICES, OUTSIDE, Prices, RebasePlan, Tensor, plan
 from zipfs.bases.similarity.signature import as_words
 from zipfs.bases.similarity.sketch import LEAST_NBYTES
 from zipfs.store.catalog.similarity_queries import TensorGroup
@@ -24,7 +24,7 @@ from zipfs.store.store import Store
 _ROWS: Final = 1000
 
 
-def plan_store(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Iterator[Plan]:
+def plan_store(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Iterator[RebasePlan]:
     """A plan for every cluster in the store; empty plans tell what a cluster takes."""
     found = store.catalog.tensor_groups(LEAST_NBYTES)
     total = sum(group.tensors for group in found)
@@ -48,7 +48,7 @@ def _clusters(store: Store, group: TensorGroup) -> Iterator[list[int]]:
         yield ids[found].tolist()
 
 
-def plan_family(store: Store, base_id: BlobId, least_nbytes: int, at_most: int, prices: Prices) -> Plan | None:
+def plan_family(store: Store, base_id: BlobId, least_nbytes: int, at_most: int, prices: Prices) -> RebasePlan | None:
     """A plan for a base of `least_nbytes` or more and what is coded against the whole of it.
 
     None if that are more than `at_most` tensors, or if the blob is no base of a comparable tensor any more.
@@ -62,7 +62,7 @@ def plan_family(store: Store, base_id: BlobId, least_nbytes: int, at_most: int, 
     return _plan(store, TensorGroup(*base, len(members) + 1), sorted([base_id, *members]), prices)
 
 
-def _plan(store: Store, group: TensorGroup, ids: Sequence[int], prices: Prices) -> Plan:
+def _plan(store: Store, group: TensorGroup, ids: Sequence[int], prices: Prices) -> RebasePlan:
     tensors: list[Tensor] = []
     sketches: list[bytes] = []
     inside = frozenset(ids)

@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.bases.planning.facility_location import STANDALONE, Problem, solve
+from zipfs.bases.similarity.base_choice import BaseChoice, Reason
+from zipfs.store.objects.base_view import View
+from zipfs.store.objects.values import BaseRef, BlobId
 
 Costs = NDArray[np.float64]
 
@@ -75,27 +78,39 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """A blob to be coded anew: against `base_id`, or alone."""
+class RebaseStep:
+    """A stored blob to be coded anew as `choice` says; its sizes are the raw one, that of now, the predicted one."""
 
-    blob_id: int
-    base_id: int | None
+    blob_id: BlobId
+    choice: BaseChoice
     nbytes: int
     stored_nbytes: int
     predicted_nbytes: int
 
+    @property
+    def base_id(self) -> BlobId | None:
+        return None if self.choice.base is None else self.choice.base.blob_id
+
+    def as_text(self) -> str:
+        sizes = f"{self.stored_nbytes} bytes now, {self.predicted_nbytes} predicted"
+        return f"rebase blob {self.blob_id} {self.choice.as_text()}, {sizes}"
+
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Moves in an order that keeps every base coded standalone, whatever the step after which they stop.
+class RebasePlan:
+    """Steps in an order that keeps every base coded standalone, whatever the one after which they stop.
 
     `before_nbytes` is what the cluster takes now, `after_nbytes` what it is predicted to take, once what is no longer
     needed is collected.
     """
 
-    moves: tuple[Move, ...]
+    steps: tuple[RebaseStep, ...]
     before_nbytes: int
     after_nbytes: int
+
+    def as_text(self) -> str:
+        """Return a line for each step."""
+        return "".join(f"{step.as_text()}\n" for step in self.steps)
 
     @property
     def gain_nbytes(self) -> int:
@@ -104,15 +119,15 @@ class Plan:
     @property
     def moved_nbytes(self) -> int:
         """Raw bytes to read and to code."""
-        return sum(move.nbytes for move in self.moves)
+        return sum(step.nbytes for step in self.steps)
 
     @property
     def gain_per_byte(self) -> float:
-        return self.gain_nbytes / self.moved_nbytes if self.moves else 0.0
+        return self.gain_nbytes / self.moved_nbytes if self.steps else 0.0
 
 
-def plan(cluster: Cluster, prices: Prices = DEFAULT_PRICES) -> Plan:
-    """The assignment that makes the cluster cheapest, as moves away from the present one."""
+def plan(cluster: Cluster, prices: Prices = DEFAULT_PRICES) -> RebasePlan:
+    """The assignment that makes the cluster cheapest, as steps away from the present one."""
     view = _View(cluster)
     solution = _solve(view, prices)
     return _as_plan(view, solution)
@@ -184,7 +199,7 @@ def _solve(view: _View, prices: Prices) -> NDArray[np.intp]:
     return served_by
 
 
-def _as_plan(view: _View, served_by: NDArray[np.intp]) -> Plan:
+def _as_plan(view: _View, served_by: NDArray[np.intp]) -> RebasePlan:
     cluster = view.cluster
     before, after = view.costs(view.base), view.costs(served_by)
     total_nbytes = round(float(before.sum()))
@@ -193,27 +208,31 @@ def _as_plan(view: _View, served_by: NDArray[np.intp]) -> Plan:
     opened = serving & ~view.is_standalone
     changed = np.flatnonzero((served_by != view.base) & (view.needed | opened) | opened)
     if not len(changed):
-        return Plan((), total_nbytes, total_nbytes)
+        return RebasePlan((), total_nbytes, total_nbytes)
     was_base = view.serving(view.base)
 
     def rank(index: int) -> tuple[int, int]:
         """New bases are coded standalone first, and old ones become members when nothing hangs on them any more."""
         return (0 if served_by[index] == STANDALONE else 2 if was_base[index] else 1), ids[index]
 
-    moves = tuple(
-        Move(
-            ids[index],
-            None if served_by[index] == STANDALONE else ids[view.own[served_by[index]]],
+    steps = tuple(
+        RebaseStep(
+            BlobId(ids[index]),
+            _choice(None if served_by[index] == STANDALONE else ids[view.own[served_by[index]]], cluster.nbytes),
             cluster.nbytes,
             cluster.tensors[index].stored_nbytes,
             round(float(after[index])),
         )
         for index in sorted(changed.tolist(), key=rank)
     )
-    return Plan(moves, total_nbytes, round(float(after.sum())))
+    return RebasePlan(steps, total_nbytes, round(float(after.sum())))
 
 
-def in_order_of_gain(plans: Sequence[Plan], least_gain_per_byte: float = 0.0) -> list[Plan]:
+def _choice(base_id: int | None, nbytes: int) -> BaseChoice:
+    return BaseChoice(None if base_id is None else BaseRef(BlobId(base_id), View(0, nbytes)), Reason.PLANNED)
+
+
+def in_order_of_gain(plans: Sequence[RebasePlan], least_gain_per_byte: float = 0.0) -> list[RebasePlan]:
     """Plans that move something and gain by it, those first that gain most for each byte moved."""
     worth = [one for one in plans if one.gain_nbytes > 0 and one.gain_per_byte >= least_gain_per_byte]
     return sorted(worth, key=lambda one: -one.gain_per_byte)

@@ -37,7 +37,7 @@ class Reason(enum.StrEnum):
     NEW_BASE = "is to be a base itself"
     DAMAGED = "its base cannot be read"
     RANGE = "resembles a range"
-    PLANNED = "a plan for its cluster says so"
+    PLANNED = "makes its cluster smallest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,14 +73,14 @@ def optimize_command(
 def _print_plan(seen: StorePlan, as_json: bool) -> None:
     gain = sum(plan.gain_nbytes for plan in seen.plans)
     moved = sum(plan.moved_nbytes for plan in seen.plans)
-    moves = sum(len(plan.moves) for plan in seen.plans)
+    tensors = sum(len(plan.steps) for plan in seen.plans)
     if as_json:
         print_json(
             {
                 "families": seen.clusters,
                 "before_nbytes": seen.before_nbytes,
                 "gain_nbytes": gain,
-                "tensors_to_code": moves,
+                "tensors_to_code": tensors,
                 "nbytes_to_code": moved,
                 "complete": seen.complete,
             }
@@ -88,7 +88,7 @@ def _print_plan(seen: StorePlan, as_json: bool) -> None:
         return
     families = counted(seen.clusters, "family of tensors takes", "families of tensors take")
     message(f"{families} {size(seen.before_nbytes)}")
-    what = counted(moves, "tensor")
+    what = counted(tensors, "tensor")
     message(f"rebasing {what} of them ({size(moved)} raw) would save {size(gain)} ({ratio(gain, seen.before_nbytes)})")
 
 

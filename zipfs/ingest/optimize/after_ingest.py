@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from zipfs.bases.planning.plan_store import plan_family
-from zipfs.bases.planning.planner import DEFAULT_PRICES, Plan, in_order_of_gain
+from zipfs.bases.planning.planner import DEFAULT_PRICES, RebasePlan, in_order_of_gain
 from zipfs.errors import Damaged, NoSpace
 from zipfs.ingest.optimize.rebase import Pace, Rebased
 from zipfs.ingest.optimize.run import BUSY, in_packs, in_units, rebase_each
@@ -59,7 +59,7 @@ def rebase_after_ingest(
     return done
 
 
-def _within(limit_nbytes: int, plans: Iterable[Plan]) -> Iterator[Plan]:
+def _within(limit_nbytes: int, plans: Iterable[RebasePlan]) -> Iterator[RebasePlan]:
     for plan in plans:
         if plan.moved_nbytes <= limit_nbytes:
             limit_nbytes -= plan.moved_nbytes

@@ -14,18 +14,19 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from zipfs.bases.planning.planner import OUTSIDE, Move
+from zipfs.bases.planning.planner import RebaseStep
 from zipfs.bases.similarity.backfill import set_index_keys
-from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
+from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
+from zipfs.ingest.encode_blob import BlobEncoder
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.stopping import Stop
-from zipfs.store.frames.cache import OpenBlob, opened
+from zipfs.store.frames.cache import OpenBlob
 from zipfs.store.frames.compare import same_bytes
 from zipfs.store.frames.ordered import in_order
 from zipfs.store.objects.base_view import View
-from zipfs.store.objects.values import BaseRef, Blob, BlobId, PackName, frame_count
+from zipfs.store.objects.values import BlobId, PackName, frame_count
 from zipfs.store.packs.pack_format import PackedBlob
 from zipfs.store.publish import NewPack
 from zipfs.store.store import Store
@@ -35,18 +36,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RebaseUnit:
-    """Moves of one plan, in its order, all of which go into one pack.
+    """Steps of one plan, in its order, all of which go into one pack.
 
     The unit is given up if the blobs turn out so much larger than predicted that the plan's `gain_nbytes` is eaten up.
     """
 
-    moves: tuple[Move, ...]
+    steps: tuple[RebaseStep, ...]
     gain_nbytes: int
 
     @property
     def nbytes(self) -> int:
         """Raw bytes to code."""
-        return sum(move.nbytes for move in self.moves)
+        return sum(step.nbytes for step in self.steps)
 
 
 @dataclass(slots=True)
@@ -109,6 +110,7 @@ class _Pack:
         self._pace = pace
         self._pack = pack
         self.writer = pack.writer
+        self._encoder = BlobEncoder(pack.writer, store.frames, executor)
         self._new: dict[BlobId, tuple[OpenBlob, OpenBlob]] = {}
         """Each blob as it will be and as it was."""
         self.done = Rebased()
@@ -119,28 +121,29 @@ class _Pack:
         try:
             self._add(unit)
         except (_GivenUp, Damaged) as error:
-            log.info("left as they are, blob %d and those planned with it: %s", unit.moves[0].blob_id, error)
+            log.info("left as they are, blob %d and those planned with it: %s", unit.steps[0].blob_id, error)
             self.done.given_up += 1
-            for move in unit.moves:
-                self._new.pop(BlobId(move.blob_id), None)
+            for step in unit.steps:
+                self._new.pop(step.blob_id, None)
             self.writer.rewind(count)
             return
-        self.done.tensors += len(unit.moves)
-        for move in unit.moves:
-            new, old = self._new[BlobId(move.blob_id)]
+        self.done.tensors += len(unit.steps)
+        for step in unit.steps:
+            new, old = self._new[step.blob_id]
             self.done.moved_nbytes += old.blob.nbytes
             self.done.saved_nbytes += old.blob.stored_nbytes - new.blob.stored_nbytes
             self.done.packs.add(old.blob.pack)
 
     def _add(self, unit: RebaseUnit) -> None:
         excess_nbytes = 0
-        for move in unit.moves:
-            old = self._store.open_blob(BlobId(move.blob_id))
-            base = None if move.base_id is None else self._base(BlobId(move.base_id))
-            self._check_current(move, old)
+        for step in unit.steps:
+            old = self._store.open_blob(step.blob_id)
+            reference = step.choice.base
+            base = None if reference is None else (self._base(reference.blob_id), reference.view)
+            self._check_current(step, old)
             new = self._encode(old, base)
             self._new[old.blob.id] = new, old
-            excess_nbytes += new.blob.stored_nbytes - move.predicted_nbytes
+            excess_nbytes += new.blob.stored_nbytes - step.predicted_nbytes
             if excess_nbytes >= unit.gain_nbytes:
                 raise _GivenUp("coded anew they take more than was predicted")
 
@@ -150,45 +153,30 @@ class _Pack:
             return self._new[blob_id][0]
         return self._store.open_blob(blob_id)
 
-    def _check_current(self, move: Move, old: OpenBlob) -> None:
+    def _check_current(self, step: RebaseStep, old: OpenBlob) -> None:
         """A plan may have been overtaken by what others did since."""
-        base = old.blob.base
-        # A move against what is its base already, but by another view, goes from a part of it to the whole.
-        now = None if base is None else base.blob_id if base.view == _whole(old.blob) else OUTSIDE
-        if old.blob.nbytes != move.nbytes or now == move.base_id or move.blob_id in self._new:
+        reference = step.choice.base
+        if old.blob.nbytes != step.nbytes or old.blob.base == reference or step.blob_id in self._new:
             raise _GivenUp("they are not what was planned for any more")
-        if move.base_id is None:
+        if reference is None:
             return
-        if self._base(BlobId(move.base_id)).base is not None:
+        if self._base(reference.blob_id).base is not None:
             raise _GivenUp("what was to be their base has a base itself by now")
-        if any(blob_id not in self._new for blob_id in self._store.catalog.used_members_of(move.blob_id)):
+        if any(blob_id not in self._new for blob_id in self._store.catalog.used_members_of(step.blob_id)):
             raise _GivenUp("other tensors are coded against one of them by now")
 
-    def _encode(self, old: OpenBlob, base: OpenBlob | None) -> OpenBlob:
+    def _encode(self, old: OpenBlob, base: tuple[OpenBlob, View] | None) -> OpenBlob:
         frames, blob = self._store.frames, old.blob
-
-        def encode(index: int) -> bytes:
-            raw = frames.frame(old, index)
-            against = None if base is None else frames.range(base, index * FRAME_NBYTES, len(raw))
-            return encode_frame(raw, blob.dtype, against, blob.frame_seed(index))
-
-        self.writer.begin_blob()
-        base_helped = False
-        with in_order(self._executor, encode, frame_count(blob.nbytes), blob.nbytes) as encoded:
-            for index, frame in enumerate(encoded):
-                self.writer.append_frame(frame)
-                base_helped = base_helped or read_header(frame).needs_base
-                self._pace.passed(blob.frame_nbytes(index))
-        used = base if base_helped else None
-        written = self.writer.end_blob(
+        return self._encoder.encode(
             blob.id,
-            blob.nbytes,
             blob.fingerprint,
             blob.dtype,
             blob.shape,
-            None if used is None else BaseRef(used.blob.id, _whole(blob)),
+            blob.nbytes,
+            lambda index, nbytes: frames.frame(old, index),
+            base,
+            self._pace.passed,
         )
-        return opened(written, self.writer.file, used)
 
     def finish(self) -> None:
         """Put the pack on the disk, compare what it holds with what was stored before, and commit it."""
@@ -219,8 +207,3 @@ class _Pack:
                     at = index * FRAME_NBYTES
                     raise Damaged(f"blob {blob.id}", f"coded anew it decodes to other bytes, at offset {at}")
                 self._pace.passed(0)
-
-
-def _whole(blob: Blob) -> View:
-    """The view of a base in which each byte lies where it does in the base."""
-    return View(0, blob.nbytes)

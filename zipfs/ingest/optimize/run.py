@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from zipfs.bases.planning.plan_store import plan_store
-from zipfs.bases.planning.planner import DEFAULT_PRICES, Move, Plan, Prices
+from zipfs.bases.planning.planner import DEFAULT_PRICES, Prices, RebasePlan, RebaseStep
 from zipfs.bases.similarity.backfill import backfill_sketches
 from zipfs.errors import NoSpace, NotWritable, Stopped, StoreBusy
 from zipfs.ingest.optimize.rebase import Pace, Rebased, RebaseUnit, rebase
@@ -34,8 +34,8 @@ PACK_NBYTES = 256 << 20
 """Raw bytes of a step: a few seconds of work, and of waiting for others."""
 _PACK_TENSORS = 4096
 _LEAST_FREE_NBYTES = 64 << 20
-_MOST_MOVES = 200_000
-"""Moves held in memory, the best; what is left is found by the next run."""
+_MOST_STEPS = 200_000
+"""Steps held in memory, the best; what is left is found by the next run."""
 _LET_OTHERS_IN_S = 0.25
 """Whoever waits for the pack lock looks every tenth of a second."""
 BUSY = "another process is compressing or collecting in this store"
@@ -68,26 +68,26 @@ class StorePlan:
 
     clusters: int
     before_nbytes: int
-    plans: tuple[Plan, ...]
+    plans: tuple[RebasePlan, ...]
     complete: bool
     """Whether all plans are there that gain."""
 
 
 def plan_rebases(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> StorePlan:
-    """Plan for the whole store; changes nothing but sketches that are missing."""
+    """RebasePlan for the whole store; changes nothing but sketches that are missing."""
     backfill_sketches(store, report)
-    clusters = before_nbytes = moves = 0
-    heap: list[tuple[float, int, Plan]] = []
+    clusters = before_nbytes = steps = 0
+    heap: list[tuple[float, int, RebasePlan]] = []
     complete = True
     for plan in plan_store(store, report, prices):
         clusters += 1
         before_nbytes += plan.before_nbytes
-        if plan.gain_nbytes <= 0 or not plan.moves:
+        if plan.gain_nbytes <= 0 or not plan.steps:
             continue
         heapq.heappush(heap, (plan.gain_per_byte, clusters, plan))
-        moves += len(plan.moves)
-        while moves > _MOST_MOVES and len(heap) > 1:
-            moves -= len(heapq.heappop(heap)[2].moves)
+        steps += len(plan.steps)
+        while steps > _MOST_STEPS and len(heap) > 1:
+            steps -= len(heapq.heappop(heap)[2].steps)
             complete = False
     best = tuple(plan for _, _, plan in sorted(heap, key=lambda entry: -entry[0]))
     return StorePlan(clusters, before_nbytes, best, complete)
@@ -155,7 +155,7 @@ class _Run:
     def run(self) -> None:
         while True:
             seen = plan_rebases(self._store, self._report, self._prices)
-            plans = [plan for plan in seen.plans if plan.moves[0].blob_id not in self._tried]
+            plans = [plan for plan in seen.plans if plan.steps[0].blob_id not in self._tried]
             if sum(plan.gain_nbytes for plan in plans) < self._prices.run * seen.before_nbytes:
                 break
             chosen = list(self._within_limit(plans))
@@ -173,10 +173,10 @@ class _Run:
         with self._lock():
             self._done.collected = collect(self._store, self._report, sparse=SHED)
 
-    def _within_limit(self, plans: Iterable[Plan]) -> Iterator[RebaseUnit]:
+    def _within_limit(self, plans: Iterable[RebasePlan]) -> Iterator[RebaseUnit]:
         """Plans as units of at most a pack each; the last of them may be cut short by the limit."""
         for plan in plans:
-            self._tried.add(plan.moves[0].blob_id)
+            self._tried.add(plan.steps[0].blob_id)
             left = plan.moved_nbytes
             for unit in in_units(plan):
                 if self._limit_nbytes is not None:
@@ -188,7 +188,7 @@ class _Run:
             self._done.left_nbytes += left
 
     def _step(self, units: list[RebaseUnit]) -> None:
-        predicted_nbytes = sum(move.predicted_nbytes for unit in units for move in unit.moves)
+        predicted_nbytes = sum(step.predicted_nbytes for unit in units for step in unit.steps)
         with self._lock():
             if free_nbytes(self._store.path) < 2 * predicted_nbytes + _LEAST_FREE_NBYTES:
                 collect(self._store, self._report)
@@ -212,7 +212,7 @@ def rebase_each(store: Store, executor: Executor, units: list[RebaseUnit], pace:
         raise
     except Exception:
         if len(units) == 1:
-            log.exception("left as they are, blob %d and those planned with it", units[0].moves[0].blob_id)
+            log.exception("left as they are, blob %d and those planned with it", units[0].steps[0].blob_id)
             return Rebased(given_up=1)
     done = Rebased()
     for unit in units:
@@ -220,18 +220,18 @@ def rebase_each(store: Store, executor: Executor, units: list[RebaseUnit], pace:
     return done
 
 
-def in_units(plan: Plan) -> Iterator[RebaseUnit]:
-    """The moves of a plan in its order, at most a pack of them in each unit."""
-    moves: list[Move] = []
+def in_units(plan: RebasePlan) -> Iterator[RebaseUnit]:
+    """Yield the steps of a plan in its order, at most a pack of them in each unit."""
+    steps: list[RebaseStep] = []
     nbytes = 0
-    for move in plan.moves:
-        if moves and (nbytes + move.nbytes > PACK_NBYTES or len(moves) >= _PACK_TENSORS):
-            yield RebaseUnit(tuple(moves), plan.gain_nbytes)
-            moves, nbytes = [], 0
-        moves.append(move)
-        nbytes += move.nbytes
-    if moves:
-        yield RebaseUnit(tuple(moves), plan.gain_nbytes)
+    for step in plan.steps:
+        if steps and (nbytes + step.nbytes > PACK_NBYTES or len(steps) >= _PACK_TENSORS):
+            yield RebaseUnit(tuple(steps), plan.gain_nbytes)
+            steps, nbytes = [], 0
+        steps.append(step)
+        nbytes += step.nbytes
+    if steps:
+        yield RebaseUnit(tuple(steps), plan.gain_nbytes)
 
 
 def in_packs(units: Iterable[RebaseUnit]) -> Iterator[list[RebaseUnit]]:
@@ -239,11 +239,11 @@ def in_packs(units: Iterable[RebaseUnit]) -> Iterator[list[RebaseUnit]]:
     pack: list[RebaseUnit] = []
     nbytes = tensors = 0
     for unit in units:
-        if pack and (nbytes + unit.nbytes > PACK_NBYTES or tensors + len(unit.moves) > _PACK_TENSORS):
+        if pack and (nbytes + unit.nbytes > PACK_NBYTES or tensors + len(unit.steps) > _PACK_TENSORS):
             yield pack
             pack, nbytes, tensors = [], 0, 0
         pack.append(unit)
         nbytes += unit.nbytes
-        tensors += len(unit.moves)
+        tensors += len(unit.steps)
     if pack:
         yield pack

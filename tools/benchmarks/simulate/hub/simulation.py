@@ -139,7 +139,7 @@ def simulate(slot: Slot, rng: np.random.Generator, figures: Figures) -> None:
     figures.planned_nbytes += planned.after_nbytes
     figures.moved_nbytes += planned.moved_nbytes
     bases = {tensor.blob_id: tensor.base_id for tensor in tensors}
-    bases |= {move.blob_id: move.base_id for move in planned.moves}
+    bases |= {step.blob_id: step.base_id for step in planned.steps}
     figures.bases_planned += list(bases.values()).count(None)
     if FEW < len(order) <= EXACT and figures.solved_clusters < EXACT_CLUSTERS:
         compare_with_exact(cluster, figures)
