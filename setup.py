@@ -33,6 +33,7 @@ setup(
     ext_modules=[
         # Encoders weigh costs in floating point; all instruction sets are to come to the same choice.
         native("codec", "-fno-strict-aliasing", "-ffp-contract=off"),
+        native("store.frames"),
         native("store.packs"),
         native("mount"),
     ]

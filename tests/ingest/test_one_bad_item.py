@@ -32,7 +32,7 @@ from zipfs.ingest.queue import seal_everything
 from zipfs.ingest.seal import Pending, seal
 from zipfs.ingest.source import Source
 from zipfs.store.disk.files import read_at
-from zipfs.store.frames.cache import OpenBlob
+from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.objects.values import State
 from zipfs.store.store import Store, open_store
 

@@ -7,10 +7,9 @@ import random
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,6 +35,9 @@ from zipfs.reading import Reader, open_content
 from zipfs.reading.content import SpooledContent
 from zipfs.store.frames import cache
 from zipfs.store.frames.cache import FrameCache
+from zipfs.store.frames.counters import FrameCounters
+from zipfs.store.frames.decode_plan import Target
+from zipfs.store.frames.fetch import fetch_frames
 from zipfs.store.objects.values import BlobId
 from zipfs.store.store import Store, open_store
 
@@ -170,13 +172,12 @@ def test_many_threads_read_the_same_files(path: Path, cache_nbytes: int) -> None
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BlobId, int]]:
     """The frames that were decoded, in order."""
     frames: list[tuple[BlobId, int]] = []
-    original = cache.FrameCache._run
 
-    def counting(self: cache.FrameCache, targets: Sequence[cache.Target], others: Mapping[Any, memoryview]) -> None:
+    def counting(targets: Sequence[Target], counters: FrameCounters) -> list[memoryview]:
         frames.extend((target.source.blob.id, target.number) for target in targets)
-        original(self, targets, others)
+        return fetch_frames(targets, counters)
 
-    monkeypatch.setattr(cache.FrameCache, "_run", counting)
+    monkeypatch.setattr(cache, "fetch_frames", counting)
     return frames
 
 

@@ -12,8 +12,6 @@ import pytest
 from tests.support.stores import make_store, model, noise, tuned, weights
 from zipfs.errors import IsADirectory, NotAStore, NotFound, PackDamaged
 from zipfs.library import Library
-from zipfs.metrics.counters import Counters
-from zipfs.reading import Reader
 
 BASE = weights(30_000)
 FILES = {
@@ -105,14 +103,3 @@ def test_a_library_is_closed_once_and_for_all(store: Path) -> None:
     library.close()
     with Library(store) as again:
         again.close()
-
-
-def test_a_second_reader_leaves_the_first_ones_counters_alone(library: Library) -> None:
-    frames = library.store.frames
-    counted, others = Counters(), Counters()
-    library.close()  # its own reader was the first
-    first = Reader(frames, counted)
-    Reader(frames, others).close()
-    assert frames.watch.fetched == counted.fetch.add
-    first.close()
-    assert frames.watch.fetched != counted.fetch.add

@@ -25,7 +25,7 @@ from tests.support.mounts import Mount, is_alive, noise, poll, poll_equal, run, 
 from tests.support.plain import Pair, Spec
 from tests.support.stores import served_inode, tensor_file, tuned, weights
 from zipfs.codec import FRAME_NBYTES
-from zipfs.store.frames.cache import open_blob
+from zipfs.store.frames.open_blob import open_blob
 from zipfs.store.objects.values import Extent
 from zipfs.store.store import Store, open_store
 

@@ -26,7 +26,7 @@ from tests.support.stores import (
 )
 from zipfs.codec import FRAME_NBYTES
 from zipfs.reading import Content, Reader, open_content
-from zipfs.reading.file_slices import Cells
+from zipfs.reading.file_slices import FileSlices
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import BlobId, Extent
 from zipfs.store.store import Store, open_store
@@ -164,19 +164,19 @@ def layouts(draw: st.DrawFn) -> tuple[Extent, ...]:
 
 
 @given(layouts())
-def test_the_cells_of_a_file_are_exactly_its_bytes(extents: tuple[Extent, ...]) -> None:
-    cells = Cells(extents)
-    assert cells.nbytes == sum(extent.nbytes for extent in extents)
+def test_the_slices_of_a_file_are_exactly_its_bytes(extents: tuple[Extent, ...]) -> None:
+    slices = FileSlices(extents)
+    assert slices.nbytes == sum(extent.nbytes for extent in extents)
     at = 0
-    for number in range(len(cells)):
-        cell = cells[number]
-        assert cell.offset == at
-        assert 0 <= cell.start < cell.start + cell.nbytes <= FRAME_NBYTES
+    for number in range(len(slices)):
+        file_slice = slices[number]
+        assert file_slice.offset == at
+        assert 0 <= file_slice.start < file_slice.start + file_slice.nbytes <= FRAME_NBYTES
         extent = next(extent for extent in extents if extent.offset <= at < extent.offset + extent.nbytes)
-        assert cell.blob_id == extent.blob_id
-        assert cell.index * FRAME_NBYTES + cell.start == extent.blob_offset + at - extent.offset
-        at += cell.nbytes
+        assert file_slice.blob_id == extent.blob_id
+        assert file_slice.frame * FRAME_NBYTES + file_slice.start == extent.blob_offset + at - extent.offset
+        at += file_slice.nbytes
         assert at <= extent.offset + extent.nbytes
-        assert cells.at(cell.offset) == cells.at(at - 1) == number
-        assert cells.extent_at(at - 1) == extent
-    assert at == cells.nbytes
+        assert slices.at(file_slice.offset) == slices.at(at - 1) == number
+        assert slices.extent_at(at - 1) == extent
+    assert at == slices.nbytes

@@ -18,9 +18,11 @@ from tests.support.mounts import REPOSITORY, poll, run
 from tests.support.stores import model, noise, put_file, served_inode, tuned, weights
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import PackDamaged
+from zipfs.metrics.counters import Counters
 from zipfs.reading import Content, Reader, open_content
-from zipfs.reading.windows import OpenFile, Slab
-from zipfs.store.frames import cache
+from zipfs.reading.windows import OpenFile, Window
+from zipfs.store.frames import fetch as frames_fetch
+from zipfs.store.frames.open_blob import open_blob
 from zipfs.store.objects.values import BlobId, Extent, InodeId
 from zipfs.store.packs.ranges import Stored, fetch
 from zipfs.store.store import Store, open_store
@@ -68,13 +70,13 @@ class Gate:
             raise self.error
         return self._fetch(ranges, outs)
 
-    def spoil(self, store: Store, name: bytes, *cells: int) -> None:
+    def spoil(self, store: Store, name: bytes, *slices: int) -> None:
         """Have frames of a file's only blob of many frames fail."""
         inode = served_inode(store, name)
         extent = max(store.catalog.extents(inode), key=lambda extent: extent.nbytes)
         blob = store.catalog.blob(extent.blob_id)
-        source = cache.open_blob(store.packs.open, blob, store.catalog.blob)
-        for index in cells:
+        source = open_blob(store.packs.open, blob, store.catalog.blob)
+        for index in slices:
             stored = source.stored(index)
             self.bad.add((stored.offset, stored.nbytes))
 
@@ -82,7 +84,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
-    monkeypatch.setattr(cache, "fetch", gate.fetch)
+    monkeypatch.setattr(frames_fetch, "fetch", gate.fetch)
     return gate
 
 
@@ -98,12 +100,12 @@ def no_collection() -> Iterator[None]:
 
 
 def left() -> list[object]:
-    return [thing for thing in gc.get_objects() if isinstance(thing, Slab | OpenFile)]
+    return [thing for thing in gc.get_objects() if isinstance(thing, Window | OpenFile)]
 
 
-def slabs() -> list[Slab]:
+def windows() -> list[Window]:
     """All that somebody reads or that are being decoded."""
-    return [slab for file in gc.get_objects() if isinstance(file, OpenFile) for slab in list(file.slabs.values())]
+    return [window for file in gc.get_objects() if isinstance(file, OpenFile) for window in list(file.windows.values())]
 
 
 def end_threads(reader: Reader) -> None:
@@ -172,8 +174,8 @@ def test_only_reads_of_what_is_damaged_fail(path: Path, gate: Gate, threads: int
             for round_ in range(4):
                 for at in range((number + round_) % 3 * 999, len(expected), 131_072):
                     wanted: bytes | str = expected[at : at + 100_000]
-                    cells = {at // FRAME_NBYTES, (min(at + 100_000, len(expected)) - 1) // FRAME_NBYTES}
-                    if cells & bad:
+                    slices = {at // FRAME_NBYTES, (min(at + 100_000, len(expected)) - 1) // FRAME_NBYTES}
+                    if slices & bad:
                         wanted = "PackDamaged"
                     if how == "submit":
                         got = outcome(content.submit(at, 100_000))
@@ -202,7 +204,10 @@ def test_what_is_damaged_is_not_decoded_ahead_with_each_request(path: Path, gate
         content = open_file(store, reader, b"noise")
         for at in range(2 * FRAME_NBYTES, 5 * FRAME_NBYTES, 65_536):
             assert bytes(content.read(at, 65_536)) == FILES[b"noise"][at : at + 65_536]
-            poll(lambda: not any(slab.ahead and slab.content is None for slab in slabs()), what="all to be decoded")
+            poll(
+                lambda: all(window.content is not None for window in windows() if window.ahead),
+                what="all to be decoded",
+            )
         assert 1 <= gate.failures <= 2
         content.close()
 
@@ -317,7 +322,7 @@ def test_what_the_page_cache_has_is_not_decoded_ahead_again(path: Path) -> None:
         content.close()
 
 
-def test_a_cell_is_kept_once_all_of_it_was_asked_for_and_until_it_is_asked_for_again() -> None:
+def test_a_slice_is_kept_once_all_of_it_was_asked_for_and_until_it_is_asked_for_again() -> None:
     file = OpenFile(InodeId(1), [Extent(0, 3 * FRAME_NBYTES + 10, BlobId(1), 0)], {}, {})
     file.note_answer(100, FRAME_NBYTES)
     assert not file.is_kept(0)
@@ -330,3 +335,40 @@ def test_a_cell_is_kept_once_all_of_it_was_asked_for_and_until_it_is_asked_for_a
         assert file.is_kept(0)
         file.note_answer(2 * FRAME_NBYTES, FRAME_NBYTES + 10)
     assert [file.is_kept(number) for number in range(4)] == [False, False, True, True]  # by the last request
+
+
+def test_two_readers_of_one_store_count_what_was_done_for_each(path: Path) -> None:
+    first, second = Counters(), Counters()
+    with (
+        open_store(path, read_only=True) as store,
+        Reader(store.frames, first) as one,
+        Reader(store.frames, second) as other,
+    ):
+        content = open_file(store, one, b"noise")
+        assert content.read(0, content.nbytes) == FILES[b"noise"]
+        content.close()
+        decoded = [counters.snapshot().stages["decode"].nbytes for counters in (first, second)]
+        assert decoded == [len(FILES[b"noise"]), 0]
+        content = open_file(store, other, b"tuned")
+        assert content.read(0, content.nbytes) == FILES[b"tuned"]
+        content.close()
+        assert first.snapshot().stages["decode"].nbytes == len(FILES[b"noise"])
+        assert second.snapshot().stages["decode"].nbytes >= len(FILES[b"tuned"]) + len(BASE)
+        assert second.snapshot().stages["fetch"].nbytes > 0
+        assert first.snapshot().tallies["base_misses"].count == 0
+        assert second.snapshot().tallies["base_misses"].count == len(BASE) // FRAME_NBYTES
+
+
+def test_an_answer_keeps_its_bytes_though_its_window_is_dropped_and_the_file_closed(path: Path) -> None:
+    """As the kernel's answer does while it is sent, and others are decoded."""
+    with opened(path, cache_nbytes=8 << 20) as (store, reader):
+        content = open_file(store, reader, b"noise")
+        answers = {at: content.read(at, 100_000) for at in range(0, 8 * FRAME_NBYTES, FRAME_NBYTES)}
+        content.close()
+        assert reader.nbytes == 0
+        content = open_file(store, reader, b"tuned")
+        for at in range(0, content.nbytes, FRAME_NBYTES):
+            content.read(at, FRAME_NBYTES)
+        content.close()
+        for at, answer in answers.items():
+            assert answer == FILES[b"noise"][at : at + 100_000]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
-from zipfs.store.frames.cache import FrameCache, OpenBlob, opened
+from zipfs.store.frames.cache import FrameCache
+from zipfs.store.frames.open_blob import OpenBlob, opened
 from zipfs.store.frames.ordered import in_order
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BaseRef, BlobId, frame_count, frame_seed

@@ -20,8 +20,8 @@ from zipfs.ingest.encode_blob import BlobEncoder
 from zipfs.ingest.plan import Encode, Share, Step
 from zipfs.ingest.progress import FileProgress
 from zipfs.ingest.source import Source, SourceError
-from zipfs.store.frames.cache import OpenBlob
 from zipfs.store.frames.compare import same_bytes
+from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.frames.ordered import in_order
 from zipfs.store.objects.values import BaseRef, BlobId, Extent, frame_count
 from zipfs.store.packs.pack_format import PackedBlob
@@ -170,7 +170,6 @@ class PackExecution:
             nbytes = written.open.blob.frame_nbytes(index)
             raw = written.source.read_exactly(written.offset + index * FRAME_NBYTES, nbytes)
             decoded = self._store.frames.decode(written.open, index)
-            self._store.frames.buffers.keep(decoded)
             return same_bytes(decoded, raw)
 
         return compare

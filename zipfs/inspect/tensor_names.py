@@ -14,7 +14,7 @@ from zipfs.errors import Damaged, NotFound
 from zipfs.formats import Layout, lay_out
 from zipfs.inspect.hub_names import HubNames
 from zipfs.store.catalog.queries import retrying
-from zipfs.store.frames.cache import open_blob
+from zipfs.store.frames.open_blob import open_blob
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import Extent, Inode, InodeId
 from zipfs.store.store import Store

@@ -14,10 +14,10 @@ from typing import Protocol
 
 from zipfs.errors import CatalogDamaged, Damaged
 from zipfs.reading.reader import Reader
-from zipfs.reading.windows import OpenFile, Slab
+from zipfs.reading.windows import OpenFile, Window
 from zipfs.store.catalog.queries import retrying
 from zipfs.store.disk.files import open_file, read_at
-from zipfs.store.frames.cache import OpenBlobs
+from zipfs.store.frames.open_blob import OpenBlobs
 from zipfs.store.objects.values import Inode, InodeId, State
 from zipfs.store.store import Store
 
@@ -53,7 +53,7 @@ class StoredContent:
         self._reader = reader
         self._inode_id = inode_id
         self._file = file
-        self.nbytes = file.cells.nbytes
+        self.nbytes = file.slices.nbytes
 
     def read(self, offset: int, nbytes: int) -> Bytes:
         nbytes = max(0, min(nbytes, self.nbytes - offset))
@@ -68,28 +68,28 @@ class StoredContent:
     def _read(self, offset: int, nbytes: int) -> Bytes:
         if not nbytes:
             return b""
-        slabs = self._decoded(offset, nbytes)
-        while _in_parts(slabs):
-            slabs = self._decoded(offset, nbytes)
-        return self._reader.join(slabs, offset, nbytes)
+        windows = self._decoded(offset, nbytes)
+        while _in_parts(windows):
+            windows = self._decoded(offset, nbytes)
+        return self._reader.join(windows, offset, nbytes)
 
-    def _decoded(self, offset: int, nbytes: int) -> list[Slab]:
-        slabs, unclaimed = self._reader.claim(self._file, offset, nbytes)
+    def _decoded(self, offset: int, nbytes: int) -> list[Window]:
+        windows, unclaimed = self._reader.claim(self._file, offset, nbytes)
         self._reader.follow(self._file, offset, nbytes)
-        for slab in unclaimed:
-            self._reader.decode(slab)
-        self._reader.wait(slabs)
-        return slabs
+        for window in unclaimed:
+            self._reader.decode(window)
+        self._reader.wait(windows)
+        return windows
 
     def read_cached(self, offset: int, nbytes: int) -> Bytes | None:
         nbytes = max(0, min(nbytes, self.nbytes - offset))
         if not nbytes:
             return b""
-        slabs = self._reader.find(self._file, offset, nbytes)
-        if slabs is None:
+        windows = self._reader.find(self._file, offset, nbytes)
+        if windows is None:
             return None
         self._reader.follow(self._file, offset, nbytes)
-        return self._reader.join(slabs, offset, nbytes)
+        return self._reader.join(windows, offset, nbytes)
 
     def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
         nbytes = max(0, min(nbytes, self.nbytes - offset))
@@ -103,19 +103,19 @@ class StoredContent:
         return answer
 
     def _start(self, answer: Future[Bytes], offset: int, nbytes: int) -> None:
-        slabs, unclaimed = self._reader.claim(self._file, offset, nbytes)
-        for slab in unclaimed:
-            self._reader.run(self._reader.decode, slab)
-        self._reader.when_all(slabs, partial(self._finish, answer, offset, nbytes, slabs))
+        windows, unclaimed = self._reader.claim(self._file, offset, nbytes)
+        for window in unclaimed:
+            self._reader.run(self._reader.decode, window)
+        self._reader.when_all(windows, partial(self._finish, answer, offset, nbytes, windows))
 
-    def _finish(self, answer: Future[Bytes], offset: int, nbytes: int, slabs: Sequence[Slab]) -> None:
+    def _finish(self, answer: Future[Bytes], offset: int, nbytes: int, windows: Sequence[Window]) -> None:
         try:
-            if _in_parts(slabs):
+            if _in_parts(windows):
                 self._start(answer, offset, nbytes)
             else:
-                answer.set_result(self._reader.join(slabs, offset, nbytes))
+                answer.set_result(self._reader.join(windows, offset, nbytes))
         except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
-            answer.set_exception(error.with_traceback(None))  # which would refer to the slabs
+            answer.set_exception(error.with_traceback(None))  # which would refer to the windows
 
     def again(self) -> Content:
         self._reader.share_file(self._file)
@@ -126,9 +126,9 @@ class StoredContent:
         self._reader.close_file(self._inode_id, self._file)
 
 
-def _in_parts(slabs: Sequence[Slab]) -> bool:
-    """Whether one has failed of which a part may be good: its cells get slabs of their own the next time."""
-    return any(slab.error is not None and slab.stop - slab.first > 1 for slab in slabs)
+def _in_parts(windows: Sequence[Window]) -> bool:
+    """Whether one has failed of which a part may be good: its slices get windows of their own the next time."""
+    return any(window.error is not None and window.stop - window.first > 1 for window in windows)
 
 
 class SpooledContent:

@@ -1,54 +1,56 @@
-"""Decoding one slab, and taking ranges out of decoded ones. Any thread may call; nothing here waits for a slab."""
+"""Decodes a window, and takes ranges out of decoded ones. Any thread may call; nothing here waits for a window."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from zipfs.errors import Damaged
-from zipfs.reading.windows import Slab
+from zipfs.reading.windows import Window
 from zipfs.store.frames.buffers import BufferPool
-from zipfs.store.frames.cache import FrameCache, Target
+from zipfs.store.frames.cache import FrameCache
+from zipfs.store.frames.counters import FrameCounters
+from zipfs.store.frames.decode_plan import Target
 
 
-def decode_slab(frames: FrameCache, slab: Slab) -> memoryview:
-    """All bytes of a slab, read-only. Raises Damaged."""
-    buffers = frames.buffers
-    frames.budget.make_room(slab.nbytes)
-    out = buffers.take(slab.nbytes)
+def decode_window(frames: FrameCache, window: Window, counters: FrameCounters) -> memoryview:
+    """Return all bytes of a window, read-only. Raises Damaged.
+
+    Frames of which the file has all bytes are decoded in place; of others the part is copied.
+    """
+    frames.budget.make_room(window.nbytes)
+    out = frames.buffers.take(window.nbytes)
     targets: list[Target] = []
-    parts: list[tuple[memoryview, memoryview]] = []
-    for number in range(slab.first, slab.stop):
-        cell = slab.file.cells[number]
-        source = slab.file.blobs[cell.blob_id]
-        place = out[cell.offset - slab.offset :][: cell.nbytes]
-        frame_nbytes = source.blob.frame_nbytes(cell.index)
-        if cell.start + cell.nbytes > frame_nbytes:
-            raise Damaged(f"blob {cell.blob_id}", f"an extent goes beyond its end, in frame {cell.index}")
-        frame = frames.cached(cell.blob_id, cell.index)
-        if frame is None and cell.nbytes == frame_nbytes:
-            targets.append(Target(source, cell.index, place))
+    copies: list[tuple[memoryview, memoryview]] = []
+    for position in range(window.first, window.stop):
+        offset, nbytes, blob_id, number, start = window.file.slices[position]
+        source = window.file.blobs[blob_id]
+        place = out[offset - window.offset :][:nbytes]
+        frame_nbytes = source.blob.frame_nbytes(number)
+        if start + nbytes > frame_nbytes:
+            raise Damaged(f"blob {blob_id}", f"an extent goes beyond its end, in frame {number}")
+        frame = frames.cached(blob_id, number)
+        if frame is None and nbytes == frame_nbytes:
+            targets.append(Target(source, number, place))
             continue
         if frame is None:
-            frame = buffers.take(frame_nbytes)
-            buffers.keep(frame)
-            targets.append(Target(source, cell.index, frame))
-        parts.append((place, frame[cell.start : cell.start + cell.nbytes]))
-    frames.decode_into(targets)
-    for place, part in parts:
+            frame = frames.buffers.take(frame_nbytes)
+            targets.append(Target(source, number, frame))
+        copies.append((place, frame[start : start + nbytes]))
+    frames.decode_into(targets, counters)
+    for place, part in copies:
         place[:] = part
     return out.toreadonly()
 
 
-def join(buffers: BufferPool, slabs: Sequence[Slab], offset: int, nbytes: int) -> memoryview:
-    """A range out of the decoded slabs that hold it; copied only where there are several."""
+def join(buffers: BufferPool, windows: Sequence[Window], offset: int, nbytes: int) -> memoryview:
+    """Return a range out of the decoded windows that hold it; copied only where there are several."""
     parts = []
-    for slab in slabs:
-        start = max(offset - slab.offset, 0)
-        parts.append(slab.view()[start : offset + nbytes - slab.offset])
+    for window in windows:
+        start = max(offset - window.offset, 0)
+        parts.append(window.view()[start : offset + nbytes - window.offset])
     if len(parts) == 1:
         return parts[0]
     joined = buffers.take(nbytes)
-    buffers.keep(joined)
     at = 0
     for part in parts:
         joined[at : at + len(part)] = part
@@ -57,7 +59,7 @@ def join(buffers: BufferPool, slabs: Sequence[Slab], offset: int, nbytes: int) -
 
 
 def bare(error: BaseException) -> BaseException:
-    """The error without the places where it was raised: they refer to all that was at hand there, memory included."""
+    """Return the error without the places where it was raised: they refer to all that was at hand there, memory too."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__ = None

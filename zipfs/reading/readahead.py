@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final
 
-from zipfs.reading.file_slices import Cells
+from zipfs.reading.file_slices import FileSlices
 
 _STREAMS: Final = 64
 _PAGE_NBYTES: Final = 4096
@@ -57,15 +57,15 @@ class _Stream:
         return self.position - self.begin
 
 
-Order = dict[int, tuple[int, int]]
+AccessOrder = dict[int, tuple[int, int]]
 """By where a tensor begins: how far it was read, and where its reader went from there."""
 
 
-class Streams:
+class Readahead:
     """The streams of one file. Positions and sizes in bytes."""
 
-    def __init__(self, cells: Cells, order: Order) -> None:
-        self._cells = cells
+    def __init__(self, slices: FileSlices, order: AccessOrder) -> None:
+        self._cells = slices
         self._order = order
         self._streams: OrderedDict[int, _Stream] = OrderedDict()
         self._next_key = 0

@@ -1,4 +1,4 @@
-"""What is kept of the files that somebody reads: the files, and slabs of their bytes.
+"""What is kept of the files that somebody reads: the files, and windows of their bytes.
 
 Plain records: `reader.Reader` changes them under its lock. Only `Countdown` takes care of itself.
 """
@@ -11,9 +11,9 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
 
-from zipfs.reading.file_slices import Cells
-from zipfs.reading.readahead import Order, Streams
-from zipfs.store.frames.cache import OpenBlob
+from zipfs.reading.file_slices import FileSlices
+from zipfs.reading.readahead import AccessOrder, Readahead
+from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.objects.values import BlobId, Extent, InodeId
 
 _AGAIN_NBYTES: Final = 4 << 20
@@ -24,44 +24,44 @@ class OpenFile:
     """A file that somebody reads, its packs open."""
 
     def __init__(
-        self, inode_id: InodeId, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob], order: Order
+        self, inode_id: InodeId, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob], order: AccessOrder
     ) -> None:
         self.inode_id = inode_id
-        self.cells = Cells(extents)
+        self.slices = FileSlices(extents)
         self.blobs = blobs
-        self.streams = Streams(self.cells, order)
-        self.slabs: dict[int, Slab] = {}
-        """By the number of each cell that they hold."""
+        self.readahead = Readahead(self.slices, order)
+        self.windows: dict[int, Window] = {}
+        """By the number of each slice that they hold."""
         self.apart: set[int] = set()
-        """Numbers of cells that failed, alone or with neighbours: each gets a slab of its own when it is wanted."""
+        """Numbers of slices that failed, alone or with neighbours: each gets a window of its own when it is wanted."""
         self._answered: dict[int, int] = {}
-        """By number, how many bytes of a cell were asked for."""
+        """By number, how many bytes of a slice were asked for."""
         self._asked_again_nbytes = 0
         self.users = 0
 
     def note_answer(self, offset: int, nbytes: int) -> None:
         """A range was asked for. Who asks for much again has not kept it, so that nothing is expected to be kept."""
-        end = min(offset + nbytes, self.cells.nbytes)
-        number = self.cells.at(offset)
-        if self.is_kept(number) and self.is_kept(self.cells.at(end - 1)):
+        end = min(offset + nbytes, self.slices.nbytes)
+        number = self.slices.at(offset)
+        if self.is_kept(number) and self.is_kept(self.slices.at(end - 1)):
             self._asked_again_nbytes += end - offset
             if self._asked_again_nbytes >= _AGAIN_NBYTES:
                 self._answered.clear()
                 self._asked_again_nbytes = 0
         while offset < end:
-            cell = self.cells[number]
-            stop = min(cell.offset + cell.nbytes, end)
+            file_slice = self.slices[number]
+            stop = min(file_slice.offset + file_slice.nbytes, end)
             self._answered[number] = self._answered.get(number, 0) + stop - offset
             offset, number = stop, number + 1
 
     def is_kept(self, number: int) -> bool:
-        """Whether all of a cell was asked for, so that the page cache has it and it will not be asked for again."""
-        return self._answered.get(number, 0) >= self.cells[number].nbytes
+        """Whether all of a slice was asked for, so that the page cache has it and it will not be asked for again."""
+        return self._answered.get(number, 0) >= self.slices[number].nbytes
 
 
 @dataclass(eq=False, slots=True)
-class Slab:
-    """Cells [first, stop) of a file, which are its bytes [offset, offset + nbytes)."""
+class Window:
+    """FileSlices [first, stop) of a file, which are its bytes [offset, offset + nbytes)."""
 
     file: OpenFile
     first: int
@@ -80,7 +80,7 @@ class Slab:
     def view(self) -> memoryview:
         """The bytes, which are there; or raises what kept them from being decoded."""
         if self.error is not None:
-            raise copy(self.error)  # each raising notes where it was, and would refer to this slab in its own error
+            raise copy(self.error)  # each raising notes where it was, and would refer to this window in its own error
         assert self.content is not None
         return self.content
 

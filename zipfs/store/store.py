@@ -17,7 +17,8 @@ from zipfs.store.directory import CATALOG, RESERVE, admit, create_store
 from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.reserve import Reserve
 from zipfs.store.disk.stopping import Stop
-from zipfs.store.frames.cache import FrameCache, OpenBlob, open_blob
+from zipfs.store.frames.cache import FrameCache
+from zipfs.store.frames.open_blob import OpenBlob, open_blob
 from zipfs.store.marker import is_store, read_marker, write_marker
 from zipfs.store.objects.values import BlobId, InodeId
 from zipfs.store.packs.backend import PackBackend
@@ -38,7 +39,7 @@ class Store:
         store_id: bytes,
         *,
         read_only: bool,
-        cache_nbytes: int,
+        frames: FrameCache,
         use: FileLock,
         packs: PackBackend | None = None,
         stop: Stop | None = None,
@@ -49,7 +50,7 @@ class Store:
         self.id = store_id
         self.read_only = read_only
         self.packs = packs or LocalPacks(path / "packs")
-        self.frames = FrameCache(cache_nbytes)
+        self.frames = frames
         self.reserve = Reserve(path / RESERVE)
         self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
         self.catalog = Catalog(path / CATALOG, read_only=read_only, stop=self.stop)
@@ -109,12 +110,11 @@ class Store:
             self.path,
             self.id,
             read_only=self.read_only,
-            cache_nbytes=0,
+            frames=self.frames,
             use=use,
             packs=self.packs,
             stop=self.stop,
         )
-        other.frames = self.frames
         other.reserve = self.reserve
         return other
 
@@ -160,7 +160,8 @@ def open_store(
             # The marker first: an older ZipFS would make a catalog of its own and take packs that it cannot read for
             # damaged.
             migrate_catalog(path / CATALOG, lambda: write_marker(path, store_id))
-        store = Store(path, store_id, read_only=read_only, cache_nbytes=cache_nbytes, use=use, packs=packs, stop=stop)
+        frames = FrameCache(cache_nbytes)
+        store = Store(path, store_id, read_only=read_only, frames=frames, use=use, packs=packs, stop=stop)
         store.catalog.check_belongs(store_id)
         if not read_only:
             store.recover()

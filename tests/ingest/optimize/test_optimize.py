@@ -41,7 +41,9 @@ from zipfs.ingest.pipeline import Pipeline
 from zipfs.library import Library
 from zipfs.reading import Content, Reader, open_content
 from zipfs.store.disk.stopping import Stop
-from zipfs.store.frames.cache import FrameCache, OpenBlob
+from zipfs.store.frames.cache import FrameCache
+from zipfs.store.frames.counters import FrameCounters
+from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.maintenance.collect import Collected
 from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.objects.values import BlobId
@@ -176,9 +178,9 @@ def test_two_forms_that_need_each_others_frames_are_decoded_at_once(
         claimed = threading.Barrier(2, timeout=30)
         decode = frames.decode
 
-        def decode_when_both_are_claimed(source: OpenBlob, index: int) -> memoryview:
+        def decode_when_both_are_claimed(source: OpenBlob, number: int, counters: FrameCounters) -> memoryview:
             claimed.wait()
-            return decode(source, index)
+            return decode(source, number, counters)
 
         monkeypatch.setattr(frames, "decode", decode_when_both_are_claimed)
         decoded: dict[bytes, bytes] = {}

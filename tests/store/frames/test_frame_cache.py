@@ -15,9 +15,12 @@ from tests.support.mounts import poll
 from tests.support.stores import noise, tuned, weights
 from zipfs.codec import FRAME_NBYTES, Cast, FrameJob, decode_frames, encode_frame
 from zipfs.errors import FrameDamaged, PackDamaged
-from zipfs.store.frames import cache
+from zipfs.store.frames import decode as frames_decode
 from zipfs.store.frames.buffers import buffer_nbytes
-from zipfs.store.frames.cache import FrameCache, OpenBlob, Target, base_frames, open_blob
+from zipfs.store.frames.cache import FrameCache
+from zipfs.store.frames.counters import FrameCounters
+from zipfs.store.frames.decode_plan import Target, frames_of_bases, plan_step
+from zipfs.store.frames.open_blob import OpenBlob, open_blob
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BaseRef, Blob, BlobId, frame_seed
 from zipfs.store.packs.local import LocalPacks
@@ -102,7 +105,7 @@ class Codec:
 @pytest.fixture
 def codec(monkeypatch: pytest.MonkeyPatch) -> Codec:
     codec = Codec()
-    monkeypatch.setattr(cache, "decode_frames", codec.decode)
+    monkeypatch.setattr(frames_decode, "decode_frames", codec.decode)
     return codec
 
 
@@ -176,7 +179,7 @@ def test_a_range_of_a_base_that_two_frames_hold(sources: dict[str, OpenBlob], co
 
 def test_ranges_that_are_cast_or_end_early(sources: dict[str, OpenBlob], codec: Codec) -> None:
     cache = FrameCache(64 << 20)
-    assert len(base_frames(targets(cache, sources, [("narrow", 0)])[0])) == 3
+    assert len(frames_of_bases(map(plan_step, targets(cache, sources, [("narrow", 0)])))) == 3
     decode(cache, sources, [("narrow", 1), ("grown", 6), ("grown", 7), ("narrow", 0)])
     assert {codec.decoded[seed("wide", index)] for index in range(5)} == {1}
     assert codec.decoded[seed("base", 6)] == 1
@@ -193,16 +196,37 @@ def test_ranges(sources: dict[str, OpenBlob], name: str) -> None:
             assert cache.range(sources[name], offset, nbytes) == raw[offset : offset + nbytes], (offset, nbytes)
 
 
-def test_what_is_found_and_missed_of_bases_is_told(sources: dict[str, OpenBlob]) -> None:
+def test_what_is_found_and_missed_of_bases_is_counted_for_who_asked(sources: dict[str, OpenBlob]) -> None:
     cache = FrameCache(64 << 20)
     found: list[int] = []
     missed: list[int] = []
-    cache.watch.base_found = found.append
-    cache.watch.base_missed = missed.append
-    decode(cache, sources, [("tuned", 0), ("other", 0), ("alone", 0), ("slice", 0)])
+    counters = FrameCounters(base_hit=found.append, base_missed=missed.append)
+    cache.decode_into(targets(cache, sources, [("tuned", 0), ("other", 0), ("alone", 0), ("slice", 0)]), counters)
     assert (len(found), len(missed)) == (0, 2)
-    decode(cache, sources, [("tuned", 0), ("tuned", 5)])
+    cache.decode_into(targets(cache, sources, [("tuned", 0), ("tuned", 5)]), counters)
     assert (len(found), len(missed)) == (1, 3)
+    cache.decode_into(targets(cache, sources, [("tuned", 0), ("tuned", 4)]))
+    assert (len(found), len(missed)) == (1, 3)
+
+
+def test_what_is_fetched_and_decoded_is_counted_and_so_is_what_fails(
+    sources: dict[str, OpenBlob], codec: Codec
+) -> None:
+    cache = FrameCache(64 << 20)
+    told: list[tuple[str, object]] = []
+    counters = FrameCounters(
+        fetched=lambda _, nbytes: told.append(("fetched", nbytes)),
+        decoded=lambda _, nbytes: told.append(("decoded", nbytes)),
+        decode_failed=lambda _, why: told.append(("decode failed", why)),
+    )
+    stored_nbytes = sum(sources[name].stored(0).nbytes for name in ("base", "tuned"))
+    cache.decode_into(targets(cache, sources, [("tuned", 0)]), counters)
+    assert told == [("fetched", stored_nbytes), ("decoded", 2 * FRAME_NBYTES)]
+    told.clear()
+    codec.bad[seed("alone", 0)] = PackDamaged("pack", 0, "told to be")
+    with pytest.raises(PackDamaged):
+        cache.decode(sources["alone"], 0, counters)
+    assert told == [("fetched", sources["alone"].stored(0).nbytes), ("decode failed", "damaged")]
 
 
 # Many threads

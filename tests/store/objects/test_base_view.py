@@ -14,7 +14,8 @@ from tests.support.stores import base_of, model, problems, put_file, tuned, weig
 from zipfs.codec import FLOATS, FRAME_NBYTES, Cast, encode_frame, item_nbytes
 from zipfs.errors import CatalogDamaged, ZipfsError
 from zipfs.library import Library
-from zipfs.store.frames.cache import FrameCache, OpenBlob, open_blob
+from zipfs.store.frames.cache import FrameCache
+from zipfs.store.frames.open_blob import OpenBlob, open_blob
 from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.objects.base_view import View, check_view
 from zipfs.store.objects.values import BaseRef, Blob, BlobId, frame_count, frame_seed

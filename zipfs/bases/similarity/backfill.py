@@ -15,7 +15,7 @@ from zipfs.bases.similarity.sketch import LEAST_MEMBER_NBYTES, LEAST_NBYTES
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
 from zipfs.store.catalog.writes import Transaction
-from zipfs.store.frames.cache import OpenBlob
+from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.objects.values import BlobId, frame_count
 from zipfs.store.store import Store
 

@@ -22,8 +22,8 @@ from zipfs.ingest.encode_blob import BlobEncoder
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.stopping import Stop
-from zipfs.store.frames.cache import OpenBlob
 from zipfs.store.frames.compare import same_bytes
+from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.frames.ordered import in_order
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BlobId, PackName, frame_count
@@ -198,7 +198,6 @@ class _Pack:
 
         def same(index: int) -> bool:
             decoded = frames.decode(new, index)
-            frames.buffers.keep(decoded)
             return same_bytes(decoded, frames.frame(old, index))
 
         with in_order(self._executor, same, frame_count(blob.nbytes), blob.nbytes) as compared:

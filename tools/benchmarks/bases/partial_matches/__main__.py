@@ -22,7 +22,8 @@ from tools.benchmarks.codec.data import make_family
 from tools.benchmarks.put_files import ingest
 from zipfs.codec import FRAME_NBYTES, Cast, item_nbytes
 from zipfs.errors import ZipfsError
-from zipfs.store.frames.cache import FrameCache, Target
+from zipfs.store.frames.cache import FrameCache
+from zipfs.store.frames.decode_plan import Target
 from zipfs.store.store import Store, open_store
 
 TUNED: Final = "sft-lr2e-5-step300"
