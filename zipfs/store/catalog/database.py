@@ -1,4 +1,4 @@
-"""One SQLite connection to the catalog, and the errors of SQLite told as ours, by kind.
+"""Owns the SQLite connection to the catalog, and the translation of SQLite's errors to ours, by kind.
 
 | what it was | raised |
 |---|---|
@@ -33,7 +33,7 @@ BUSY_TIMEOUT_S: Final = 60.0
 BUSY_SLICE_S: Final = 0.25
 """SQLite waits for so long at a time, in which Python runs no handler of a signal."""
 _STEPS_AT_ONCE: Final = 1_000_000
-"""Of SQLite's machine, between two looks whether to stop: some hundredths of a second."""
+"""Of SQLite's machine, until the next check whether to stop: some hundredths of a second."""
 
 _BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 _NO_SPACE: Final = (
@@ -43,7 +43,7 @@ _NO_SPACE: Final = (
     "SQLITE_IOERR_SHMSIZE",
     "SQLITE_IOERR_TRUNCATE",
 )
-"""SQLite tells a full disk as an error of whatever it was about to write."""
+"""SQLite reports a full disk as an error of whatever it was about to write."""
 _OURS: Final = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError)
 """Of the module, not of SQLite: it was called in a way that it cannot be called."""
 _NO_SQL: Final = ("syntax error", "incomplete input", "within a transaction", "no transaction is active")
@@ -53,7 +53,7 @@ _ERRORS: Final = (sqlite3.Error, OverflowError, UnicodeError)
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Errors of reading with SQLite, by the table of the module."""
+    """Translate the errors of reading with SQLite, by the table of the module."""
     try:
         yield
     except _ERRORS as error:
@@ -62,7 +62,7 @@ def translated(path: Path) -> Iterator[None]:
 
 @contextmanager
 def translated_write(path: Path) -> Iterator[None]:
-    """Errors of SQLite while rows are written: what contradicts the schema is then what was to be written."""
+    """Translate the errors of writing rows: what contradicts the schema is then what was to be written."""
     try:
         yield
     except (sqlite3.IntegrityError, sqlite3.DataError) as error:
@@ -73,7 +73,7 @@ def translated_write(path: Path) -> Iterator[None]:
 
 @contextmanager
 def rows_made_values(path: Path) -> Iterator[None]:
-    """For making values of rows: a column that holds what the schema rules out is damage."""
+    """Raise CatalogDamaged for what goes wrong in making values of rows: a column holds what the schema rules out."""
     try:
         yield
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -109,7 +109,7 @@ def _translation(path: Path, error: Exception) -> Exception:
 
 
 def check_files(path: Path) -> None:
-    """Raises Damaged where a file of the database is none, or one is there that a catalog never leaves behind: whom
+    """Raise Damaged where a file of the database is none, or one is there that a catalog never leaves behind: whom
     SQLite follows or asks is not its maker's to say.
     """
     for suffix in ("", "-wal", "-shm"):
@@ -120,7 +120,7 @@ def check_files(path: Path) -> None:
 
 
 def distrust(db: sqlite3.Connection) -> None:
-    """Have nothing run that a database brings along: it may come from somebody else. Raises CatalogDamaged."""
+    """Have SQLite run nothing that a database brings along: it may come from somebody else. Raises CatalogDamaged."""
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA cell_size_check = ON")
     columns = "CAST(type AS BLOB), CAST(name AS BLOB), CAST(sql AS BLOB)"  # damaged text is none that Python takes
@@ -150,8 +150,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _nothing_beside_it(error: sqlite3.Error, path: Path, *, read_only: bool) -> bool:
-    """Whether the database could not be opened because SQLite cannot make its files beside it, and it is complete
-    without them.
+    """Return whether the database could not be opened because SQLite cannot make its files beside it, and is
+    complete without them.
     """
     name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_CANTOPEN":
@@ -224,7 +224,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Everything read in the block is of one moment."""
+        """Have everything that is read in the block be of one moment."""
         self._query("BEGIN")
         try:
             yield
@@ -233,5 +233,5 @@ class Database:
                 self._db.execute("ROLLBACK")
 
     def data_version(self) -> int:
-        """Another number than before if somebody has changed the catalog, through any connection but this one."""
+        """Return another number than before if somebody has changed the catalog through another connection."""
         return int(self._query("PRAGMA data_version")[0][0])

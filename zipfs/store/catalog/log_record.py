@@ -1,4 +1,4 @@
-"""A record of the manifest log: the rows that one transaction left behind, as bytes and back. Pure.
+"""Owns the bytes of the manifest log's records, each the rows that one transaction left behind. Pure.
 
 Records say what is, not what was done: replaying one twice changes nothing, and replaying a log from its start gives
 the tree at its end. A segment begins with a snapshot of everything (empty in the first one), so any one segment
@@ -63,7 +63,7 @@ class Record:
 
 
 def encode(changes: Changes, seq: int, flags: int = 0) -> bytes:
-    """The framed bytes of one record."""
+    """Return the framed bytes of one record."""
     payload = json.dumps(_to_json(changes), separators=(",", ":")).encode("ascii")
     if len(payload) >= _COMPRESS_FROM_NBYTES:
         payload = zstandard.compress(payload, 3)
@@ -77,7 +77,7 @@ def segment_header(store_id: bytes) -> bytes:
 
 
 def decode(data: bytes | memoryview, where: str, start: int) -> Iterator[Record]:
-    """The records in `data`, whose first byte is at offset `start` of segment `where`.
+    """Yield the records in `data`, whose first byte is at offset `start` of segment `where`.
 
     Raises ManifestDamaged, which names the offset, at the first record that is cut short or altered. Where that is the
     end of the log, it is a record whose writing was interrupted.
@@ -125,7 +125,7 @@ def _text(payload: memoryview, flags: int) -> Any:
 
 
 def _to_json(changes: Changes) -> dict[str, Any]:
-    """Only what is there gets a key."""
+    """Return the document of a record; only what is there gets a key."""
     document: dict[str, Any] = {}
     if changes.inodes:
         document["inodes"] = [INODES.to_json(row) for row in changes.inodes.values() if row is not None]

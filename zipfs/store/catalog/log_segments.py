@@ -1,4 +1,4 @@
-"""Segments of the manifest log on disk.
+"""Owns the segments of the manifest log on disk.
 
 Only the holder of the catalog's write transaction appends, so there is one writer across all processes. What the
 catalog has not counted as applied lies beyond its `position`; `Catalog` decides what to do with it.
@@ -39,7 +39,7 @@ class ManifestLog:
         return self.directory / f"{segment:020d}{SUFFIX}"
 
     def segments(self) -> list[int]:
-        """Numbers of the segments on disk, oldest first."""
+        """Return the numbers of the segments on disk, oldest first."""
         stems = (path.name.removesuffix(SUFFIX) for path in self.directory.glob(f"*{SUFFIX}"))
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
@@ -51,7 +51,7 @@ class ManifestLog:
         return self._fd
 
     def nbytes(self, segment: int) -> int:
-        """0 if the segment is missing."""
+        """Return the length of a segment, 0 if it is missing."""
         try:
             return os.fstat(self._open(segment)).st_size
         except FileNotFoundError:
@@ -70,11 +70,11 @@ class ManifestLog:
         os.ftruncate(self._open(segment), offset)
 
     def sync(self, segment: int) -> None:
-        """On return every record appended so far is on disk, by whichever process."""
+        """Wait until every record appended so far is on disk, by whichever process."""
         os.fdatasync(self._open(segment))
 
     def read(self, segment: int, offset: int, end: int | None = None) -> Iterator[Record]:
-        """Records from `offset` (0: the start) on; raises ManifestDamaged at the first bad one."""
+        """Yield the records from `offset` (0: the start) on; raises ManifestDamaged at the first bad one."""
         where = str(self.path_of(segment))
         fd = self._open(segment)
         nbytes = os.fstat(fd).st_size if end is None else end

@@ -24,7 +24,7 @@ class MaintenanceQueries(BlobQueries):
     """The part of a `Catalog` that looks after the store as a whole."""
 
     def integrity_errors(self) -> list[str]:
-        """Return what SQLite finds wrong with the file. Raises CatalogDamaged where it cannot even look."""
+        """Return what SQLite finds wrong with the file. Raises CatalogDamaged for what is no database."""
         return [str(row[0]) for row in self._query("PRAGMA integrity_check") if row[0] != "ok"]
 
     def missing_references(self) -> list[MissingReference]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from zipfs.errors import CatalogDamaged, Damaged, UnknownVersion
 from zipfs.store.catalog import log_record
@@ -25,7 +25,7 @@ from zipfs.store.objects.values import InodeId, is_size
 T = TypeVar("T")
 
 _PRELOADED_ROWS = 1 << 14
-# What is looked at is what SQLite reads the pages for.
+# SQLite reads the pages of what the sums are made of.
 _PRELOAD_NAMES = (
     "SELECT max(part) FROM (SELECT inodes.mtime_ns + entries.sum AS part FROM inodes JOIN entries"
     " ON entries.inode_id = inodes.id ORDER BY inodes.id DESC LIMIT ?)"
@@ -96,7 +96,7 @@ class Catalog(TreeQueries, SimilarityQueries, SizeQueries, StatisticsQueries, Ma
         row = self._row(_SELECT_NEWEST_MEMBER) or self._row(_SELECT_NEWEST_STORED)
         return None if row is None else InodeId(row[0])
 
-    def next_id(self, counter: str) -> int:
+    def next_id(self, counter: Literal["inode", "blob"]) -> int:
         """Hand out an id of an "inode" or a "blob". A counter that was damaged gives no id that is in use."""
         row = self._row(
             f"UPDATE counters SET next = max(next, (SELECT coalesce(max(id), 0) + 1 FROM {counter}s)) + 1"
@@ -129,7 +129,7 @@ class Catalog(TreeQueries, SimilarityQueries, SizeQueries, StatisticsQueries, Ma
 
 
 def retrying(read: Callable[[], T], attempts: int = 5) -> T:
-    """Run a reading that may meet a pack which a collection has just moved: what it looked up is then out of date."""
+    """Repeat a reading that met a pack which a collection has just moved: what it had looked up was out of date."""
     for _ in range(attempts - 1):
         try:
             return read()

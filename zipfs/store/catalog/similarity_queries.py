@@ -1,7 +1,7 @@
 """Owns the queries for what base search and base planning know of tensors: sketches, signatures, minhash samples, index
 keys.
 
-The tables `landmarks` and `anchors` hold the minhash samples of a tensor and the keys of the index over them. Used by
+The tables `landmarks` and `anchors` hold the minhash samples of tensors and the keys of the index over them. Used by
 the thread whose catalog it is.
 """
 

@@ -1,4 +1,4 @@
-"""Owns the statistics of how blobs hang together, many rows at a time: for looking at a store, not for serving it.
+"""Owns the statistics of blobs and their bases, many rows at a time: for inspecting a store, not for serving it.
 
 Rows of blobs are checked for what contradicts itself or names what is not there; their frames are not read.  Several
 answers are of one moment only in a snapshot.
@@ -54,7 +54,7 @@ class Use(NamedTuple):
 
 
 class StatisticsQueries(BlobQueries):
-    """The part of a `Catalog` that looks at all blobs, or at many."""
+    """The part of a `Catalog` that reads all blobs, or many, at once."""
 
     def blob_table(self) -> BlobTable:
         """Return all blobs. Raises CatalogDamaged."""

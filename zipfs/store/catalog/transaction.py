@@ -1,4 +1,4 @@
-"""Changes to the catalog, written to the manifest log first.
+"""Owns the transaction: changes to the catalog, written to the manifest log first.
 
 A transaction holds SQLite's write lock, so there is one at a time across all processes. Its order: rows written, record
 appended to the log, log synced if asked to, SQLite commit. A kill between log and commit leaves a record that the next
@@ -91,11 +91,11 @@ def _roll_back(catalog: Catalog, manifests: ManifestLog, logged_at: Position | N
     """
     db = catalog._db
     try:
-        alone = db.in_transaction
+        has_lock = db.in_transaction
         if logged_at is not None:
-            if not alone:
+            if not has_lock:
                 catalog._query("BEGIN IMMEDIATE")
-            if alone or catalog.position() == logged_at:
+            if has_lock or catalog.position() == logged_at:
                 manifests.truncate(logged_at.segment, logged_at.offset)
     except (OSError, sqlite3.Error, ZipfsError) as error:
         log.error("a record of a change that failed stays in the manifest log: %s", error)
@@ -143,8 +143,9 @@ def redo(catalog: Catalog, manifests: ManifestLog, packs: PackBackend) -> Positi
 
 
 def _ends_record(manifests: ManifestLog, position: Position) -> bool:
-    """Whether the log has a record that ends at a position; False if it cannot be read as far as that. Raises
-    CatalogDamaged if a record ends elsewhere.
+    """Return whether the log has a record that ends at a position, False if it cannot be read as far as that.
+
+    Raises CatalogDamaged if a record ends beyond it.
     """
     try:
         for entry in manifests.read(position.segment, 0):
@@ -158,7 +159,7 @@ def _ends_record(manifests: ManifestLog, position: Position) -> bool:
 
 
 def snapshot_records(catalog: Catalog, seq: int) -> Iterator[bytes]:
-    """The whole tree as records of a new segment, a bounded number of rows in each."""
+    """Yield the whole tree as records of a new segment, a bounded number of rows in each."""
     batch = Changes()
     for inode_id in catalog.inode_ids():
         catalog.stop.check()

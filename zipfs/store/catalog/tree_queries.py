@@ -1,4 +1,4 @@
-"""What can be asked of the tree in a catalog: inodes, their names, attributes and extents.
+"""Owns the queries for the tree: inodes, their names, attributes and extents.
 
 Every row that leads from a path to bytes is checked against its checksum here. Used by one thread at a time.
 """
@@ -30,7 +30,7 @@ _ENTRY_SUM = len(ENTRIES.columns)
 _INODE = _ENTRY_SUM + 1
 """Where in a row of `_JOINED_COLUMNS` those of the inode begin."""
 _JOINED_COLUMNS = f"{joined_column_list(ENTRIES)}, {joined_column_list(INODES)}"
-# An index alone answers how many names an inode has in both trees; which of them are in one, the rows must tell.
+# An index suffices for how many names an inode has in both trees; for those in one the rows have to be read.
 _NAMES = "(SELECT count(*) FROM entries AS names WHERE names.inode_id = inodes.id)"
 NAMES_AT_ONCE = 32
 _MARKS = "name BETWEEN x'7a697066732e' AND x'7a697066732f'"
@@ -61,13 +61,14 @@ _SELECT_SOME_NAMED = [f"{_SELECT_NAMED} AND name IN ({', '.join('?' * n)})" for 
 
 
 def blob_column(value: object) -> bytes:
-    """SQLite keeps the type of a value beside it; after a flipped bit it may be another one."""
+    """Return a value that has to be bytes. Raises TypeError: a flipped bit may give it another type in SQLite."""
     if not isinstance(value, bytes):
         raise TypeError(f"{type(value).__name__} where bytes belong")
     return value
 
 
 def check_integers(*values: object) -> None:
+    """Raise TypeError unless all values are sizes or offsets."""
     if not is_size(*values):
         raise TypeError(f"{values} where sizes and offsets belong")
 
@@ -76,26 +77,26 @@ class TreeQueries(Database):
     """The part of a `Catalog` that knows of files and directories."""
 
     def inode(self, inode_id: InodeId) -> Inode:
-        """Raises NotFound, or CatalogDamaged where the row's checksum does not match."""
+        """Return an inode. Raises NotFound, or CatalogDamaged where the row's checksum does not match."""
         row = self._row(_SELECT_INODE, (inode_id,))
         if row is None:
             raise NotFound(f"inode {inode_id}")
         return self._inode(row)
 
     def inode_and_names(self, inode_id: InodeId) -> tuple[Inode, int]:
-        """An inode and how many names it has in both trees. Raises as `inode` does."""
+        """Return an inode and how many names it has in both trees. Raises as `inode` does."""
         row = self._row(_SELECT_INODE_AND_NAMES, (inode_id,))
         if row is None:
             raise NotFound(f"inode {inode_id}")
         return self._inode(row), row[_INODE_SUM + 1]
 
     def inodes_in(self, state: State) -> list[Inode]:
-        """Files whose content is OPEN or SEALED, oldest first."""
+        """Return the files whose content is in this state, OPEN or SEALED, oldest first."""
         rows = self._query(f"SELECT {_INODE_COLUMNS} FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
         return [self._inode(row) for row in rows]
 
     def spooled(self) -> set[InodeId]:
-        """Inodes whose content is in the spool."""
+        """Return the inodes whose content is in the spool."""
         return {InodeId(row[0]) for row in self._query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
 
     def _inode(self, row: Sequence[Any]) -> Inode:
@@ -111,15 +112,16 @@ class TreeQueries(Database):
             raise CatalogDamaged(f"{self.path}: inode {row[0]} has attributes that no file can have") from error
 
     def entry(self, parent_id: InodeId, name: bytes) -> Entry | None:
+        """Return a name of a directory. Raises CatalogDamaged."""
         row = self._row(_SELECT_ENTRY, (parent_id, name))
         return None if row is None else self._entry(row)
 
     def entries_of(self, inode_id: InodeId) -> list[Entry]:
-        """The names of an inode."""
+        """Return the names of an inode. Raises CatalogDamaged."""
         return [self._entry(row) for row in self._query(_SELECT_ENTRIES_OF, (inode_id,))]
 
     def lingering_entries_of(self, inode_id: InodeId) -> list[Entry]:
-        """Those of them that `ingest/` shows of what is sealed."""
+        """Return the names under `ingest/` of an inode that is sealed already. Raises CatalogDamaged."""
         rows = self._query(f"{_SELECT_ENTRIES_OF} AND area = ?", (inode_id, int(Area.LINGERING)))
         return [self._entry(row) for row in rows]
 
@@ -128,15 +130,16 @@ class TreeQueries(Database):
         return self._row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode_id,)) is not None
 
     def has_name(self, inode_id: InodeId) -> bool:
+        """Return whether an inode has a name in either tree."""
         return self._row("SELECT 1 FROM entries WHERE inode_id = ? LIMIT 1", (inode_id,)) is not None
 
     def has_name_in(self, inode_id: InodeId, *, under_ingest: bool) -> bool:
-        """Whether an inode has a name on one side."""
+        """Return whether an inode has a name in one of the trees."""
         among = _ON_SIDE[under_ingest]
         return self._row(f"SELECT 1 FROM entries WHERE inode_id = ? AND {among} LIMIT 1", (inode_id,)) is not None
 
     def ingest_parents(self, inode_id: InodeId) -> set[InodeId]:
-        """The directories below `ingest/` in which an inode has a name; asked at each write, however many those are."""
+        """Return the directories below `ingest/` in which an inode has a name. One index look-up for each of them."""
         found: set[InodeId] = set()
         for area in (Area.PENDING, Area.LINGERING):
             parent = InodeId(0)
@@ -146,16 +149,16 @@ class TreeQueries(Database):
         return found
 
     def children(self, parent_id: InodeId) -> list[tuple[Entry, Inode]]:
-        """What a directory holds, in order of name."""
+        """Return what a directory holds, in order of name. Raises CatalogDamaged."""
         return [(self._entry(row), self._inode(row[_INODE:])) for row in self._query(_SELECT_CHILDREN, (parent_id,))]
 
     def child(self, parent_id: InodeId, name: bytes) -> tuple[Inode, int] | None:
-        """What a name of a directory leads to, and how many names that has in both trees."""
+        """Return what a name leads to, and how many names that has in both trees. Raises CatalogDamaged."""
         row = self._row(_SELECT_ONE_NAMED, (parent_id, name))
         return None if row is None else self._named(row)
 
     def children_named(self, parent_id: InodeId, names: Sequence[bytes]) -> dict[bytes, tuple[Inode, int]]:
-        """What each of at most `NAMES_AT_ONCE` names leads to; one that is not there is left out."""
+        """Return what each of at most `NAMES_AT_ONCE` names leads to; one that is not there is left out."""
         rows = self._query(_SELECT_SOME_NAMED[len(names)], (parent_id, *names))
         return {row[1]: self._named(row) for row in rows}
 
@@ -164,8 +167,9 @@ class TreeQueries(Database):
         return self._inode(row[_INODE:]), row[-1]
 
     def names_after(self, parent_id: InodeId, name: bytes | None, at_most: int) -> list[bytes]:
-        """The first names of a directory after `name`, or of all, in order. Raises CatalogDamaged where one is no name;
-        else they are unchecked.
+        """Return the first names of a directory after `name`, or of all, in order.
+
+        Raises CatalogDamaged where one is not bytes; nothing else is checked.
         """
         # What is not bytes any more comes before all that is.
         after, parameters = (
@@ -176,6 +180,7 @@ class TreeQueries(Database):
             return [blob_column(row[0]) for row in rows]
 
     def is_empty(self, parent_id: InodeId) -> bool:
+        """Return whether a directory holds nothing."""
         return self._row("SELECT 1 FROM entries WHERE parent_id = ? LIMIT 1", (parent_id,)) is None
 
     def _entry(self, row: Sequence[Any]) -> Entry:
@@ -203,7 +208,7 @@ class TreeQueries(Database):
         raise _no_name(row)
 
     def pending(self, directory: InodeId | None = None) -> list[tuple[Entry, Inode]]:
-        """What is PENDING, anywhere or in one directory."""
+        """Return what is PENDING, anywhere or in one directory. Raises CatalogDamaged."""
         rows = self._query(
             f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE {_IN_AREA}"
             + ("" if directory is None else " AND parent_id = ?2"),
@@ -212,7 +217,7 @@ class TreeQueries(Database):
         return [(self._entry(row), self._inode(row[_INODE:])) for row in rows]
 
     def pending_directories(self) -> set[InodeId]:
-        """Directories that are PENDING or hold what is."""
+        """Return the directories that are PENDING or hold what is."""
         rows = self._query(
             f"SELECT parent_id FROM entries WHERE {_IN_AREA}"
             f" UNION SELECT id FROM entries JOIN inodes ON id = inode_id WHERE {_IN_AREA} AND kind = 'dir'",
@@ -221,25 +226,25 @@ class TreeQueries(Database):
         return {InodeId(row[0]) for row in rows}
 
     def link_count(self, inode_id: InodeId, *, under_ingest: bool) -> int:
-        """How many names an inode has on one side."""
+        """Return how many names an inode has in one of the trees."""
         rows = self._query(f"SELECT count(*) FROM entries WHERE inode_id = ? AND {_ON_SIDE[under_ingest]}", (inode_id,))
         return int(rows[0][0])
 
     def xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
-        """What a user has set, in order of name."""
+        """Return the attributes that a user has set, in order of name. Raises CatalogDamaged."""
         return self._xattrs(inode_id, f" AND NOT {_MARKS}")
 
     def all_xattrs(self, inode_id: InodeId) -> dict[bytes, bytes]:
-        """With the marks that ZipFS has set itself, which no user sees."""
+        """Return the attributes that a user has set, and the marks that ZipFS has set itself, which no user sees."""
         return self._xattrs(inode_id)
 
     def marks(self, inode_id: InodeId, prefix: bytes) -> dict[bytes, bytes]:
-        """The marks of an inode whose names begin with `prefix`, which begins with `zipfs.` itself."""
+        """Return the marks of an inode whose names begin with `prefix`, which begins with `zipfs.` itself."""
         found = self._xattrs(inode_id, f" AND {_MARKS}")
         return {name: value for name, value in found.items() if name.startswith(prefix)}
 
     def mark(self, inode_id: InodeId, name: bytes) -> bytes | None:
-        """The value of a mark that ZipFS has set on an inode."""
+        """Return the value of a mark that ZipFS has set on an inode. Raises CatalogDamaged."""
         row = self._row("SELECT value FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
         with rows_made_values(self.path):
             return None if row is None else blob_column(row[0])
@@ -250,8 +255,9 @@ class TreeQueries(Database):
             return {blob_column(name): blob_column(value) for name, value in rows}
 
     def extents(self, inode: Inode) -> tuple[Extent, ...]:
-        """The extents of a STORED file, none of any other. Raises CatalogDamaged unless they are those that were
-        written.
+        """Return the extents of a STORED file, none of any other.
+
+        Raises CatalogDamaged unless they are those that were written.
         """
         if inode.state is not State.STORED:
             return ()

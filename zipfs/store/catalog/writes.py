@@ -1,4 +1,4 @@
-"""What one transaction writes to the catalog: its rows, and the same as a record for the manifest log.
+"""Owns what one transaction writes to the catalog: its rows, and the record of them for the manifest log.
 
 `transaction.py` begins and commits it.
 """
@@ -42,7 +42,7 @@ _PUT_BLOB = (
 
 
 class Transaction:
-    """Rows to write and drop. Valid inside the block of `transaction` only."""
+    """Writes and drops rows. Valid inside the block of `transaction` only."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -58,18 +58,21 @@ class Transaction:
     # Tree
 
     def new_inode_id(self) -> InodeId:
+        """Hand out an id that no other inode will ever have."""
         return InodeId(self.catalog.next_id("inode"))
 
     def put_inode(self, inode: Inode) -> None:
-        """Insert or replace, leaving extents and xattrs as they are."""
+        """Insert or replace an inode, and leave its extents and xattrs as they are."""
         row = INODES.row_of(inode)
         self._execute(_PUT_INODE, (*row, inode_row_sum(row)))
         self.changes.inodes[inode.id] = inode
 
     def set_stored_nbytes(self, inode_id: InodeId, nbytes: int) -> None:
+        """Have a file say that it added so many bytes to the packs."""
         self.put_inode(replace(self.catalog.inode(inode_id), stored_nbytes=nbytes))
 
     def drop_inode(self, inode_id: InodeId) -> None:
+        """Drop an inode with its extents, xattrs and failure."""
         self._execute("DELETE FROM inodes WHERE id = ?", (inode_id,))
         self.changes.inodes[inode_id] = None
         self.changes.extents.pop(inode_id, None)
@@ -77,22 +80,25 @@ class Transaction:
             del self.changes.xattrs[key]
 
     def put_entry(self, entry: Entry) -> None:
+        """Insert an entry, or replace the one of its name."""
         row = ENTRIES.row_of(entry)
         self._execute(_PUT_ENTRY, (*row, row_sum(row)))
         self.changes.entries[entry.parent_id, entry.name] = entry
 
     def drop_entry(self, parent_id: InodeId, name: bytes) -> None:
+        """Drop a name, and leave the inode that it leads to."""
         self._execute("DELETE FROM entries WHERE parent_id = ? AND name = ?", (parent_id, name))
         self.changes.entries[parent_id, name] = None
 
     def put_xattr(self, inode_id: InodeId, name: bytes, value: bytes) -> None:
-        """Raises Gone where the inode has no row any more."""
+        """Set an attribute or mark. Raises Gone where the inode has no row any more."""
         if self.catalog._row("SELECT 1 FROM inodes WHERE id = ?", (inode_id,)) is None:
             raise Gone(f"inode {inode_id}")
         self._execute(_PUT_XATTR, (inode_id, name, value))
         self.changes.xattrs[inode_id, name] = value
 
     def drop_xattr(self, inode_id: InodeId, name: bytes) -> None:
+        """Drop an attribute or mark."""
         self._execute("DELETE FROM xattrs WHERE inode_id = ? AND name = ?", (inode_id, name))
         self.changes.xattrs[inode_id, name] = None
 
@@ -103,7 +109,10 @@ class Transaction:
         self.changes.extents[inode_id] = tuple(extents)
 
     def put_failure(self, inode_id: InodeId, message: str, at_ns: int) -> None:
-        """Failures are news, not state: they are not logged. A message may name files in whatever bytes these have."""
+        """Note that a file could not be sealed or compressed. It is news, not state: it is not logged.
+
+        The message may name files in whatever bytes these have.
+        """
         self._execute(
             "INSERT INTO failures (inode_id, message, attempts, at_ns) VALUES (?, ?, 1, ?) ON CONFLICT (inode_id)"
             " DO UPDATE SET message = excluded.message, attempts = attempts + 1, at_ns = excluded.at_ns",
@@ -111,6 +120,7 @@ class Transaction:
         )
 
     def clear_failure(self, inode_id: InodeId) -> None:
+        """Forget that a file could not be sealed or compressed."""
         self._execute("DELETE FROM failures WHERE inode_id = ?", (inode_id,))
 
     # Packs
@@ -144,7 +154,7 @@ class Transaction:
         self.changes.packs[name] = False
 
     def check_bases(self) -> None:
-        """See to it that the bases of what was put into packs, and of what hangs on it, are coded alone.
+        """Check that the bases of what was put into packs, and of what is coded against it, are coded standalone.
 
         A blob that no file needs is forgotten if its base has become a member: it cannot be decoded in one step any
         more. Raises CatalogDamaged if a file needs such a blob.
@@ -174,6 +184,7 @@ class Transaction:
         )
 
     def put_sketch(self, blob_id: BlobId, sketch: bytes, signature: bytes) -> None:
+        """Keep the sketch and the signature of a tensor."""
         self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
         self._execute("INSERT OR REPLACE INTO signatures (blob_id, signature) VALUES (?, ?)", (blob_id, signature))
 
@@ -182,7 +193,7 @@ class Transaction:
         self._execute("INSERT OR REPLACE INTO landmarks (blob_id, landmarks) VALUES (?, ?)", (blob_id, samples))
 
     def put_index_keys(self, blob_id: BlobId, keys: Sequence[int]) -> None:
-        """Have a blob that is coded standalone be found. A key that _BLOBS_OF_A_KEY blobs have tells nothing more."""
+        """Have a blob that is coded standalone be found. A key that _BLOBS_OF_A_KEY blobs have distinguishes none."""
         self.catalog._write_all(
             "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
             " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
@@ -194,7 +205,7 @@ class Transaction:
         self.catalog._write_all("DELETE FROM anchors WHERE hash = ? AND blob_id = ?", [(key, blob_id) for key in keys])
 
     def _forget_signatures(self, blobs: Sequence[Blob]) -> None:
-        """Of those that become bases or members by being moved: whoever makes the signature anew sets the anchors."""
+        """Drop signatures of blobs that become bases or members by being moved: the backfill sets their index keys."""
         for blob in blobs:
             self._execute(
                 "DELETE FROM signatures WHERE blob_id = ?1 AND EXISTS (SELECT 1 FROM blobs WHERE id = ?1 AND"
@@ -245,6 +256,7 @@ class Transaction:
     # The log
 
     def set_position(self, position: Position) -> None:
+        """Note how far into the log the catalog has come."""
         self._execute("UPDATE position SET segment = ?, offset = ?, seq = ?", position)
 
     def apply(self, changes: Changes, packs: PackBackend) -> None:

@@ -1,4 +1,4 @@
-"""What a blob is coded against: a view of its base, which is a range of it, cast if that helps, then zeros.
+"""Owns views: what a blob is coded against is a range of its base, cast if that helps, then zeros.
 
 Byte `i` of the blob is coded against byte `i` of the view.  Bytes [a, b) of a view need one range of the base and no
 other, so that any frame of the blob is decoded by itself.  Pure; any thread may call.
@@ -32,7 +32,7 @@ class View:
             raise ValueError(f"a view that is cast from {self.cast.source} and cuts through its items")
 
     def needed(self, start: int, nbytes: int) -> tuple[int, int]:
-        """(offset, length) of the bytes of the base that bytes [start, start + nbytes) of the view are made of.
+        """Return (offset, length) of the bytes of the base that bytes [start, start + nbytes) of the view are made of.
 
         `start` is a multiple of eight, as every frame is.  A length of 0 means that all of them are zeros.
         """
@@ -42,11 +42,11 @@ class View:
         return self.offset + start, max(0, min(nbytes, self.nbytes - start))
 
     def is_range(self, needed: int, nbytes: int) -> bool:
-        """Whether `needed` bytes of the base are, as they are, `nbytes` bytes of the view."""
+        """Return whether `needed` bytes of the base are, as they are, `nbytes` bytes of the view."""
         return self.cast is None and needed == nbytes
 
     def fill(self, parts: Iterable[memoryview], out: memoryview) -> None:
-        """Fill `out` with what the bytes that `needed` named become; `parts` are these, cut between items at most."""
+        """Fill `out` with the view of the bytes that `needed` named: `parts` are these, cut between items at most."""
         at = 0
         for part in parts:
             if self.cast is None:
@@ -67,7 +67,7 @@ class Piece(NamedTuple):
 
 
 def pieces(offset: int, nbytes: int) -> Iterator[Piece]:
-    """The pieces, one of each frame, that make up bytes [offset, offset + nbytes) of a blob."""
+    """Yield the pieces, one of each frame, that make up bytes [offset, offset + nbytes) of a blob."""
     end = offset + nbytes
     while offset < end:
         index, start = divmod(offset, FRAME_NBYTES)
@@ -77,7 +77,7 @@ def pieces(offset: int, nbytes: int) -> Iterator[Piece]:
 
 
 def check_view(blob_id: int, view: View, base_id: int, base_nbytes: int, *, base_has_base: bool) -> None:
-    """Raises CatalogDamaged for a view that its base cannot give, or of a base that is not coded alone."""
+    """Raise CatalogDamaged for a view that its base cannot give, or of a base that is not coded standalone."""
     if base_has_base:
         raise CatalogDamaged(f"blob {blob_id} has base {base_id}, which has a base itself")
     if view.offset + view.nbytes > base_nbytes:

@@ -205,14 +205,14 @@ def _compiled(make: Callable[..., V], columns: Sequence[Column]) -> tuple[Callab
     scope: dict[str, Any] = {"make": make}
     for column in columns:
         scope |= {f"{column.name}_members": column.type.members, f"is_{column.name}": column.type.is_valid}
-    exec(source, scope)  # noqa: S102  # of constants alone
+    exec(source, scope)  # noqa: S102  # it holds constants only
     return scope["is_valid"], scope["from_row"]
 
 
 def _conditions(columns: Sequence[Column]) -> Iterator[str]:
-    """Yield what has to be true of the columns, as Python; members of enumerations are looked up by whoever wants them.
+    """Yield what has to be true of the columns, as Python. Members of enumerations are looked up when a value is made.
 
-    One sum tells of all integers whether they are some.
+    One sum suffices to check that all integers are some.
     """
     required = [column.name for column in columns if column.type.lowest is not None and not column.optional]
     yield f"type({' + '.join(required)}) is int"

@@ -86,7 +86,7 @@ class Inode:
 
     @property
     def is_spooled(self) -> bool:
-        """Whether the content is in the spool."""
+        """Return whether the content is in the spool."""
         return self.state is State.OPEN or self.state is State.SEALED
 
 
@@ -135,7 +135,7 @@ class Blob:
         return int(self.frames.sum(dtype=np.uint64))
 
     def frame_nbytes(self, index: int) -> int:
-        """Raw length of frame `index`."""
+        """Return the raw length of frame `index`."""
         return min(FRAME_NBYTES, self.nbytes - index * FRAME_NBYTES)
 
     def frame_seed(self, index: int) -> int:
@@ -146,7 +146,7 @@ class Blob:
 
 
 def is_name(name: object) -> bool:
-    """Whether a directory can hold it: a store from somebody else may say `..` or `a/b`, and lead out of the tree."""
+    """Return whether a directory can hold a name: a store from somebody else may say `..`, and lead out of the tree."""
     return (
         isinstance(name, bytes)
         and 0 < len(name) <= NAME_NBYTES_AT_MOST
@@ -157,12 +157,12 @@ def is_name(name: object) -> bool:
 
 
 def is_size(*values: object) -> bool:
-    """Whether all are numbers from 0 on that 63 bits hold."""
+    """Return whether all values are integers from 0 on that 63 bits hold."""
     return all(type(value) is int and 0 <= value <= SIZE_AT_MOST for value in values)
 
 
 def frame_seed(blob_id: BlobId, index: int) -> int:
-    """Seed of a frame's checksum: a frame that is found in another's place does not verify."""
+    """Return the seed of a frame's checksum: a frame that is found in another's place does not verify."""
     return (blob_id << 24 | index) & 0xFFFF_FFFF_FFFF_FFFF
 
 
