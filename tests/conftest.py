@@ -13,6 +13,8 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.support.daemon_logs"]
+
 HERE: Final = Path(__file__).parent
 MARKS: Final = {
     HERE / "mount": pytest.mark.mount,

@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tests.support.daemon_logs import LOGS
+
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -155,8 +157,12 @@ class Mount:
         assert isinstance(found, dict)
         return found
 
+    @property
+    def log_path(self) -> Path:
+        return self.store / "log" / "zipfs.log"
+
     def log(self) -> str:
-        return (self.store / "log" / "zipfs.log").read_text(errors="replace")
+        return self.log_path.read_text(errors="replace")
 
     def wait(self) -> str:
         """Until everything is compressed that is finished by its name; what the command says."""
@@ -266,6 +272,7 @@ def temporary_mounts(directory: Path) -> Iterator[Callable[..., Mount]]:
         point.mkdir()
         mount = Mount(directory / f"{name}.store", point, options or ("--quiet", "0.2"))
         made.append(mount)
+        LOGS.watch(mount.log_path)
         return mount
 
     try:
@@ -273,4 +280,5 @@ def temporary_mounts(directory: Path) -> Iterator[Callable[..., Mount]]:
     finally:
         for mount in reversed(made):
             mount.close()
+            LOGS.forget(mount.log_path)
         poll(lambda: _removed(directory), what="the last worker to let go of its store")
