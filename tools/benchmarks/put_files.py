@@ -9,7 +9,7 @@ from zipfs.ingest.pipeline import Pipeline
 from zipfs.store.store import Store
 
 
-class _Silent:
+class Silent:
     """A Progress that only minds failures."""
 
     def waiting(self, why: str) -> None: ...
@@ -26,7 +26,7 @@ class _Silent:
 
 def ingest(store: Store, path: Path, name: str, *, rebase: bool = True) -> None:
     """Store a file or a folder under `name`; with `rebase` small families are rearranged, as after any ingest."""
-    pipeline = Pipeline(store, _Silent())
+    pipeline = Pipeline(store, Silent())
     try:
         pipeline.run(find(store, path, name.encode()).sources)
         if rebase:

@@ -1,0 +1,107 @@
+"""What every parser of a container must do; one that joins `zipfs.formats.PARSERS` is tried here on any file.
+
+A format's own tests show that it takes what it should: add files of it to `FILES`, so that all parsers meet them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.formats.hostile import hostile_files, valid_files
+from zipfs.dtypes import DTYPES
+from zipfs.errors import NotThisFormat
+from zipfs.formats import PARSERS, Layout, Parser, lay_out
+from zipfs.formats.registry import HEAD_NBYTES
+
+FILES: Final = {**dict(valid_files()), **dict(hostile_files())}
+
+
+def reader(content: bytes, asked: list[int] | None = None) -> Callable[[int, int], bytes]:
+    def read(offset: int, length: int) -> bytes:
+        assert offset >= 0
+        assert length >= 0
+        if asked is not None:
+            asked.append(length)
+        return content[offset : offset + length]
+
+    return read
+
+
+@pytest.fixture(scope="module", params=PARSERS, ids=lambda parser: parser.format)
+def parser(request: pytest.FixtureRequest) -> Parser:
+    found: Parser = request.param
+    return found
+
+
+def parsed(parser: Parser, content: bytes) -> Layout | None:
+    """Return the layout, or None if the file is none of this format; anything else that is raised is a fault."""
+    try:
+        return parser.parse(reader(content), len(content))
+    except NotThisFormat as error:
+        assert str(error)
+        return None
+
+
+def check(parser: Parser, content: bytes) -> None:
+    layout = parsed(parser, content)
+    assert parsed(parser, content) == layout
+    if layout is None:
+        return
+    assert parser.recognises(content[:HEAD_NBYTES], len(content))
+    assert layout.format == parser.format
+    end = 0
+    for span in layout.spans:
+        assert span.offset == end
+        assert span.nbytes > 0
+        assert span.dtype in DTYPES or not span.dtype
+        end = span.offset + span.nbytes
+    assert end == len(content)
+    names = [span.name for span in layout.spans if span.name is not None]
+    assert len(names) == len(set(names))
+
+
+def test_a_format_has_a_name_of_its_own(parser: Parser) -> None:
+    assert [other.format for other in PARSERS].count(parser.format) == 1
+    assert parser.format != "opaque"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_laid_out_whole_or_refused(parser: Parser, name: str) -> None:
+    check(parser, FILES[name])
+
+
+@given(content=st.binary(max_size=300))
+def test_any_bytes_are_laid_out_whole_or_refused(parser: Parser, content: bytes) -> None:
+    check(parser, content)
+
+
+@given(name=st.sampled_from(sorted(FILES)), data=st.data())
+def test_a_damaged_file_is_laid_out_whole_or_refused(parser: Parser, name: str, data: st.DataObject) -> None:
+    content = bytearray(FILES[name][:4000])
+    if content:
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + 1] = data.draw(st.binary(max_size=3))
+    check(parser, bytes(content))
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()])
+def test_what_the_reader_raises_is_passed_on(parser: Parser, error: Exception) -> None:
+    def read(offset: int, length: int) -> bytes:
+        raise error
+
+    with pytest.raises(type(error)):
+        parser.parse(read, 1000)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_not_recognised_costs_one_small_read(name: str) -> None:
+    content, asked = FILES[name], list[int]()
+    layout = lay_out(b"model", reader(content, asked), len(content))
+    if not any(parser.recognises(content[:HEAD_NBYTES], len(content)) for parser in PARSERS):
+        assert layout.format == "opaque"
+        assert asked == [min(len(content), HEAD_NBYTES)]
