@@ -1,4 +1,4 @@
-"""The rooms of ZipFS know only the rooms below them: no import runs upward, none runs in a circle.
+"""The rooms of ZipFS know only the rooms below them: no import runs upward, none runs in a circle. Modules stay short.
 
 Imports inside functions and under TYPE_CHECKING count like any other.
 """
@@ -191,6 +191,31 @@ def test_sql_elsewhere_is_found(tmp_path: Path, source: str) -> None:
     (found,) = sql_outside_the_catalog(build(tmp_path, {**HOUSE, "store/publish.py": source}))
     assert "store.publish" in found
     assert sql_outside_the_catalog(build(tmp_path / "other", {**HOUSE, "store/catalog/rows.py": source})) == []
+
+
+def test_no_module_is_over_400_lines() -> None:
+    lengths = {path.relative_to(PACKAGE): len(path.read_bytes().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {str(path): length for path, length in lengths.items() if length > 400} == {}
+
+
+def test_every_docstring_stands_for_itself() -> None:
+    """None begins with a word that needs the docstring before it."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            match node:
+                case ast.Expr(value=ast.Constant(value=str(text))) if text.startswith(
+                    ("The same", "Likewise", "Same ")
+                ):
+                    found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {text.splitlines()[0]}")
+    assert found == []
+
+
+def test_tests_lie_where_the_rooms_lie() -> None:
+    """A folder of modules has a folder of tests at the same place."""
+    folders = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    tests = Path(__file__).parent
+    assert sorted(str(folder) for folder in folders if not any((tests / folder).rglob("test_*.py"))) == []
 
 
 def test_the_table_itself_has_no_circle() -> None:
