@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, InodeId
 
@@ -10,8 +10,7 @@ INGEST = b"ingest"
 """What `INGEST_ROOT` is called in the root."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """An inode, found in the served tree or below `ingest/`."""
 
     inode_id: InodeId

@@ -45,14 +45,6 @@ def computed(store: Store, inode: Inode, who: Requester) -> dict[bytes, bytes]:
     return {COMPUTED_PREFIX + name.encode(): value.encode("utf-8", "surrogateescape") for name, value in values.items()}
 
 
-def names(inode: Inode) -> list[bytes]:
-    """Names of the computed attributes, without computing them."""
-    if inode.kind is not Kind.FILE:
-        return []
-    stored = ["stored", "ratio", "bases", *(["sha256"] if inode.sha256 is not None else [])]
-    return [COMPUTED_PREFIX + name.encode() for name in ["state", *(stored if inode.state is State.STORED else [])]]
-
-
 def _bases(store: Store, inode: Inode, who: Requester) -> list[bytes]:
     """Paths of the files that hold the bases of this one and that somebody may read, the most used first."""
     files = store.catalog.files_with_bases_of(inode.id, _MAX_BASES if who.sees_everything else _MAX_LOOKED_AT)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from enum import Enum
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
@@ -137,14 +137,14 @@ class ValueTable(Table, Generic[V]):
     """
 
     def __init__(
-        self, name: str, make: Callable[..., V], columns: Sequence[Column], *, owner: Column | None, summed: bool
+        self, name: str, made: type[V], columns: Sequence[Column], *, owner: Column | None, summed: bool
     ) -> None:
         super().__init__(name, columns if owner is None else (owner, *columns), summed=summed)
         self.parts = tuple(columns)
         """The columns of a value."""
         self.row_of: Callable[[V], tuple[Any, ...]] = attrgetter(*map(_attribute, columns))
         """Return the columns of a value as SQLite takes them."""
-        self.is_valid, self.from_row = _compiled(make, columns)
+        self.is_valid, self.from_row = _compiled(made, columns)
         """Return whether a row holds what its columns may hold, and the value that it stands for.
 
         Both raise TypeError for some that it may not hold; the second ValueError, and KeyError for an unknown member of
@@ -190,7 +190,7 @@ def _json(type_: ColumnType, value: Any) -> Any:
     return value if value is None or type_.to_json is None else type_.to_json(value)
 
 
-def _compiled(make: Callable[..., V], columns: Sequence[Column]) -> tuple[Callable[[Row], bool], Callable[[Row], V]]:
+def _compiled(made: type[V], columns: Sequence[Column]) -> tuple[Callable[[Row], bool], Callable[[Row], V]]:
     """Return a function that checks rows and one that makes values of them.
 
     Their source is put together of the table, as `dataclasses` does it, because they run for each name that is listed.
@@ -200,13 +200,23 @@ def _compiled(make: Callable[..., V], columns: Sequence[Column]) -> tuple[Callab
     parts = ", ".join(f"{c.name}_members[{c.name}]" if c.type.members is not None else c.name for c in columns)
     source = (
         f"def is_valid(row):\n {row} = row\n return {conditions}\n"
-        f"def from_row(row):\n {row} = row\n if {conditions}:\n  return make({parts})\n raise ValueError(row)\n"
+        f"def from_row(row):\n {row} = row\n if {conditions}:\n"
+        f"  value = Draft({parts})\n  value.__class__ = made\n  return value\n raise ValueError(row)\n"
     )
-    scope: dict[str, Any] = {"make": make}
+    scope: dict[str, Any] = {"made": made, "Draft": _draft_of(made)}
     for column in columns:
         scope |= {f"{column.name}_members": column.type.members, f"is_{column.name}": column.type.is_valid}
     exec(source, scope)  # noqa: S102  # it holds constants only
     return scope["is_valid"], scope["from_row"]
+
+
+def _draft_of(made: type) -> type:
+    """Return a class of the same slots as a frozen dataclass, which is not frozen.
+
+    Python fills a frozen object five times as slowly. What is made as a draft becomes the other by its class alone.
+    """
+    own = [(field.name, object, field) for field in fields(made)]
+    return make_dataclass(f"{made.__name__}Draft", own, slots=True)
 
 
 def _conditions(columns: Sequence[Column]) -> Iterator[str]:
