@@ -84,14 +84,6 @@ def _is_sha256(value: Any) -> bool:
     return isinstance(value, bytes) and len(value) == _SHA256_NBYTES
 
 
-def _is_bytes(value: Any) -> bool:
-    return isinstance(value, bytes)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 ID: Final = ColumnType("INTEGER", 1, SIZE_AT_MOST, from_json=size_of_json)
 INODE_ID: Final = ColumnType("INTEGER", 1, SIZE_AT_MOST)
 SIZE: Final = ColumnType("INTEGER", 0, SIZE_AT_MOST, from_json=size_of_json)
@@ -105,8 +97,8 @@ AREA: Final = _enumeration(Area, "INTEGER")
 NAME: Final = ColumnType("BLOB", is_valid=is_name, to_json=name_text, from_json=name_bytes)
 TARGET: Final = ColumnType("BLOB", is_valid=_is_target, to_json=name_text, from_json=name_bytes)
 SHA256: Final = ColumnType("BLOB", is_valid=_is_sha256, to_json=bytes.hex, from_json=bytes.fromhex)
-BYTES: Final = ColumnType("BLOB", is_valid=_is_bytes, to_json=bytes.hex, from_json=bytes.fromhex)
-TEXT: Final = ColumnType("TEXT", is_valid=_is_text, from_json=str)
+BYTES: Final = ColumnType("BLOB")
+TEXT: Final = ColumnType("TEXT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +109,6 @@ class Column:
     type: ColumnType
     optional: bool = False
     omitted: object = _ALWAYS
-    attribute: str = ""
-    """Where a value has it, if not under the name of the column."""
 
 
 class Table:
@@ -182,8 +172,7 @@ class ValueTable(Table, Generic[V]):
 
 
 def _attribute(column: Column) -> str:
-    name = column.attribute or column.name
-    return name if column.type.members is None else f"{name}.value"
+    return column.name if column.type.members is None else f"{column.name}.value"
 
 
 def _json(type_: ColumnType, value: Any) -> Any:
