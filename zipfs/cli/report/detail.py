@@ -103,7 +103,7 @@ def _by_model(detail: FamilyDetail, names: Sequence[str], groups: Sequence[Seque
     if len(rows) > MODELS:
         cells = "".join(_cell(detail.by_model.cell(rows[MODELS:], group)) for group in columns)
         lines.append(f'<tr><th class="name mute">{len(rows) - MODELS:,} more</th>{cells}</tr>')
-    return _heat(titles, lines)
+    return _grid_table(titles, lines)
 
 
 def _by_kind(grid: Grid[Layer, str], groups: Sequence[Sequence[Layer]]) -> str:
@@ -122,7 +122,7 @@ def _by_kind(grid: Grid[Layer, str], groups: Sequence[Sequence[Layer]]) -> str:
         + "</tr>"
         for group in groups
     ]
-    return _heat(titles, lines)
+    return _grid_table(titles, lines)
 
 
 def _outside(grid: Grid[Layer, str]) -> str:
@@ -134,7 +134,7 @@ def _outside(grid: Grid[Layer, str]) -> str:
     if others:
         rest = _cell(grid.cell([OUTSIDE], others))
         lines.append(f'<tr><th class="name mute">{len(others):,} others</th>{rest}</tr>')
-    return _heat("", lines)
+    return _grid_table("", lines)
 
 
 def _layer_title(group: Sequence[Layer], only: bool) -> str:
@@ -148,8 +148,8 @@ def _layer_title(group: Sequence[Layer], only: bool) -> str:
     return text(f"{name}{first}-{last}" if stack == last_stack else f"{name}{first} to {last_stack} {last}")
 
 
-def _heat(titles: str, lines: Sequence[str]) -> str:
-    classes = "heat" if titles else "heat single"
+def _grid_table(titles: str, lines: Sequence[str]) -> str:
+    classes = "grid" if titles else "grid single"
     head = f"<thead><tr><th></th>{titles}</tr></thead>" if titles else ""
     return (
         f'<div class="scroll fit"><table class="{classes}">{head}<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>'
@@ -164,7 +164,7 @@ def _cell(cell: Cell) -> str:
     return f"<td class=h{level(bits)}>{value}</td>"
 
 
-def heat_keys() -> str:
+def grid_keys() -> str:
     """Explain the colours."""
     labels = ["·", *(f"≤ {most:g}" for most in LEVELS[1:]), f"> {LEVELS[-1]:g}"]
     keys = "".join(f'<span><i class="key h{number}"></i>{label}</span>' for number, label in enumerate(labels))

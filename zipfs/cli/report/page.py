@@ -14,7 +14,7 @@ import zipfs
 from zipfs.cli.render.model_tree import model_name
 from zipfs.cli.render.store_sizes import leftovers
 from zipfs.cli.render.units import counted, percent, size
-from zipfs.cli.report.detail import KINDS, LAYERS, MODELS, describe, heat_keys
+from zipfs.cli.report.detail import KINDS, LAYERS, MODELS, describe, grid_keys
 from zipfs.cli.report.gather import DETAILED_FAMILIES, HEADERS_AT_MOST, Findings
 from zipfs.cli.report.graph import LABELLED, NODES_AT_MOST, draw, shades
 from zipfs.cli.report.markup import (
@@ -54,7 +54,7 @@ def page(name: str, findings: Findings) -> Iterator[str]:
             "<p>What each weight of a tensor added to the store, in bits. Nothing (·) where it is the same as in"
             " another model; standalone, a weight takes ten or eleven bits in BF16.</p>"
         )
-        yield heat_keys()
+        yield grid_keys()
         for number, detail in enumerate(findings.details):
             yield from describe(number, detail)
     yield from _all_families(findings.store.families)

@@ -57,11 +57,11 @@ td.bars{width:26%;min-width:120px}.tree{color:var(--mute);white-space:pre;font-f
 monospace}
 div.sortable{max-height:640px;overflow:auto}.sortable thead th{position:sticky;top:0;background:var(--card);
 cursor:pointer;z-index:1}td.rest{color:var(--mute)}.sortable th:hover{color:var(--fg)}
-.heat{width:auto}.heat td{padding:0;min-width:30px;height:24px;text-align:center;font-size:11px;
+.grid{width:auto}.grid td{padding:0;min-width:30px;height:24px;text-align:center;font-size:11px;
 font-variant-numeric:tabular-nums;border:1px solid var(--card)}
-.heat th{padding:2px 8px;border:0;font-weight:400}.heat tbody th{position:sticky;left:0;background:var(--card);
-color:var(--fg);max-width:230px;overflow:hidden;text-overflow:ellipsis}.heat tbody th.mute{color:var(--mute)}
-.heat thead th{text-align:center;padding:4px 2px;vertical-align:bottom}.heat thead th.kind{height:100px}
+.grid th{padding:2px 8px;border:0;font-weight:400}.grid tbody th{position:sticky;left:0;background:var(--card);
+color:var(--fg);max-width:230px;overflow:hidden;text-overflow:ellipsis}.grid tbody th.mute{color:var(--mute)}
+.grid thead th{text-align:center;padding:4px 2px;vertical-align:bottom}.grid thead th.kind{height:100px}
 .kind span{writing-mode:vertical-rl;transform:rotate(180deg);display:inline-block}
 .h0,.h1,.h2,.h3,.h4,.h5,.h6{color:var(--low)}.h7,.h8,.h9,.h10{color:var(--high)}.h0{color:var(--mute)}
 td.h1,.key.h1{background:var(--h1)}td.h2,.key.h2{background:var(--h2)}td.h3,.key.h3{background:var(--h3)}
@@ -75,8 +75,8 @@ input{font:inherit;padding:6px 10px;border:1px solid var(--line);border-radius:8
 color:var(--fg);width:min(100%,340px);margin:2px 0 4px}
 footer{margin-top:48px;color:var(--mute);font-size:13px}
 @media(max-width:640px){main{padding:16px 12px 40px}h1{font-size:22px}.tiles{grid-template-columns:1fr 1fr;gap:8px}
-.tiles b{font-size:18px}.wide,.tree{display:none}td.name{max-width:35vw}.heat tbody th{max-width:34vw;padding:2px 6px}
-.heat.single tbody th{max-width:70vw}
+.tiles b{font-size:18px}.wide,.tree{display:none}td.name{max-width:35vw}.grid tbody th{max-width:34vw;padding:2px 6px}
+.grid.single tbody th{max-width:70vw}
 th,td{padding:4px 6px}td.bars{min-width:64px}.bar{min-width:52px}figure{flex-basis:100%}}
 @media print{.scroll,div.sortable{overflow:visible;max-height:none}}
 """
