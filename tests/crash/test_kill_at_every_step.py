@@ -77,20 +77,20 @@ def run(scenario: str, path: Path, fault: str = "") -> int:
     return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=300).returncode
 
 
-def _anchored(store: Store) -> set[int]:
+def _indexed(store: Store) -> set[int]:
     return {row[0] for row in sql(store.catalog, "SELECT DISTINCT blob_id FROM anchors")}
 
 
 def test_who_changed_places_with_its_base_before_a_kill_is_found_like_any_other(path: Path) -> None:
-    """The commit is redone from the log, which knows nothing of anchors; the next run sets them."""
+    """The commit is redone from the log, which knows nothing of index keys; the next run sets them."""
     with open_store(path) as store:
         SCENARIOS["optimize"].before(store)
     assert run("optimize", path, "optimize.logged") == -signal.SIGKILL
     with open_store(path) as store:
         plan_rebases(store, lambda what, done, total: None)
-        alone = {row[0] for row in sql(store.catalog, "SELECT id FROM blobs WHERE base_id IS NULL")}
-        landmarks = {row[0] for row in sql(store.catalog, "SELECT blob_id FROM landmarks")}
-        assert _anchored(store) == alone & landmarks
+        standalone = {row[0] for row in sql(store.catalog, "SELECT id FROM blobs WHERE base_id IS NULL")}
+        sampled = {row[0] for row in sql(store.catalog, "SELECT blob_id FROM landmarks")}
+        assert _indexed(store) == standalone & sampled
         assert problems(store) == []
 
 

@@ -1,1 +1,1 @@
-"""Packs, catalog and manifest log: everything durable. `FORMAT.md` describes the bytes."""
+"""Everything durable: packs, catalog, manifest log, spool. `FORMAT.md` describes the bytes."""

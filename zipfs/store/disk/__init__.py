@@ -1,1 +1,1 @@
-"""Durable files, rights, locks, free space, and the points where a test may have a process die."""
+"""Files and rights of a store, locks, free space, requests to stop, progress, and fault points."""

@@ -1,1 +1,1 @@
-"""Collect, check, repair and remove: what a store needs beside ingest and reading."""
+"""What a store needs beside ingest and reading: collect, check, repair, rebuild, remove."""

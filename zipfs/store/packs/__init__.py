@@ -1,1 +1,1 @@
-"""Packs: immutable files of frames. Their format, writer, reader and byte ranges."""
+"""Packs, immutable files of frames: format, writer, reader, byte ranges, and the backend that keeps them."""
