@@ -29,7 +29,8 @@ from zipfs.ingest.execute import PackExecution
 from zipfs.ingest.inspect import Inspector
 from zipfs.ingest.optimize import rebase
 from zipfs.ingest.queue import seal_everything
-from zipfs.ingest.seal import Pending, seal
+from zipfs.ingest.seal import seal
+from zipfs.ingest.seal_plan import Pending
 from zipfs.ingest.source import Source
 from zipfs.store.disk.files import read_at
 from zipfs.store.frames.open_blob import OpenBlob

@@ -22,7 +22,8 @@ from tests.support.stores import (
     spooled,
 )
 from zipfs.ingest.queue import seal_everything
-from zipfs.ingest.seal import Held, Pending, plan_everything, plan_seals, quiet_groups, seal
+from zipfs.ingest.seal import seal
+from zipfs.ingest.seal_plan import Held, Pending, plan_everything, plan_seals, quiet_groups
 from zipfs.store.maintenance import remove
 from zipfs.store.namespace import ingest_side, tree
 from zipfs.store.namespace.unfinished import STANDARD

@@ -12,6 +12,8 @@ import pytest
 from tests.support.mounts import Mount, poll, run, zipfs
 from tests.support.stores import write_tree
 
+pytestmark = pytest.mark.expected_log("files were refused here")
+
 FILES = {b"a.txt": b"1", b"sub/b.txt": b"2", b"sub/deep/c.txt": b"3", b"config.json": b"{}"}
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from zipfs.errors import NoSpace, NotFound, NotWritable, Stopped, StoreBusy, ZipfsError
 from zipfs.ingest.pipeline import Pipeline
-from zipfs.ingest.seal import SealPlan, note_interrupted, plan_everything, seal
+from zipfs.ingest.seal import note_interrupted, seal
+from zipfs.ingest.seal_plan import SealPlan, plan_everything
 from zipfs.ingest.source import Source, StoredFile
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults

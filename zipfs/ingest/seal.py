@@ -1,24 +1,20 @@
-"""The seal: when what was copied in is taken as finished, and what happens then.
+"""The seal: what happens when what was copied in is taken as finished.
 
-What is one model (`units.py`) is sealed when no handle can write to a file in it and nothing has happened in it for a
-while. Its files then appear in the served tree, still read from the spool, in one transaction; a file that was at the
-same path before is replaced, and whoever has it open keeps it. `quiet_groups` and `plan_seals` decide (pure), `seal`
-carries out.
+The files of one model appear in the served tree, still read from the spool, in one transaction; a file that was at the
+same path before is replaced, and whoever has it open keeps it. `seal_plan.py` says what is sealed together, and when.
 """
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 
 from zipfs.errors import IsADirectory, PathError
 from zipfs.host import bounded_time_ns
-from zipfs.ingest.spool import WRITING_MODE
+from zipfs.ingest.seal_plan import Held, Pending
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
@@ -28,160 +24,9 @@ from zipfs.store.namespace import removed, tree
 from zipfs.store.namespace.attributes import attributes_of, put_attributes
 from zipfs.store.namespace.lifecycle import Event, transition
 from zipfs.store.namespace.models import Units
-from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
-from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Inode, InodeId, State
+from zipfs.store.namespace.unfinished import STANDARD
+from zipfs.store.objects.values import INGEST_ROOT, Area, Inode, InodeId
 from zipfs.store.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """An entry below `ingest/` that is not sealed; `path` is the one it will be served at."""
-
-    entry: Entry
-    inode: Inode
-    path: bytes
-    unfinished: bool = False
-    """Whether its name says that it is not done: it waits."""
-    interrupted: bool = False
-    """Whether it was being written when a mount or a machine ended, and nobody has closed it since."""
-
-    @property
-    def directory(self) -> InodeId:
-        """The directory whose quiet decides: a directory answers for itself."""
-        return self.inode.id if self.inode.is_directory else self.entry.parent_id
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A model that waits for somebody: for the end of writing to `writing`, or for what to do with `interrupted`."""
-
-    items: tuple[Pending, ...]
-    writing: tuple[Pending, ...]
-    interrupted: tuple[Pending, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SealPlan:
-    """What to seal now, and what else there is."""
-
-    ready: tuple[tuple[Pending, ...], ...]
-    """One group for each model."""
-    held: tuple[Held, ...]
-    unfinished: tuple[Pending, ...]
-    """Files whose names say that they are not done; they wait."""
-
-
-def find_pending(
-    catalog: Catalog,
-    directories: Iterable[InodeId] | None = None,
-    names: UnfinishedNames = STANDARD,
-    spool: Path | None = None,
-) -> list[Pending]:
-    """Everything that is not sealed, or what of it these directories answer for; one that is gone has nothing left.
-
-    With `spool`, the directory of the spool files, what was interrupted is told.
-    """
-    with catalog.snapshot():
-        if directories is None:
-            return _with_paths(catalog, catalog.pending(), names, spool)
-        found = chain.from_iterable(_answered_for(catalog, directory) for directory in directories)
-        return _with_paths(catalog, found, names, spool)
-
-
-def _answered_for(catalog: Catalog, directory: InodeId) -> Iterator[tuple[Entry, Inode]]:
-    for entry in catalog.entries_of(directory):
-        if entry.area is Area.PENDING:
-            yield entry, catalog.inode(directory)
-    for entry, inode in catalog.pending(directory):
-        if not inode.is_directory:
-            yield entry, inode
-
-
-def _with_paths(
-    catalog: Catalog, found: Iterable[tuple[Entry, Inode]], names: UnfinishedNames, spool: Path | None
-) -> list[Pending]:
-    paths: dict[InodeId, bytes] = {}
-    pending = []
-    for entry, inode in found:
-        if entry.parent_id not in paths:
-            paths[entry.parent_id] = tree.path_of(catalog, entry.parent_id)
-        prefix = paths[entry.parent_id]
-        path = prefix + b"/" + entry.name if prefix else entry.name
-        file = _spool_stat(spool, inode)
-        unfinished = names.covers(
-            path,
-            is_directory=inode.is_directory,
-            is_empty=file is not None and not file.st_size,
-            stands_beside=lambda name, parent=entry.parent_id: catalog.entry(parent, name) is not None,  # type: ignore[misc]
-        )
-        pending.append(Pending(entry, inode, path, unfinished, file is not None and bool(file.st_mode & WRITING_MODE)))
-    return pending
-
-
-def _spool_stat(spool: Path | None, inode: Inode) -> os.stat_result | None:
-    if spool is None or inode.state is not State.OPEN:
-        return None
-    try:
-        return os.stat(spool / str(inode.id))
-    except FileNotFoundError:
-        return None
-
-
-def quiet_groups(
-    leaders: Mapping[InodeId, InodeId], last_change_s: Mapping[InodeId, float], now_s: float, quiet_s: float
-) -> tuple[list[set[InodeId]], float | None]:
-    """Directories that belong together, of which none has changed for `quiet_s`, and seconds until more may be so.
-
-    `leaders` names for each directory the one that leads its group, `last_change_s` the time of the last change in a
-    directory; one that is missing there has not changed for long.
-    """
-    groups: dict[InodeId, set[InodeId]] = defaultdict(set)
-    for directory, leader in leaders.items():
-        groups[leader].add(directory)
-    quiet = []
-    next_s: float | None = None
-    for group in groups.values():
-        changed_s = max(last_change_s.get(directory, now_s - quiet_s) for directory in group)
-        remaining_s = changed_s + quiet_s - now_s
-        if remaining_s <= 0:
-            quiet.append(group)
-        elif next_s is None or remaining_s < next_s:
-            next_s = remaining_s
-    return quiet, next_s
-
-
-def plan_seals(
-    pending: Iterable[Pending], leaders: Mapping[InodeId, InodeId], writing: Collection[InodeId]
-) -> SealPlan:
-    """Group what is pending in quiet directories by the leaders of these, and pick the groups that nobody writes to.
-
-    `writing` holds inodes that some handle may still write to. Whoever writes to an unfinished name holds its model,
-    too: a download comes piece by piece.
-    """
-    groups: dict[InodeId, list[Pending]] = defaultdict(list)
-    for item in pending:
-        groups[leaders.get(item.directory, item.directory)].append(item)
-    ready, held, unfinished = [], [], []
-    for items in groups.values():
-        # Files first: they bring the served directories into being that the directories' attributes go to.
-        finished = tuple(sorted((item for item in items if not item.unfinished), key=lambda i: i.inode.is_directory))
-        unfinished += [item for item in items if item.unfinished and not item.inode.is_directory]
-        written = tuple(item for item in items if item.inode.id in writing)
-        interrupted = tuple(item for item in finished if item.interrupted and item.inode.id not in writing)
-        if written or interrupted:
-            held.append(Held(finished, written, interrupted))
-        elif finished:
-            ready.append(finished)
-    return SealPlan(tuple(ready), tuple(held), tuple(unfinished))
-
-
-def plan_everything(store: Store, names: UnfinishedNames = STANDARD) -> SealPlan:
-    """What could be sealed if nobody writes to the store."""
-    pending = find_pending(store.catalog, names=names, spool=store.path / "spool")
-    with store.catalog.snapshot():
-        units = Units(store.catalog, names)
-        leaders = {item.directory: units.leader(item.directory) for item in pending}
-    return plan_seals(pending, leaders, ())
 
 
 def seal(
@@ -190,7 +35,7 @@ def seal(
     """Seal what belongs together; returns the files that are new in the queue.
 
     What was planned may be out of date: nothing is sealed if `writing` names one of the files by now, nor what has been
-    moved or removed. One whose path is taken by a directory stays where it is, with a failure noted.
+    moved or removed. One whose path is taken by a directory stays where it is, with the reason kept.
     """
     faults.point("seal.begin")
     if any(item.inode.id in writing() for item in group):
@@ -326,7 +171,7 @@ def _served_directory(catalog: Catalog, path: bytes) -> Inode | None:
 
 
 def _not_served(catalog: Catalog, directories: Iterable[InodeId]) -> set[InodeId]:
-    """Which of these directories below `ingest/`, and of those above them, have no served counterpart."""
+    """Find which of these directories below `ingest/`, and of those above them, have no served counterpart."""
     missing: set[InodeId] = set()
     for start in directories:
         directory = start
@@ -362,7 +207,7 @@ def _copy_attributes_up(txn: Transaction, directory: InodeId, changed: Collectio
 
 
 def _spool_file(store: Store, inode_id: InodeId) -> Path:
-    """A kill between a file's row and its spool file leaves none; it is empty then."""
+    """Return the path of a spool file, made where a kill between a file's row and its spool file has left none."""
     path = store.spool_path(inode_id)
     if not path.exists():
         path.touch(mode=0o600)

@@ -62,7 +62,7 @@ class Spool:
         return self._store.path / "spool"
 
     def acquire(self, inode_id: InodeId, *, writing: bool, fresh: bool = False) -> int:
-        """A descriptor for a new handle, valid until the matching `release`. `fresh`: the file is new or emptied."""
+        """Return a descriptor, valid until the matching `release`. `fresh`: the file is new or emptied."""
         with self._lock:
             entry = self._open.get(inode_id)
             if entry is None:
@@ -78,7 +78,7 @@ class Spool:
             return entry.fd
 
     def closed(self, inode_id: InodeId) -> None:
-        """A descriptor of a writer was closed: what was written so far counts as finished until it is written on."""
+        """Take what was written so far for finished until it is written on: a descriptor of a writer was closed."""
         with self._lock:
             self._unmark(self._open[inode_id])
 
@@ -113,7 +113,7 @@ class Spool:
             self._expected_until_s[inode_id] = now_s + _EXPECTED_S
 
     def writing(self) -> Collection[InodeId]:
-        """Inodes that some handle may still write to, and those for which one is expected."""
+        """Return the inodes that some handle may still write to, and those for which one is expected."""
         with self._lock:
             now_s = time.monotonic()
             written = {inode_id for inode_id, entry in self._open.items() if entry.writers}
@@ -152,7 +152,7 @@ class Spool:
             self.release(inode_id, writing=True, closing=False)
 
     def sync(self, inode_id: InodeId) -> None:
-        """On return content and name of the spool file are safe from a power cut."""
+        """Make content and name of a spool file safe from a power cut."""
         fd = self.acquire(inode_id, writing=False)
         try:
             os.fsync(fd)

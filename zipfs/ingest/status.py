@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from zipfs.ingest.seal import Pending, find_pending
+from zipfs.ingest.seal_plan import Pending, find_pending
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.unfinished import UnfinishedNames
 from zipfs.store.objects.values import InodeId, State
@@ -23,7 +23,7 @@ NOTHING_WAITS: Final[Mapping[str, Any]] = {
 
 
 def describe_queue(store: Store) -> dict[str, Any]:
-    """What waits in the spool and what failed; from the catalog alone, so that it can be asked of any store."""
+    """Describe what waits in the spool and what failed: from the catalog alone, so it can be asked of any store."""
     catalog = store.catalog
     sealed = catalog.inodes_in(State.SEALED)
     failures = [
@@ -44,7 +44,7 @@ def describe_queue(store: Store) -> dict[str, Any]:
 
 
 def describe_content(store: Store) -> dict[str, Any]:
-    """Bytes that came in and what became of them."""
+    """Describe the bytes that came in and what became of them."""
     found = store.catalog.content_sizes()
     return {
         "stored_files": found.files,
@@ -55,9 +55,9 @@ def describe_content(store: Store) -> dict[str, Any]:
 
 
 def describe_ingest(store: Store, names: UnfinishedNames) -> dict[str, Any]:
-    """How many files wait for their seal, and what will not be sealed because of its name.
+    """Describe how many files wait for their seal, and what will not be sealed because of its name.
 
-    What stays because a tool keeps its books there, such as `.git`, is told once for each of these directories.
+    What stays because a tool keeps its books there, such as `.git`, is named once for each of these directories.
     """
     pending = find_pending(store.catalog, names=names, spool=store.path / "spool")
     files = [item for item in pending if not item.inode.is_directory]
@@ -89,7 +89,7 @@ def _spool_nbytes(store: Store, item: Pending) -> int:
 
 
 def describe_writers(store: Store, writers: Iterable[tuple[InodeId, int]]) -> list[dict[str, Any]]:
-    """Which files are open for writing, and in which programs: their models wait for these."""
+    """Describe which files are open for writing, and in which programs: their models wait for these."""
     found = {}
     for inode_id, pid in writers:
         path = os.fsdecode(tree.served_path(store.catalog, inode_id))
@@ -99,7 +99,7 @@ def describe_writers(store: Store, writers: Iterable[tuple[InodeId, int]]) -> li
 
 
 def program_of(pid: int) -> str:
-    """The name of a process or thread; "" if it has ended."""
+    """Return the name of a process or thread; "" if it has ended."""
     try:
         return Path(f"/proc/{pid}/comm").read_text(errors="backslashreplace").strip()
     except OSError:

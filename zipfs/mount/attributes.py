@@ -72,8 +72,9 @@ def _spool_file(store: Store, inode_id: InodeId) -> os.stat_result | None:
 
 
 def _blocks(nbytes: int, stored_nbytes: int) -> int:
-    """What storing a file takes, but at least one for what is not empty: archivers take a file without blocks for one
-    hole, and put zeros in the place of content that costs nothing here.
+    """Return the blocks that storing a file takes, at least one for what is not empty.
+
+    Archivers take a file without blocks for one hole, and put zeros in the place of content that costs nothing here.
     """
     return max(min(nbytes, 1), -(-stored_nbytes // BLOCK_NBYTES))
 
@@ -83,7 +84,7 @@ def _links(store: Store, where: Place, inode_id: InodeId) -> int:
 
 
 def describe_virtual(number: pyfuse3.InodeT, mode: int, nbytes: int, mtime_ns: int) -> pyfuse3.EntryAttributes:
-    """Attributes of what exists in a mount only."""
+    """Return the attributes of what exists in a mount only."""
     attributes = pyfuse3.EntryAttributes()
     attributes.st_ino = number
     attributes.generation = 0

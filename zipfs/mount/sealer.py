@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import trio
 
-from zipfs.errors import NotFound, ZipfsError
+from zipfs.errors import ZipfsError
 from zipfs.host import printable
-from zipfs.ingest.seal import (
-    Held,
-    Pending,
-    SealPlan,
-    find_pending,
-    note_failure,
-    note_interrupted,
-    plan_seals,
-    quiet_groups,
-    seal,
-)
+from zipfs.ingest.seal import note_failure, note_interrupted, seal
+from zipfs.ingest.seal_plan import Held, Pending, plan_quiet
 from zipfs.ingest.spool import Spool
 from zipfs.mount.change_log import ChangeLog
 from zipfs.store.catalog.queries import Catalog
-from zipfs.store.namespace.models import Units
 from zipfs.store.namespace.unfinished import UnfinishedNames
 from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store
@@ -97,8 +85,17 @@ class Sealer:
         looked_at = change_log.unsettled | self._waiting
         change_log.unsettled, self._waiting = set(), looked_at  # they wait until it is known better
         began_s = trio.current_time()
-        last_change_s = dict(change_log.last_change_s)
-        found = await change_log.look(partial(self._plan, looked_at, self._spool.writing(), last_change_s, began_s))
+        plan = partial(
+            plan_quiet,
+            directories=looked_at,
+            names=self._names,
+            spool=self._spool.directory,
+            writing=self._spool.writing(),
+            last_change_s=dict(change_log.last_change_s),
+            now_s=began_s,
+            quiet_s=self._quiet_s,
+        )
+        found = await change_log.look(plan)
         self._look_s = trio.current_time() - began_s
         self._waiting = found.waiting
         self._quiet_at_s = math.inf if found.next_s is None else began_s + found.next_s
@@ -130,29 +127,6 @@ class Sealer:
             self._change_log.unsettled.add(directory)
         self._change_log.forget_before(now_s - self._remembered_s)
         self._search_due_s = trio.current_time() + _SEARCH_AGAIN_S
-
-    def _plan(
-        self,
-        directories: Collection[InodeId],
-        writing: Collection[InodeId],
-        last_change_s: Mapping[InodeId, float],
-        now_s: float,
-        catalog: Catalog,
-    ) -> _Found:
-        """What of some directories can be sealed. On the look thread."""
-        leaders: dict[InodeId, InodeId] = {}
-        with catalog.snapshot():
-            units = Units(catalog, self._names)
-            for directory in directories:
-                with suppress(NotFound):  # it has gone
-                    leaders[directory] = units.leader(directory)
-        groups, next_s = quiet_groups(leaders, last_change_s, now_s, self._quiet_s)
-        quiet = {directory for group in groups for directory in group}
-        pending = find_pending(catalog, quiet, self._names, self._spool.directory)
-        plan = plan_seals(pending, leaders, writing)
-        held = {leaders[item.directory] for one in plan.held for item in (*one.items, *one.writing)}
-        waiting = {one for one, leader in leaders.items() if one not in quiet or leader in held}
-        return _Found(plan, waiting, next_s)
 
     async def _seal(self, group: Sequence[Pending]) -> bool:
         """Seal what belongs together; False if some of it could not be, which is noted and found again by a search.
@@ -204,14 +178,3 @@ class Sealer:
         """On the change thread, as `_seal_group`: what has been changed since the look is looked at again."""
         if not any(item.directory in self._change_log.unsettled for item in held.items):
             note_interrupted(store, held)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What one look tells."""
-
-    plan: SealPlan
-    waiting: set[InodeId]
-    """Directories to look into again when something happens in their models."""
-    next_s: float | None
-    """Seconds until one of these models may be quiet."""

@@ -120,11 +120,11 @@ class IngestTree:
         return OpenFile(where, inode, content, pid, spooled=True, writing=writing)
 
     def has_notes(self, where: Place) -> bool:
-        """Whether something is noted of a file: why its model was not sealed."""
+        """Whether a reason is kept why the model of a file was not sealed."""
         return self._store.catalog.has_failure(where.inode_id)
 
     def forget_notes(self, txn: Transaction, inode_id: InodeId) -> Change:
-        """Drop what is noted of the model of a file that is about to be written to: it says nothing any more."""
+        """Drop the reasons that are kept of the model of a file that is about to be written to: they are old."""
         interrupted.forget(txn, inode_id)
         return Change()
 

@@ -52,14 +52,14 @@ class Requester:
 
 
 def requester(uid: int, gid: int, pid: int) -> Requester:
-    """Who sent a request. Supplementary groups are asked of /proc, and are none where that does not say."""
+    """Return who sent a request. Supplementary groups are read from /proc, and are none where that does not say."""
     if uid in _OWNERS:
         return Requester(uid, frozenset())
     return Requester(uid, frozenset({gid}) | _supplementary_groups(pid, uid))
 
 
 def _supplementary_groups(pid: int, uid: int) -> frozenset[int]:
-    """Those of a process, if it is still one of that user: of another PID namespace the kernel says 0."""
+    """Read the groups of a process, if it is still one of that user: of another PID namespace the kernel says 0."""
     if pid <= 0:
         return frozenset()
     try:
@@ -95,7 +95,7 @@ class Sight:
             return False
 
     def path_of(self, inode_id: InodeId) -> bytes:
-        """A path at which a file is served and may be read; b"" if there is none."""
+        """Return a path at which a file is served and may be read; b"" if there is none."""
         if self._who.sees_everything:
             return tree.served_path(self._catalog, inode_id)
         try:
@@ -124,8 +124,8 @@ class Sight:
 
 
 def status_for_others(document: Mapping[str, Any], finds: Callable[[bytes], bool]) -> dict[str, Any]:
-    """Of a status: its numbers, and of its lists what names a path that can be found. Whatever else may be in it is
-    told to its owner alone.
+    """Return the numbers of a status, and of its lists what names a path that can be found. Whatever else may be in it
+    is for its owner alone.
     """
     told: dict[str, Any] = {}
     for key, value in document.items():

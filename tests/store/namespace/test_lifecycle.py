@@ -13,7 +13,8 @@ from tests.support.stores import all_problems, compress, copy_in, problems, put_
 from zipfs.errors import IllegalTransition, NotFound, ZipfsError
 from zipfs.ingest.import_tree import find
 from zipfs.ingest.queue import queued, seal_everything
-from zipfs.ingest.seal import find_pending, note_failure, seal
+from zipfs.ingest.seal import note_failure, seal
+from zipfs.ingest.seal_plan import find_pending
 from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import ingest_side, tree

@@ -44,7 +44,7 @@ def shown_atime_ns(inode: Inode) -> int:
 
 
 def with_attributes(inode: Inode, attributes: Attributes) -> Inode:
-    """The inode with those of the attributes that its row holds. Pure."""
+    """Return the inode with those of the attributes that its row holds. Pure."""
     return replace(
         inode,
         mode=attributes.mode,
@@ -78,7 +78,7 @@ def put_xattrs(txn: Transaction, inode: Inode, xattrs: Mapping[bytes, bytes]) ->
 
 
 def read_attributes(path: bytes | str | os.PathLike[str], info: os.stat_result) -> Attributes:
-    """Those of a file of the host; `info` is what lstat(2) or stat(2) told of it. Raises OSError."""
+    """Read the attributes of a file of the host; `info` is what lstat(2) or stat(2) says of it. Raises OSError."""
     return Attributes(
         stat.S_IMODE(info.st_mode),
         info.st_uid,
@@ -90,7 +90,7 @@ def read_attributes(path: bytes | str | os.PathLike[str], info: os.stat_result) 
 
 
 def with_stat(attributes: Attributes, info: os.stat_result) -> Attributes:
-    """The attributes, with those that stat(2) tells in place of what it told before. Pure."""
+    """Return the attributes with those that stat(2) says now in place of what it said before. Pure."""
     return replace(
         attributes,
         mode=stat.S_IMODE(info.st_mode),

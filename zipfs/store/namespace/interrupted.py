@@ -1,4 +1,4 @@
-"""What is noted of models that cannot be sealed, once something has happened to them; `status` and `wait` tell it.
+"""Owns the notes on models that cannot be sealed, which `status` and `wait` pass on.
 
 A note says what a look at a model has found. What happens to a file that has one makes all notes of its model old:
 they go in the same transaction, so that whoever waits from then on waits for the next look, which notes what is still

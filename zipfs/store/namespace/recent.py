@@ -43,5 +43,5 @@ def _climb(catalog: Catalog, directory: InodeId, seen: set[InodeId], tops: set[I
 
 
 def _changed_ns(inode: Inode, now_ns: int) -> int:
-    """A date in the future says nothing."""
+    """Return when an inode last changed; a date in the future says nothing."""
     return max(inode.ctime_ns, inode.mtime_ns if inode.mtime_ns <= now_ns else 0)

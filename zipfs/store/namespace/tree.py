@@ -46,7 +46,7 @@ def require(catalog: Catalog, parent_id: InodeId, name: bytes) -> Entry:
 
 
 def resolve(catalog: Catalog, path: bytes, start: InodeId = ROOT) -> Inode:
-    """The inode at a path of the served tree (or below `start`); symlinks are not followed. Raises PathError."""
+    """Return the inode at a path of the served tree (or below `start`), following no symlinks. Raises PathError."""
     inode = catalog.inode(start)
     for name in components(path):
         if not inode.is_directory:
@@ -66,13 +66,13 @@ def components(path: bytes) -> list[bytes]:
 
 
 def path_of(catalog: Catalog, inode_id: InodeId) -> bytes:
-    """Path of a directory below its root, without a leading slash; b"" for a root itself."""
+    """Return the path of a directory below its root, without a leading slash; b"" for a root itself."""
     return b"/".join(reversed([entry.name for entry in ancestry(catalog, inode_id)]))
 
 
 def ancestry(catalog: Catalog, inode_id: InodeId) -> Iterator[Entry]:
-    """The entries that lead to a directory, the last one first; none for a root. Raises CatalogDamaged for a directory
-    that lies below itself.
+    """Yield the entries that lead to a directory, the last one first; none for a root. Raises CatalogDamaged for a
+    directory that lies below itself.
     """
     seen: set[InodeId] = set()
     while inode_id not in (ROOT, INGEST_ROOT):
@@ -85,7 +85,7 @@ def ancestry(catalog: Catalog, inode_id: InodeId) -> Iterator[Entry]:
 
 
 def parent_entry(catalog: Catalog, directory: InodeId) -> Entry:
-    """The one name of a directory that is no root. Raises NotFound."""
+    """Return the one name of a directory that is no root. Raises NotFound."""
     entries = catalog.entries_of(directory)
     if not entries:
         raise NotFound(f"inode {directory}")
@@ -93,7 +93,7 @@ def parent_entry(catalog: Catalog, directory: InodeId) -> Entry:
 
 
 def served_path(catalog: Catalog, inode_id: InodeId) -> bytes:
-    """A path at which an inode is served, or will be; b"" if it has no name."""
+    """Return a path at which an inode is served, or will be; b"" if it has no name."""
     names = sorted(catalog.entries_of(inode_id), key=lambda entry: entry.area is not Area.SERVED)
     if not names:
         return b""
@@ -101,8 +101,8 @@ def served_path(catalog: Catalog, inode_id: InodeId) -> bytes:
 
 
 def walk(catalog: Catalog, start: Inode, path: bytes = b"") -> Iterator[tuple[bytes, Inode]]:
-    """(path, inode) of everything below a directory, parents first, in order of name. Raises CatalogDamaged for a
-    directory that has two names: it may lie below itself.
+    """Yield (path, inode) of a directory and everything below it, parents first, in order of name. Raises
+    CatalogDamaged for a directory that has two names: it may lie below itself.
     """
     pending = [(path, start)]
     seen: set[InodeId] = set()
@@ -132,7 +132,7 @@ def new_inode(
 
 
 def owned_in(parent: Inode, kind: Kind, mode: int, gid: int) -> tuple[int, int]:
-    """Mode and group of what is made in a directory: one with the set-group-id bit hands on its group, and to
+    """Return mode and group of what is made in a directory: one with the set-group-id bit hands on its group, and to
     directories the bit.
     """
     if not parent.mode & stat.S_ISGID:
@@ -146,7 +146,7 @@ def check_name(name: bytes) -> None:
 
 
 def touch_directory(txn: Transaction, inode_id: InodeId) -> None:
-    """What a directory holds has changed."""
+    """Move the times of a directory: what it holds has changed."""
     now = now_ns()
     txn.put_inode(replace(txn.catalog.inode(inode_id), mtime_ns=now, ctime_ns=now))
 
@@ -344,7 +344,7 @@ def exchange(txn: Transaction, parent_id: InodeId, name: bytes, new_parent_id: I
 
 
 def make_directories(txn: Transaction, path: bytes, like: Inode | None = None) -> InodeId:
-    """The served directory at `path`, made with its parents where missing. Raises NotADirectory.
+    """Return the served directory at `path`, made with its parents where missing. Raises NotADirectory.
 
     What is made has the attributes of `like`; without, it is that of whoever runs this, as mkdir(1) -p would make it.
     """

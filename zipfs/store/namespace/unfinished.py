@@ -125,7 +125,7 @@ class UnfinishedNames:
 
     @classmethod
     def from_options(cls, options: Sequence[str]) -> UnfinishedNames:
-        """What `--unfinished` says, given any number of times."""
+        """Read what `--unfinished` says, given any number of times."""
         return cls(NONE not in options, tuple(text for text in options if text != NONE))
 
     def covers(
