@@ -41,7 +41,7 @@ class Execution(Blobs, Protocol):
 
 
 class Batch:
-    """See the module. `files` lists what has been stored."""
+    """Stores sources as candidates of each other. `files` lists what has been stored."""
 
     def __init__(
         self, execution: Execution, search: CandidateSearch, executor: Executor, progress: Progress, stop: Stop

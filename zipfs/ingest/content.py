@@ -79,7 +79,7 @@ class SourceContent:
 
 @dataclass(slots=True)
 class SpanContent:
-    """The content of one tensor; see `TensorContent`."""
+    """The content of one tensor of a source; it is a `TensorContent`."""
 
     inspector: Inspector
     span: Span

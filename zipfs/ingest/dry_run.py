@@ -49,7 +49,7 @@ class PlannedBlob:
 
 
 class DryRun:
-    """Plans files; see the module. The store may be open for reading only."""
+    """Plans files without writing. The store may be open for reading only."""
 
     def __init__(self, store: Store, progress: Progress, *, threads: int = 2) -> None:
         self._store = store

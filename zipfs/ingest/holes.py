@@ -1,4 +1,4 @@
-"""Holes of sparse files: ranges for which a file system keeps no bytes, and which are read as zeros.
+"""Owns holes of sparse files: ranges for which a file system keeps no bytes, and which are read as zeros.
 
 A hole is stored as extents of one blob of zeros, which all holes share: it is neither read nor coded, however large it
 is. Only plain bytes are cut; a tensor stays whole. Pure but for `find_holes`.
@@ -36,7 +36,9 @@ class Piece:
 
 
 def find_holes(fd: int, nbytes: int) -> Iterator[tuple[int, int]]:
-    """(offset, bytes) of every hole of LEAST_NBYTES or more, in order; none where the file system does not tell."""
+    """Yield (offset, bytes) of every hole of LEAST_NBYTES or more, in order; none where the file system does not
+    tell.
+    """
     if os.fstat(fd).st_blocks * 512 > nbytes - LEAST_NBYTES:
         return
     with suppress(OSError):
@@ -60,7 +62,7 @@ def find_holes(fd: int, nbytes: int) -> Iterator[tuple[int, int]]:
 
 
 def largest(holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """At most _MOST_HOLES of some holes, in order."""
+    """Return at most _MOST_HOLES of some holes, in order."""
     found = list(holes)
     least_nbytes = LEAST_NBYTES
     while len(found) > _MOST_HOLES:
@@ -92,7 +94,7 @@ def cut(spans: Iterable[Span], holes: Sequence[tuple[int, int]]) -> Iterator[Pie
 
 
 def zeros_nbytes(total_nbytes: int) -> int:
-    """How long the blob is best that so many zeros are ranges of."""
+    """Return how long the blob is best that so many zeros are ranges of."""
     nbytes = _ZEROS_NBYTES
     while nbytes * _MOST_EXTENTS < total_nbytes and nbytes < _MOST_ZEROS_NBYTES:
         nbytes *= 2

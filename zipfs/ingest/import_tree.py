@@ -1,4 +1,4 @@
-"""Files and directories of the host, stored without a mount and without a copy in the spool."""
+"""Owns the import of files and directories of the host, without a mount and without a copy in the spool."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _walk(
     found: Import,
     store: os.stat_result,
 ) -> Iterator[tuple[Path, bytes, os.stat_result]]:
-    """Parents first; directories are not followed through symlinks, but the path that was named is.
+    """Yield parents first; directories are not followed through symlinks, but the path that was named is.
 
     The store, by whatever name, is left out, and so is what cannot be read; both are noted in `found`.
     """
@@ -204,7 +204,7 @@ def _replace(txn: Transaction, at: bytes, inode: Inode) -> list[Inode]:
 
 
 def served_name(path: Path, name: str | None) -> bytes:
-    """Where a path of the host is served: under `name`, or its own last component. Raises PathError."""
+    """Return where a path of the host is served: under `name`, or its own last component. Raises PathError."""
     chosen = os.fsencode(name) if name is not None else os.path.basename(os.fsencode(path.resolve()))
     parts = tree.components(chosen)
     if not parts:

@@ -1,4 +1,4 @@
-"""The pipeline: batches of sources become packs; raw content is freed once its pack is published.
+"""Owns the pipeline: batches of sources become packs; raw content is freed once its pack is published.
 
 The pack lock is held for the time of a batch, so that one process writes packs at a time and no collection runs
 meanwhile.
@@ -203,12 +203,12 @@ class Pipeline:
             self._progress.stored(source.shown, stored.nbytes, stored.stored_nbytes)
 
     def _clear_unfinished(self) -> None:
-        """Packs of a killed process: nothing refers to them, and the lock says that nobody is writing them."""
+        """Delete packs of a killed process: nothing refers to them, and the lock says that nobody is writing them."""
         self._store.packs.clear_unfinished()
 
 
 def _may_concern_one(error: Exception) -> bool:
-    """Whether others can still be stored after an error. Of a full disk that is so where they are smaller."""
+    """Return whether others can still be stored after an error. Of a full disk that is so where they are smaller."""
     return isinstance(error, NoSpace) or not isinstance(
         error, StoreBusy | Stopped | NotWritable | CatalogUnreadable | OSError
     )

@@ -1,4 +1,4 @@
-"""What the pipeline tells about itself while it runs."""
+"""Owns what the pipeline tells about itself while it runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Progress(Protocol):
     """Called from the thread that runs the pipeline; must return quickly."""
 
     def waiting(self, why: str) -> None:
-        """Another process has what is needed."""
+        """Hear that another process has what is needed."""
 
     def began(self, shown: str, nbytes: int) -> None:
-        """Work on a file of `nbytes` raw bytes begins."""
+        """Hear that work on a file of `nbytes` raw bytes begins."""
 
     def advanced(self, nbytes: int) -> None:
-        """So many more raw bytes are read, coded or compared: each byte of a file counts twice in all."""
+        """Hear that so many more raw bytes are read, coded or compared: each byte of a file counts twice in all."""
 
     def stored(self, shown: str, nbytes: int, stored_nbytes: int) -> None:
-        """A file is committed."""
+        """Hear that a file is committed."""
 
     def failed(self, shown: str, message: str) -> None:
-        """A file could not be stored; the message names it."""
+        """Hear that a file could not be stored; the message names it."""
 
 
 class FileProgress:

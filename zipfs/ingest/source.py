@@ -1,4 +1,4 @@
-"""Raw content to be stored: a spool file, or a file of somebody else that is read where it lies.
+"""Owns raw content to be stored: a spool file, or a file of somebody else that is read where it lies.
 
 A source is read several times: to fingerprint, to encode, to compare. It must not change meanwhile; a spool file
 cannot, and for any other file the change is noticed before anything is committed.
@@ -78,7 +78,7 @@ class Source:
             # What was a file when it was found may be a pipe now, which would be waited at for good.
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             self.info = os.fstat(self._fd)
-            self._identity = self._look()
+            self._identity = self._status()
         except OSError as error:
             raise SourceError(self.shown, f"cannot be read: {error.strerror}") from error
         if not stat.S_ISREG(self.info.st_mode):
@@ -94,7 +94,7 @@ class Source:
             os.close(self._fd)
             self._fd = -1
 
-    def _look(self) -> tuple[int, int, int]:
+    def _status(self) -> tuple[int, int, int]:
         try:
             found = os.fstat(self._fd)
         except OSError as error:
@@ -102,7 +102,7 @@ class Source:
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Fewer bytes only at the end of the file. Raises SourceError."""
+        """Read bytes, fewer only at the end of the file. Raises SourceError."""
         try:
             return read_at(self._fd, offset, nbytes)
         except OSError as error:
@@ -116,7 +116,7 @@ class Source:
 
     def check_unchanged(self) -> None:
         """Raises SourceError if somebody wrote to the file since `open`, or if it holds more than its size says."""
-        now = self._look()
+        now = self._status()
         if now[:2] != self._identity[:2]:
             raise SourceError(self.shown, "changed while it was read; store it again when nothing writes to it")
         if self.read(self.nbytes, 1):
@@ -133,12 +133,12 @@ class Source:
                 raise NotWanted(self.shown)
 
     def holes(self) -> list[tuple[int, int]]:
-        """(offset, bytes) of large ranges for which there is nothing on the disk: they are read as zeros."""
+        """Return (offset, bytes) of large ranges for which there is nothing on the disk: they are read as zeros."""
         return largest(find_holes(self._fd, self.nbytes))
 
 
 class Zeros(Source):
-    """A source of zeros: what holes are made of."""
+    """A source of zeros, which holes are stored as ranges of."""
 
     def __init__(self, nbytes: int) -> None:
         super().__init__(Path(), "a hole", b"", nbytes, lambda txn, stored: None)
@@ -150,7 +150,7 @@ class Zeros(Source):
         return
 
     def fingerprint(self) -> bytes:
-        """XXH3-128 of all of it."""
+        """Return the XXH3-128 of all of it."""
         hashed, piece = xxhash.xxh3_128(), bytes(1 << 20)
         for _ in range(self.nbytes >> 20):
             hashed.update(piece)

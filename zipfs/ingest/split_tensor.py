@@ -78,7 +78,7 @@ def _part(span: Span, start: int, stop: int, match: PartialMatch | None) -> Tens
 
 
 def _shape(shape: Sequence[int], start: int, stop: int) -> tuple[int, ...]:
-    """Whole rows keep their shape; what is cut elsewhere is a row of items."""
+    """Return the shape of a cut: whole rows keep theirs; what is cut elsewhere is a row of items."""
     row = math.prod(shape[1:])
     if len(shape) > 1 and row and start % row == 0 and stop % row == 0:
         return ((stop - start) // row, *shape[1:])

@@ -25,7 +25,7 @@ _LEADERS: Final = 1 << 13
 
 
 def clusters(words: Bits) -> list[Indices]:
-    """Indices of the signatures, uint64 of (tensors, WORDS), that belong together, clusters of one left out.
+    """Return the indices of the signatures, uint64 of (tensors, WORDS), that belong together, clusters of one left out.
 
     Of more than MOST tensors that belong together, those with equal and near signatures stay together.
     """
@@ -49,7 +49,9 @@ def _cut(found: Indices, words: Bits) -> Iterator[Indices]:
 
 
 def _near(some: Bits, others: Bits) -> tuple[Indices, Indices]:
-    """All related pairs, as indices in `some` and in `others`; by the first word, and the others where that is near."""
+    """Return all related pairs, as indices in `some` and in `others`; by the first word, and the others where that
+    is near.
+    """
     found = [
         _near_block(some, others[start : start + _LEADERS], start) for start in range(0, max(len(others), 1), _LEADERS)
     ]
@@ -64,7 +66,7 @@ def _near_block(some: Bits, others: Bits, start: int) -> tuple[Indices, Indices]
 
 
 def _distances(some: Bits, others: Bits) -> NDArray[np.int64]:
-    """Differing bits of each row of `some` and that of `others`."""
+    """Return the differing bits of each row of `some` and that of `others`."""
     differing: NDArray[np.int64] = np.bitwise_count(some ^ others).sum(axis=1, dtype=np.int64)
     return differing
 
@@ -89,7 +91,7 @@ class _Labels:
 
 
 def _lead(words: Bits) -> Indices:
-    """A label for each of some unequal signatures."""
+    """Return a label for each of some unequal signatures."""
     labels = _Labels()
     leaders = np.empty((0, WORDS), np.uint64)
     led_by = np.full(len(words), -1, np.intp)
@@ -111,7 +113,7 @@ def _lead(words: Bits) -> Indices:
 
 
 def _first_of_each(count: int, rows: Indices, columns: Indices) -> Indices:
-    """Of `count` items those that no earlier one of them is near to."""
+    """Return those of `count` items that no earlier one is near to."""
     borders = np.searchsorted(rows, np.arange(count + 1))
     covered = np.zeros(count, bool)
     first = []

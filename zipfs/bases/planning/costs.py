@@ -27,7 +27,7 @@ _COMPARED: Final = 128
 
 
 def make_cluster(dtype: str, nbytes: int, tensors: Sequence[Tensor], sketches: Sequence[bytes]) -> Cluster:
-    """A cluster of tensors of one dtype and length; equal sketches are looked at once."""
+    """Return a cluster of tensors of one dtype and length; equal sketches are looked at once."""
     unique = {sketch: at for at, sketch in enumerate(dict.fromkeys(sketches))}
     kinds = list(unique)
     of_kind = np.array([unique[sketch] for sketch in sketches], np.intp)
@@ -60,7 +60,7 @@ def make_cluster(dtype: str, nbytes: int, tensors: Sequence[Tensor], sketches: S
 
 
 def _middles(sketches: Sequence[bytes]) -> list[int]:
-    """Indices of sketches that lie in the middle of the parts that the cluster falls into."""
+    """Return indices of sketches that lie in the middle of the parts that the cluster falls into."""
     values = np.stack([_values(sketch) for sketch in sketches])
     distance = np.full(len(values), np.inf)
     part = np.zeros(len(values), np.intp)
@@ -82,7 +82,7 @@ def _middles(sketches: Sequence[bytes]) -> list[int]:
 
 
 def _values(sketch: bytes) -> Costs:
-    """_COMPARED sampled items, as numbers that are ordered as the floats are, but for the sign."""
+    """Return _COMPARED sampled items, as numbers that are ordered as the floats are, but for the sign."""
     samples = parse(sketch)
     if samples is None or not samples.items.size:
         return np.zeros(_COMPARED)
@@ -93,6 +93,6 @@ def _values(sketch: bytes) -> Costs:
 
 
 def _distances(values: Costs, middle: Costs) -> Costs:
-    """About the bits that the residuals of each row take."""
+    """Return about the bits that the residuals of each row take."""
     bits: NDArray[np.float64] = np.log2(1.0 + np.abs(values - middle)).mean(axis=1)
     return bits

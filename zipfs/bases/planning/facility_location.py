@@ -43,7 +43,9 @@ class Solution:
 
 
 def solve(problem: Problem, start: NDArray[np.intp]) -> Solution:
-    """The cheapest set of few facilities; of more, the best of three searches: from none, from `start`, from all."""
+    """Return the cheapest set of few facilities; of more, the best of three searches: from none, from `start`, from
+    all.
+    """
     facilities = len(problem.opening)
     if facilities <= _ALL_SETS_OF:
         return _solution(problem, _best_set(problem))
@@ -133,7 +135,7 @@ class _State:
         return sums[1:].astype(np.float64)
 
     def best_swap(self) -> Step:
-        """One closed facility for an open one, all pairs."""
+        """Return the best swap of a closed facility for an open one, of all pairs."""
         best = _NO_STEP
         if not len(self._open):
             return best

@@ -25,7 +25,7 @@ _ROWS: Final = 1000
 
 
 def plan_store(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> Iterator[RebasePlan]:
-    """A plan for every cluster in the store; empty plans tell what a cluster takes."""
+    """Yield a plan for every cluster in the store; empty plans tell what a cluster takes."""
     found = store.catalog.tensor_groups(LEAST_NBYTES)
     total = sum(group.tensors for group in found)
     done = 0
@@ -40,7 +40,7 @@ def plan_store(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) ->
 
 
 def _clusters(store: Store, group: TensorGroup) -> Iterator[list[int]]:
-    """Blob ids of tensors that may be related."""
+    """Yield blob ids of tensors that may be related."""
     rows = store.catalog.signatures_of_group(group.dtype, group.nbytes)
     ids = np.array([row[0] for row in rows], np.int64)
     words = as_words(b"".join(row[1] for row in rows))
@@ -49,7 +49,7 @@ def _clusters(store: Store, group: TensorGroup) -> Iterator[list[int]]:
 
 
 def plan_family(store: Store, base_id: BlobId, least_nbytes: int, at_most: int, prices: Prices) -> RebasePlan | None:
-    """A plan for a base of `least_nbytes` or more and what is coded against the whole of it.
+    """Return a plan for a base of `least_nbytes` or more and what is coded against the whole of it.
 
     None if that are more than `at_most` tensors, or if the blob is no base of a comparable tensor any more.
     """

@@ -118,7 +118,7 @@ class RebasePlan:
 
     @property
     def moved_nbytes(self) -> int:
-        """Raw bytes to read and to code."""
+        """Return raw bytes to read and to code."""
         return sum(step.nbytes for step in self.steps)
 
     @property
@@ -127,7 +127,7 @@ class RebasePlan:
 
 
 def plan(cluster: Cluster, prices: Prices = DEFAULT_PRICES) -> RebasePlan:
-    """The assignment that makes the cluster cheapest, as steps away from the present one."""
+    """Return the assignment that makes the cluster cheapest, as steps away from the present one."""
     view = _View(cluster)
     solution = _solve(view, prices)
     return _as_plan(view, solution)
@@ -164,7 +164,7 @@ class _View:
         self.against[members, self.base[members]] = self.stored[members]
 
     def costs(self, served_by: NDArray[np.intp]) -> Costs:
-        """Stored bytes of each tensor; 0 for one that is not needed and serves nobody."""
+        """Return stored bytes of each tensor; 0 for one that is not needed and serves nobody."""
         rows = np.arange(len(served_by))
         serving = self.serving(served_by)
         apart = np.where(serving, self.as_base, self.standalone)
@@ -172,14 +172,14 @@ class _View:
         return np.where(self.needed | serving | self.pinned, stored, 0.0)
 
     def serving(self, served_by: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Which tensors are bases of something needed."""
+        """Return which tensors are bases of something needed."""
         serving = np.zeros(len(served_by), bool)
         serving[self.own[np.unique(served_by[(served_by != STANDALONE) & self.needed])]] = True
         return serving
 
 
 def _solve(view: _View, prices: Prices) -> NDArray[np.intp]:
-    """For each tensor the column of its base, or STANDALONE."""
+    """Return for each tensor the column of its base, or STANDALONE."""
     nbytes = view.cluster.nbytes
     move = prices.moved * nbytes
     own = view.own
@@ -212,7 +212,7 @@ def _as_plan(view: _View, served_by: NDArray[np.intp]) -> RebasePlan:
     was_base = view.serving(view.base)
 
     def rank(index: int) -> tuple[int, int]:
-        """New bases are coded standalone first, and old ones become members when nothing hangs on them any more."""
+        """Have new bases be coded first, and old ones become members when nothing hangs on them any more."""
         return (0 if served_by[index] == STANDALONE else 2 if was_base[index] else 1), ids[index]
 
     steps = tuple(
@@ -233,6 +233,6 @@ def _choice(base_id: int | None, nbytes: int) -> BaseChoice:
 
 
 def in_order_of_gain(plans: Sequence[RebasePlan], least_gain_per_byte: float = 0.0) -> list[RebasePlan]:
-    """Plans that move something and gain by it, those first that gain most for each byte moved."""
+    """Return plans that move something and gain by it, those first that gain most for each byte moved."""
     worth = [one for one in plans if one.gain_nbytes > 0 and one.gain_per_byte >= least_gain_per_byte]
     return sorted(worth, key=lambda one: -one.gain_per_byte)

@@ -95,7 +95,7 @@ class _Ranked:
 def find_partial_matches(
     mine: MinhashSample, dtype: str, standalone_bits: float, candidates: Sequence[Candidate]
 ) -> list[PartialMatch]:
-    """Ranges of a tensor of type `dtype` that resemble ranges of candidates, apart from each other, in order.
+    """Return ranges of a tensor of type `dtype` that resemble ranges of candidates, apart from each other, in order.
 
     Only what is predicted to take less than `standalone_bits` an item is listed.
     """
@@ -130,13 +130,13 @@ def find_partial_matches(
 
 
 def _spanned(mine: MinhashSample, group: _Group) -> float:
-    """About how many items a group speaks for, however many places are kept of its candidate."""
+    """Return about how many items a group speaks for, however many places are kept of its candidate."""
     listed = int(np.searchsorted(mine.hashes, np.uint64(group.candidate.sample.ceiling), side="right"))
     return mine.items * group.mine.size / max(listed, 1)
 
 
 def least_range_nbytes(nbytes: int) -> int:
-    """What a range of a tensor of `nbytes` bytes must have to be worth a blob of its own."""
+    """Return what a range of a tensor of `nbytes` bytes must have to be worth a blob of its own."""
     return max(_LEAST_RANGE_NBYTES, min(_LEAST_RANGE_OF_LARGE_NBYTES, nbytes // _LEAST_SHARE))
 
 
@@ -148,7 +148,7 @@ def _is_worth_it(match: PartialMatch, mine: MinhashSample, standalone_bits: floa
 
 
 def _joined(matches: Sequence[PartialMatch]) -> list[PartialMatch]:
-    """Neighbours that are one range as one."""
+    """Join neighbours that are one range."""
     joined: list[PartialMatch] = []
     for match in matches:
         last = joined[-1] if joined else None
@@ -160,7 +160,7 @@ def _joined(matches: Sequence[PartialMatch]) -> list[PartialMatch]:
 
 
 def _cast(dtype: str, theirs: str) -> tuple[Cast | None, bool]:
-    """How items of type `theirs` become ones of `dtype`, and whether they can."""
+    """Return how items of type `theirs` become ones of `dtype`, and whether they can."""
     if dtype in FLOATS and theirs in FLOATS and dtype != theirs:
         return Cast(theirs, dtype), True
     return None, dtype == theirs
@@ -198,7 +198,7 @@ def _groups(mine: MinhashSample, dtype: str, standalone_bits: float, candidates:
 def _weighed(
     candidate: Candidate, cast: Cast | None, distance: int, of_mine: NDArray[np.intp], ours: Runs, theirs: Runs
 ) -> _Group:
-    """A group with its predicted bits, and with a scale if that makes them less."""
+    """Return a group with its predicted bits, and with a scale if that makes them less."""
     if cast is None:
         bits = _bits(ours, theirs, candidate.dtype, None)
         return _Group(candidate, None, distance, of_mine, bits, bool(np.array_equal(ours, theirs)))
@@ -221,7 +221,7 @@ def _bits(ours: Runs, theirs: Runs, dtype: str, cast: Cast | None) -> float:
 
 
 def _widest(mine: MinhashSample, group: _Group, free: Sequence[tuple[int, int]]) -> PartialMatch | None:
-    """The longest range that the votes of a group speak for, within one of the ranges that are free."""
+    """Return the longest range that the votes of a group speak for, within one of the ranges that are free."""
     theirs = group.candidate.sample
     places = mine.places[group.mine]
     begin, end = max(
@@ -249,7 +249,7 @@ def _widest(mine: MinhashSample, group: _Group, free: Sequence[tuple[int, int]])
 
 
 def _longest(hits: NDArray[np.bool_]) -> tuple[int, int]:
-    """First and last index of the longest stretch without a miss."""
+    """Return first and last index of the longest stretch without a miss."""
     misses = np.flatnonzero(~np.concatenate(([False], hits, [False])))
     gaps = np.diff(misses)
     at = int(np.argmax(gaps))
@@ -257,7 +257,7 @@ def _longest(hits: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _densest(hits: NDArray[np.bool_]) -> tuple[int, int]:
-    """First and last index of the stretch in which hits outweigh misses the most (J. Kadane's maximal sum)."""
+    """Return first and last index of the stretch in which hits outweigh misses the most (J. Kadane's maximal sum)."""
     share = float(hits.mean())
     scores = np.where(hits, 1.0, -min(1.0, 0.5 * share / max(1.0 - share, 1e-9)))
     sums = np.concatenate(([0.0], np.cumsum(scores)))
@@ -283,8 +283,8 @@ Agrees = Callable[[PartialMatch, int, int], bool]
 def refine_ends(
     matches: Sequence[PartialMatch], items: int, row_items: int, items_of: Callable[[int], int], agrees: Agrees
 ) -> list[PartialMatch]:
-    """Partial matches of a tensor of `items` items with their ends where the resemblance ends; samples tell these
-    roughly.
+    """Return partial matches of a tensor of `items` items with their ends where the resemblance ends; samples tell
+    these roughly.
 
     `items_of(blob_id)` is the length of a base.  A match grows into what is free beside it and into half of another
     that is there, or shrinks, by some twenty calls of `agrees` where it does not simply reach the end of either tensor.
@@ -305,7 +305,7 @@ def refine_ends(
 
 
 def _edge(inside: int, end: int, match: PartialMatch, row_items: int, agrees: Agrees) -> int:
-    """How far towards `end` the items agree, from `inside` where they do."""
+    """Return how far towards `end` the items agree, from `inside` where they do."""
     step = 1 if end > inside else -1
     good, bad = 0, abs(end - inside)
 

@@ -48,7 +48,8 @@ def choose_base(
     standalone: float | None = None,
     probe: Probe | None = None,
 ) -> Choice | None:
-    """The candidate (blob id, sketch) that a tensor of `nbytes` bytes is predicted to be smallest against, or None.
+    """Return the candidate (blob id, sketch) that a tensor of `nbytes` bytes is predicted to be smallest against,
+    or None.
 
     None if coding standalone is predicted to be as good but for MARGIN and MIN_SAVED_NBYTES.  Of equal candidates the
     first is taken.  What is not a sketch, or is one of a tensor of another length or item size, is passed
@@ -72,13 +73,13 @@ def choose_base(
 
 
 def _is_exact(mine: bytes) -> bool:
-    """Whether a tensor is not predicted but coded, as it is small."""
+    """Return whether a tensor is not predicted but coded, as it is small."""
     samples = parse(mine)
     return samples is not None and samples.is_whole
 
 
 def _best_of_ties(against: Bits, candidates: Sequence[tuple[int, bytes]], probe: Probe) -> int:
-    """Index of the candidate that is the best in truth, of those that are nearly the best by prediction."""
+    """Return the index of the candidate that is the best in truth, of those that are nearly the best by prediction."""
     near = [int(index) for index in np.argsort(against, kind="stable")[:_PROBED]]
     near = [index for index in near if against[index] <= (1 + TIE) * against[near[0]]]
     if len(near) == 1:

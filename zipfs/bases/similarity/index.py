@@ -61,7 +61,7 @@ class GroupIndex:
         self._words = np.concatenate([self._words[:, kept], np.empty((WORDS, free), np.uint64)], axis=1)
 
     def near(self, mine: Bits, at_most: int) -> Ids:
-        """Ids of the tensors whose signatures differ least from `mine`, uint64 of (WORDS,), the nearest first.
+        """Return ids of the tensors whose signatures differ least from `mine`, uint64 of (WORDS,), the nearest first.
 
         None that differs in more than RELATED bits; of equally near ones the newest come first.
         """
@@ -78,7 +78,7 @@ class GroupIndex:
         return found
 
     def _passed(self, start: int, mine: Bits) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """Rows of a block that are related, and their distances."""
+        """Return rows of a block that are related, and their distances."""
         count = min(_BLOCK, self._size - start)
         if count <= _FEW:
             distances = np.bitwise_count(self._words[:, start : start + count].T ^ mine).sum(axis=1, dtype=np.int64)
@@ -98,7 +98,7 @@ class GroupIndex:
 
 
 def _newest_of_equals(words: Bits) -> NDArray[np.intp]:
-    """Indices, ascending, of rows of which fewer than _EQUAL_KEPT equal ones follow."""
+    """Return indices, ascending, of rows of which fewer than _EQUAL_KEPT equal ones follow."""
     if len(words) <= _EQUAL_KEPT:
         return np.arange(len(words))
     order = np.lexsort(words.T)

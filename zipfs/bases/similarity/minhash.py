@@ -1,6 +1,6 @@
 """Owns the minhash sample of a tensor: at most 4 KiB by which ranges of it are found in others of any float type.
 
-It lists places (the catalog and the C code call them landmarks). A place is sampled whose following signs hash to one
+It lists places (the C code and older formats call them landmarks). A place is sampled whose following signs hash to one
 of the lowest values in the tensor, and is listed with that hash and the items at it.  Two tensors that share a range
 share the places sampled in it, at places that differ by the same number of items: the hashes choose the places, so it
 does not matter where in either tensor the range lies (bottom-k sampling of shingles: A. Broder, On the resemblance and
@@ -49,7 +49,7 @@ _ALL: Final = (1 << 64) - 1
 _NBYTES_PER_SOUGHT: Final = 768
 _LEAST_SOUGHT: Final = 64
 _MAX_SOUGHT: Final = 2048
-"""MinhashSample that are found in a tensor and compared with others'; those of what is large and put together need more
+"""Places that are found in a tensor and compared with others'; those of what is large and put together need more
 than the lowest that are kept.
 """
 _SLACK: Final = 512

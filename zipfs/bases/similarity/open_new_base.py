@@ -29,12 +29,12 @@ size beside 63, and ten of them took 3 % more; a shuffled hub of 40 families too
 
 
 def is_poor(choice: Choice) -> bool:
-    """Whether it is worth looking at the other members of the base."""
+    """Return whether it is worth looking at the other members of the base."""
     return choice.predicted_nbytes > POOR * choice.predicted_standalone_nbytes
 
 
 def worth_opening(mine: bytes, nbytes: int, dtype: str, choice: Choice, base: bytes, siblings: Sequence[bytes]) -> bool:
-    """Whether to code a tensor of `nbytes` bytes alone although `choice` would save something.
+    """Return whether to code a tensor of `nbytes` bytes standalone although `choice` would save something.
 
     `mine`, `base` and `siblings` are sketches: of the tensor, of the base chosen, of members of that base.
     """

@@ -19,14 +19,15 @@ _LARGEST: Final = 2.0**60
 
 
 def cast_array(items: NDArray[np.uint8], cast: Cast) -> NDArray[np.uint8]:
-    """The bytes of `items`, whole ones, after a cast; uint8 (bytes,)."""
+    """Return the bytes of `items`, whole ones, after a cast; uint8 (bytes,)."""
     out = np.empty(items.size // cast.source_nbytes * cast.target_nbytes, np.uint8)
     cast.apply(np.ascontiguousarray(items).data, out.data)
     return out
 
 
 def estimate_scale(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], cast: Cast) -> float | None:
-    """A float32 by which `theirs` become `ours`, bytes of as many items before and after `cast`; None if it is near 1.
+    """Return a float32 by which `theirs` become `ours`, bytes of as many items before and after `cast`; None if it
+    is near 1.
 
     Where some scale rounds to all of `ours`, the middle of all that do, which is off by about an eighth of the step of
     the type over the number of items; else the one of least squares.

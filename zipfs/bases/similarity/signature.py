@@ -39,7 +39,7 @@ _SIGNED: Final = frozenset({"I8", "I16", "I32", "I64"})
 
 
 def signature(sketch: bytes, dtype: str) -> bytes:
-    """The signature of a sketched tensor, 32 bytes; all zero if `sketch` is not one or holds nothing."""
+    """Return the signature of a sketched tensor, 32 bytes; all zero if `sketch` is not one or holds nothing."""
     samples = parse(sketch)
     if samples is None or not samples.items.size:
         return bytes(SIGNATURE_NBYTES)
@@ -56,10 +56,10 @@ def signature(sketch: bytes, dtype: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _chosen(count: int) -> NDArray[np.intp]:
-    """Which of so many items give the bits."""
+    """Return which of so many items give the bits."""
     return np.arange(BITS) * count // BITS
 
 
 def as_words(signatures: bytes) -> Bits:
-    """Signatures one after the other as uint64 of (signatures, WORDS)."""
+    """Return signatures one after the other as uint64 of (signatures, WORDS)."""
     return np.frombuffer(signatures, "<u8").reshape(-1, WORDS)

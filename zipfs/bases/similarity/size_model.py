@@ -40,7 +40,9 @@ is off by some bytes."""
 
 
 def _grassberger_table(length: int) -> Bits:
-    """n * G(n) / ln 2 for n < length, G of P. Grassberger, Entropy Estimates from Insufficient Samplings, 2003."""
+    """Return n * G(n) / ln 2 for n < length, G of P. Grassberger, Entropy Estimates from Insufficient Samplings,
+    2003.
+    """
     table = np.zeros(length)
     value = -np.euler_gamma - np.log(2.0)
     for n in range(1, length):
@@ -54,7 +56,7 @@ _N_G: Final = _grassberger_table(SKETCH_MAX_NBYTES + 1)
 
 
 def predict_standalone(mine: bytes, dtype: str) -> float:
-    """Predicted bits per item when coded without a base; infinity if `mine` is not a sketch.
+    """Return predicted bits per item when coded without a base; infinity if `mine` is not a sketch.
 
     A tensor that its sketch holds whole is coded instead.
     """
@@ -80,7 +82,7 @@ def predict_standalone(mine: bytes, dtype: str) -> float:
 
 
 def _plane_bits(plane: NDArray[np.uint8], frame_items: int) -> float:
-    """Coded bits per item of a sampled byte plane."""
+    """Return coded bits per item of a sampled byte plane."""
     counts = np.bincount(plane, minlength=256)
     if np.count_nonzero(counts) == 1:
         return 0.0
@@ -99,7 +101,7 @@ def _entropy(counts: NDArray[np.int64], total: int) -> float:
 
 
 def predict_against(mine: bytes, candidates: Sequence[bytes], dtype: str) -> Bits:
-    """Predicted bits per item against each candidate, float64 of (candidates,).
+    """Return predicted bits per item against each candidate, float64 of (candidates,).
 
     Infinity for what is not a sketch or is one of a tensor of another length or item size.  A tensor that its sketch
     holds whole is coded instead, against the best candidates.
@@ -120,13 +122,13 @@ def predict_against(mine: bytes, candidates: Sequence[bytes], dtype: str) -> Bit
 
 
 def _coded(samples: Samples, base: Samples | None, dtype: str) -> float:
-    """Bits per item of all items of a tensor, really coded."""
+    """Return bits per item of all items of a tensor, really coded."""
     frame = encode_frame(samples.items.data, dtype, None if base is None else base.items.data, 0)
     return 8.0 * len(frame) / len(samples.items)
 
 
 def predict_matrix(targets: Sequence[bytes], candidates: Sequence[bytes], dtype: str) -> Bits:
-    """Predicted bits per item of each target against each candidate, float64 of (targets, candidates).
+    """Return predicted bits per item of each target against each candidate, float64 of (targets, candidates).
 
     Infinity as in `predict_against`.
     """
@@ -149,7 +151,7 @@ def predict_matrix(targets: Sequence[bytes], candidates: Sequence[bytes], dtype:
 
 
 def predict_residual(items: NDArray[np.uint8], bases: NDArray[np.uint8], dtype: str) -> float:
-    """Predicted bits per item of `items` against `bases`, both uint8 of (items, item size), headers left out."""
+    """Return predicted bits per item of `items` against `bases`, both uint8 of (items, item size), headers left out."""
     if dtype == "F32" and not items[:, :2].any():
         items, bases, dtype = items[:, 2:], bases[:, 2:], "BF16"  # the codec codes the upper halves only
     return float(_Bases(_words(bases)[None], dtype).residual_bits(_words(items))[0])
@@ -164,7 +166,7 @@ def _fits(mine: Samples, other: Samples | None) -> bool:
 
 
 def _with_overhead(residual_bits: Bits, samples: Samples) -> Bits:
-    """With what headers, tables and the states of the coder take."""
+    """Add what headers, tables and the states of the coder take."""
     item = samples.items.shape[1]
     frame_items = min(samples.tensor_nbytes // item, FRAME_NBYTES // item)
     tables = _LONG_DELTA_NBYTES if frame_items >= _LONG_DELTA_ITEMS else _DELTA_NBYTES
@@ -174,7 +176,7 @@ def _with_overhead(residual_bits: Bits, samples: Samples) -> Bits:
 
 
 def _words(items: NDArray[np.uint8]) -> Words:
-    """Items, uint8 (items, item size), as unsigned integers (items,)."""
+    """Return items, uint8 (items, item size), as unsigned integers (items,)."""
     words: Words = np.ascontiguousarray(items).view(f"<u{items.shape[1]}").reshape(-1)
     return words
 
@@ -201,7 +203,7 @@ class _Bases:
             self._index = np.broadcast_to(start, bases.shape)
 
     def residual_bits(self, target: Words) -> Bits:
-        """Bits per item of `target` (items,) against each candidate."""
+        """Return bits per item of `target` (items,) against each candidate."""
         candidates, count = self._values.shape
         if self._is_float:
             difference = _ordered(target ^ self._signs)
@@ -220,7 +222,7 @@ class _Bases:
 
 
 def _ordered(words: Words) -> Words:
-    """Sign and magnitude as an integer that is ordered as the floats are: -x below zero, mirrored."""
+    """Return sign and magnitude as an integer that is ordered as the floats are: -x below zero, mirrored."""
     if words.dtype.itemsize == 2:
         return np.take(_ORDERED_16, words)
     sign = words.dtype.type(1 << (8 * words.dtype.itemsize - 1))
@@ -228,7 +230,7 @@ def _ordered(words: Words) -> Words:
 
 
 def _symbols(difference: Words) -> NDArray[np.integer[Any]]:
-    """Twice the magnitude class of a difference (position of the leading one, 0 for 0), plus its sign bit."""
+    """Return twice the magnitude class of a difference (position of the leading one, 0 for 0), plus its sign bit."""
     if difference.dtype.itemsize == 2:
         return np.take(_SYMBOLS_16, difference)
     return _symbols_of(difference)

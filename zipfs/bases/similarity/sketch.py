@@ -45,12 +45,12 @@ class Samples:
 
     @property
     def is_whole(self) -> bool:
-        """Whether these are all items of the tensor."""
+        """Return whether these are all items of the tensor."""
         return self.items.size + self.item_nbytes > self.tensor_nbytes
 
 
 def sketch(read: Callable[[int, int], bytes], nbytes: int, dtype: str) -> bytes:
-    """Sketch of a tensor of `nbytes` bytes and safetensors `dtype`; a short tensor is kept whole.
+    """Return the sketch of a tensor of `nbytes` bytes and safetensors `dtype`; a short tensor is kept whole.
 
     `read(offset, length)` returns exactly those bytes of it: a large tensor is never in memory as a whole.
     """
@@ -63,7 +63,7 @@ def sketch(read: Callable[[int, int], bytes], nbytes: int, dtype: str) -> bytes:
 
 
 def parse(stored: bytes) -> Samples | None:
-    """The content of a sketch, or None if `stored` is not one."""
+    """Return the content of a sketch, or None if `stored` is not one."""
     if len(stored) < _HEADER.size:
         return None
     version, item, zero, more_zero, tensor_nbytes = _HEADER.unpack_from(stored)
@@ -75,13 +75,13 @@ def parse(stored: bytes) -> Samples | None:
 
 
 def _sample_nbytes(tensor_nbytes: int, item: int) -> int:
-    """Bytes after the header; the odd tail of a short tensor is left out."""
+    """Return how many bytes follow the header; the odd tail of a short tensor is left out."""
     return min(tensor_nbytes - tensor_nbytes % item, _SAMPLE_NBYTES)
 
 
 @lru_cache(maxsize=1024)
 def _run_starts(tensor_nbytes: int, item: int) -> list[int] | None:
-    """Byte offsets of the runs, or None if the tensor is its own sketch.
+    """Return byte offsets of the runs, or None if the tensor is its own sketch.
 
     One run in each of 63 equal parts.  The place within the part moves by the golden ratio: at equal distances all
     runs could fall on the same columns of a matrix.

@@ -46,7 +46,7 @@ class RebaseUnit:
 
     @property
     def nbytes(self) -> int:
-        """Raw bytes to code."""
+        """Return raw bytes to code."""
         return sum(step.nbytes for step in self.steps)
 
 
@@ -148,13 +148,13 @@ class _Pack:
                 raise _GivenUp("coded anew they take more than was predicted")
 
     def _base(self, blob_id: BlobId) -> OpenBlob:
-        """A base as it will be."""
+        """Return a base as it will be."""
         if blob_id in self._new:
             return self._new[blob_id][0]
         return self._store.open_blob(blob_id)
 
     def _check_current(self, step: RebaseStep, old: OpenBlob) -> None:
-        """A plan may have been overtaken by what others did since."""
+        """Raise _GivenUp where a plan has been overtaken by what others did since."""
         reference = step.choice.base
         if old.blob.nbytes != step.nbytes or old.blob.base == reference or step.blob_id in self._new:
             raise _GivenUp("they are not what was planned for any more")

@@ -74,7 +74,7 @@ class StorePlan:
 
 
 def plan_rebases(store: Store, report: Report, prices: Prices = DEFAULT_PRICES) -> StorePlan:
-    """RebasePlan for the whole store; changes nothing but sketches that are missing."""
+    """Plan rebases for the whole store; change nothing but sketches that are missing."""
     backfill_sketches(store, report)
     clusters = before_nbytes = steps = 0
     heap: list[tuple[float, int, RebasePlan]] = []
@@ -127,7 +127,7 @@ def optimize(
 
 
 class _Run:
-    """One run; see `optimize`."""
+    """A run of `optimize`."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _Run:
             self._done.collected = collect(self._store, self._report, sparse=SHED)
 
     def _within_limit(self, plans: Iterable[RebasePlan]) -> Iterator[RebaseUnit]:
-        """Plans as units of at most a pack each; the last of them may be cut short by the limit."""
+        """Yield plans as units of at most a pack each; the last of them may be cut short by the limit."""
         for plan in plans:
             self._tried.add(plan.steps[0].blob_id)
             left = plan.moved_nbytes
@@ -235,7 +235,7 @@ def in_units(plan: RebasePlan) -> Iterator[RebaseUnit]:
 
 
 def in_packs(units: Iterable[RebaseUnit]) -> Iterator[list[RebaseUnit]]:
-    """Parts that go into one pack."""
+    """Yield the units that go into one pack each."""
     pack: list[RebaseUnit] = []
     nbytes = tensors = 0
     for unit in units:

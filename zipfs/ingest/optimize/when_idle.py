@@ -1,4 +1,5 @@
-"""What a worker does when nothing waits: merge small packs, optimize the store, slowly, and stop when something comes.
+"""Owns what a worker does when nothing waits: merge small packs, optimize the store, slowly, and stop when
+something comes.
 
 Run by the thread that runs the worker. One run codes so many bytes anew, at such a pace that a disk and a core are left
 to whoever reads; the store is planned for again only when tensors have come since the last one that found nothing left
