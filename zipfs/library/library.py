@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from zipfs.errors import IsADirectory, NotADirectory, NotFound, PathError
-from zipfs.library.os_errors import told_as_os_errors
+from zipfs.library.os_errors import as_os_errors
 from zipfs.reading.content import Content, open_content
 from zipfs.reading.reader import Reader
 from zipfs.store.namespace import tree
@@ -90,7 +90,7 @@ class Library:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, cache_nbytes: int = 256 << 20) -> None:
-        with told_as_os_errors():
+        with as_os_errors():
             self._store = open_store(Path(path), read_only=True, cache_nbytes=cache_nbytes)
         self._reader = Reader(self._store.frames)
         self._closed = False
@@ -118,7 +118,7 @@ class Library:
 
         Raises NotFound, NotADirectory.
         """
-        with told_as_os_errors():
+        with as_os_errors():
             return self._find(os.fsencode(path), follow=follow)
 
     def _find(self, path: bytes, *, follow: bool) -> Node:
@@ -159,7 +159,7 @@ class Library:
 
     def children(self, directory: Named | Node = "") -> list[Node]:
         """What a directory holds, in order of name. Raises NotFound, NotADirectory."""
-        with told_as_os_errors():
+        with as_os_errors():
             top = self._at(directory)
             if not top.inode.is_directory:
                 raise NotADirectory(top.path)
@@ -169,23 +169,23 @@ class Library:
 
     def walk(self, top: Named | Node = "") -> Iterator[Node]:
         """A node and everything below it, parents first, in order of name. Raises NotFound."""
-        with told_as_os_errors():
+        with as_os_errors():
             start = self._at(top)
             for path, inode in tree.walk(self._store.catalog, start.inode, start.path):
                 yield self._node(path, inode)
 
     def attributes(self, where: Named | Node) -> Attributes:
         """Mode, owner, times and extended attributes."""
-        with told_as_os_errors():
+        with as_os_errors():
             return attributes_of(self._store.catalog, self._at(where).inode)
 
     def xattrs(self, where: Named | Node) -> dict[bytes, bytes]:
-        with told_as_os_errors():
+        with as_os_errors():
             return self._store.catalog.xattrs(self._at(where).inode.id)
 
     def open(self, file: Named | Node) -> Content:
         """The content of a file. Raises NotFound, IsADirectory, Damaged."""
-        with told_as_os_errors():
+        with as_os_errors():
             node = self._at(file)
             if node.inode.kind is not Kind.FILE:
                 raise IsADirectory(node.path)
@@ -195,7 +195,7 @@ class Library:
         """A whole file. Raises as `open` does."""
         content = self.open(file)
         try:
-            with told_as_os_errors():
+            with as_os_errors():
                 return bytes(content.read(0, content.nbytes))
         finally:
             content.close()

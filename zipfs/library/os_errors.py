@@ -23,7 +23,7 @@ _KINDS: Final[dict[int, type[OSError]]] = {
 
 
 @contextmanager
-def told_as_os_errors() -> Iterator[None]:
+def as_os_errors() -> Iterator[None]:
     """Whatever ZipfsError leaves the block is an OSError as well, of the class that Python has for its errno."""
     try:
         yield
