@@ -1,4 +1,4 @@
-"""The served tree as a library: list, look at and read files of a store with no mount at all."""
+"""Lists, looks at and reads files of a store, with no mount."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The last part of its path; "" of the top."""
+        """Return the last part of its path; "" of the top."""
         return os.path.basename(os.fsdecode(self.path))
 
     @property
     def mode(self) -> int:
-        """Type and permission bits as in stat(2)."""
+        """Return type and permission bits as in stat(2)."""
         return file_type(self.inode) | self.inode.mode
 
     @property
@@ -71,7 +71,7 @@ def file_type(inode: Inode) -> int:
 
 
 def sizes(store: Store, inode: Inode) -> tuple[int, int]:
-    """(apparent, stored) bytes of a file; what is still in the spool is stored as it is."""
+    """Return (apparent, stored) bytes of a file; what is still in the spool is stored as it is."""
     if inode.is_spooled:
         try:
             found = os.stat(store.spool_path(inode.id))
@@ -102,7 +102,7 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store; nothing may be read any more. Closing again does nothing."""
+        """Close the store; nothing may be read any more. Closing again does nothing."""
         if not self._closed:
             self._closed = True
             self._reader.close()
@@ -110,11 +110,11 @@ class Library:
 
     @property
     def store(self) -> Store:
-        """The store, for what its catalog tells beyond the tree."""
+        """Return the store, for what its catalog has beyond the tree."""
         return self._store
 
     def node(self, path: Named = "", *, follow: bool = True) -> Node:
-        """What is at a path; the last symlink is followed only with `follow`.
+        """Return what is at a path; the last symlink is followed only with `follow`.
 
         Raises NotFound, NotADirectory.
         """
@@ -158,7 +158,7 @@ class Library:
         return where if isinstance(where, Node) else self._find(os.fsencode(where), follow=True)
 
     def children(self, directory: Named | Node = "") -> list[Node]:
-        """What a directory holds, in order of name. Raises NotFound, NotADirectory."""
+        """Return what a directory holds, in order of name. Raises NotFound, NotADirectory."""
         with as_os_errors():
             top = self._at(directory)
             if not top.inode.is_directory:
@@ -168,23 +168,24 @@ class Library:
             return [self._node(prefix + entry.name, child) for entry, child in found]
 
     def walk(self, top: Named | Node = "") -> Iterator[Node]:
-        """A node and everything below it, parents first, in order of name. Raises NotFound."""
+        """Yield a node and everything below it, parents first, in order of name. Raises NotFound."""
         with as_os_errors():
             start = self._at(top)
             for path, inode in tree.walk(self._store.catalog, start.inode, start.path):
                 yield self._node(path, inode)
 
     def attributes(self, where: Named | Node) -> Attributes:
-        """Mode, owner, times and extended attributes."""
+        """Return mode, owner, times and extended attributes. Raises NotFound."""
         with as_os_errors():
             return attributes_of(self._store.catalog, self._at(where).inode)
 
     def xattrs(self, where: Named | Node) -> dict[bytes, bytes]:
+        """Return the extended attributes, by name. Raises NotFound."""
         with as_os_errors():
             return self._store.catalog.xattrs(self._at(where).inode.id)
 
     def open(self, file: Named | Node) -> Content:
-        """The content of a file. Raises NotFound, IsADirectory, Damaged."""
+        """Open the content of a file, which the caller closes. Raises NotFound, IsADirectory, Damaged."""
         with as_os_errors():
             node = self._at(file)
             if node.inode.kind is not Kind.FILE:
@@ -192,7 +193,7 @@ class Library:
             return open_content(self._store, self._reader, node.inode)
 
     def read(self, file: Named | Node) -> bytes:
-        """A whole file. Raises as `open` does."""
+        """Return a whole file. Raises NotFound, IsADirectory, Damaged."""
         content = self.open(file)
         try:
             with as_os_errors():

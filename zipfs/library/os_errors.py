@@ -1,4 +1,4 @@
-"""Errors as a library's caller expects them: whoever opens files catches OSError and asks for `errno` and `filename`.
+"""Raises errors as a library's caller expects them, who catches OSError and asks for `errno` and `filename`.
 
 Inside ZipFS they are no OSErrors, so that one of ours is never taken for one of the system's; at the edge of the
 library each becomes both. Any thread may call.
@@ -24,7 +24,7 @@ _KINDS: Final[dict[int, type[OSError]]] = {
 
 @contextmanager
 def as_os_errors() -> Iterator[None]:
-    """Whatever ZipfsError leaves the block is an OSError as well, of the class that Python has for its errno."""
+    """Have whatever ZipfsError leaves the block be an OSError as well, of the class that Python has for its errno."""
     try:
         yield
     except OSError:
@@ -33,12 +33,12 @@ def as_os_errors() -> Iterator[None]:
         of_ours: Any = type(error)
         of_system: Any = _KINDS.get(error.errno, OSError)
         kind = _both(of_ours, of_system)
-        told = kind.__new__(kind)  # OSError would take some of the arguments for an errno, and drop others
-        told.__dict__.update(error.__dict__)
-        told.args = error.args
-        told.strerror = str(error)
-        told.filename = error.args[0] if error.args else None
-        raise told.with_traceback(error.__traceback__) from error.__cause__
+        both = kind.__new__(kind)  # OSError would take some of the arguments for an errno, and drop others
+        both.__dict__.update(error.__dict__)
+        both.args = error.args
+        both.strerror = str(error)
+        both.filename = error.args[0] if error.args else None
+        raise both.with_traceback(error.__traceback__) from error.__cause__
 
 
 @cache

@@ -1,9 +1,9 @@
-"""What a mount counts while it works. One `Counters` for each mount; any thread may add, at any time.
+"""Counts what happens while files are read. One `Counters` for each mount; any thread may add, at any time.
 
 Nothing is lost: an `add` that returned before `snapshot` was called is in the snapshot, once. Adding takes no lock. It
 appends to a deque, which CPython does in one step, and whoever finds the deque long folds it into the sums, unless
 somebody is folding already. So no thread ever waits to add, and adding is safe where a collection of garbage may run.
-Figures of different timers and tallies in one snapshot may be some microseconds apart.
+Counts of different timers and tallies in one snapshot may be some microseconds apart.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Timer:
         self._failures: Counter[str] = Counter()
 
     def add(self, seconds: float, nbytes: int = 0) -> None:
-        """One thing is done. Never waits."""
+        """Count one thing that is done. Never waits."""
         fresh = self._fresh
         fresh.append((seconds, nbytes))
         if len(fresh) >= _FOLD_AT and self._lock.acquire(blocking=False):
@@ -50,7 +50,7 @@ class Timer:
                 self._lock.release()
 
     def fail(self, seconds: float, why: str) -> None:
-        """One thing has failed. `why` is one of a few words: each is counted on its own. Never waits."""
+        """Count one thing that has failed, on its own for each `why`, which is one of a few words. Never waits."""
         self.add(seconds)
         self._fresh_failures.append(why)
 
@@ -86,7 +86,7 @@ class Tally:
         self._nbytes = 0
 
     def add(self, nbytes: int = 0) -> None:
-        """One more. Never waits."""
+        """Count one more. Never waits."""
         fresh = self._fresh
         fresh.append(nbytes)
         if len(fresh) >= _FOLD_AT and self._lock.acquire(blocking=False):
@@ -109,7 +109,7 @@ class Tally:
 
 
 class Counters:
-    """Everything that one mount counts."""
+    """Everything that is counted for one mount, or for one reader."""
 
     def __init__(self) -> None:
         self._started_at = time.time()
@@ -138,7 +138,7 @@ class Counters:
         """Of these, dropped without having been asked for."""
 
     def operation(self, name: str) -> Timer:
-        """The timer of one kind of request, made when it is first asked for."""
+        """Return the timer of one kind of request, made when it is first asked for."""
         timer = self._operations.get(name)
         return self._operations.setdefault(name, Timer()) if timer is None else timer
 
@@ -152,7 +152,7 @@ class Counters:
         self._gauges[name] = read
 
     def snapshot(self) -> Snapshot:
-        """Everything as it is now. Takes well under a millisecond; waits for nothing but a fold under way."""
+        """Return everything as it is now. Takes well under a millisecond; waits for nothing but a fold under way."""
         return Snapshot(
             started_at=self._started_at,
             taken_at=time.time(),

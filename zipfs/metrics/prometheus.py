@@ -1,4 +1,7 @@
-"""Counters as text for Prometheus, format 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/. Pure."""
+"""Renders counters as text for Prometheus, format 0.0.4. Pure.
+
+https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ _TALLIES: Final = {
 _SHORTEST: Final = bucket_of(2.0**-20)
 _LONGEST: Final = bucket_of(2.0**6)
 _ENDS: Final = range(_SHORTEST, _LONGEST + 1, BUCKETS_PER_OCTAVE)
-"""Buckets whose end is shown: each power of two of a second from a microsecond to a minute."""
+"""Buckets whose ends are in the text: each power of two of a second from a microsecond to a minute."""
 
 
 def render_prometheus(snapshot: Snapshot) -> str:
-    """The text; durations are histograms in seconds, sizes are bytes."""
+    """Return the text; durations are histograms in seconds, sizes are bytes."""
     lines: list[str] = []
     for kind, items, what in (
         ("operation", snapshot.operations, "Requests of the kernel"),
@@ -52,7 +55,7 @@ def render_prometheus(snapshot: Snapshot) -> str:
 
 
 def _metric(name: str, kind: str, help_text: str, samples: Mapping[str, float]) -> Iterator[str]:
-    """One family; `samples` are by their labels, braces included."""
+    """Yield the lines of one family; `samples` are by their labels, braces included."""
     yield f"# HELP {name} {help_text}"
     yield f"# TYPE {name} {kind}"
     for labels, value in samples.items():

@@ -34,7 +34,7 @@ TALLIES: Final = (
 
 
 def bucket_of(seconds: float) -> int:
-    """The bucket of a duration; what is out of range, or no number, goes to the nearest end."""
+    """Return the bucket of a duration; what is out of range, or no number, goes to the nearest end."""
     if SHORTEST_S < seconds <= LONGEST_S:
         fraction, exponent = math.frexp(seconds)  # fraction in [1/2, 1)
         # 2n - floor(2n - 2n·fraction) rounds up: an end belongs to the bucket below it, as in Prometheus's `le`.
@@ -44,7 +44,7 @@ def bucket_of(seconds: float) -> int:
 
 
 def bucket_end_s(index: int) -> float:
-    """The longest duration in bucket `index`; `bucket_end_s(-1)` is where the first one starts."""
+    """Return the longest duration in bucket `index`; `bucket_end_s(-1)` is where the first one starts."""
     octave, part = divmod(index + 1, BUCKETS_PER_OCTAVE)
     return math.ldexp(1.0 + part / BUCKETS_PER_OCTAVE, octave + _LOWEST_EXPONENT)
 
@@ -64,7 +64,7 @@ class Timed:
         return sum(self.failures.values())
 
     def quantile_s(self, q: float) -> float | None:
-        """The shortest duration that at least a part `q` (0 < q <= 1) of all did not exceed; None without any."""
+        """Return the shortest duration that a part `q` (0 < q <= 1) of all did not exceed; None without any."""
         counted = sum(count for _, count in self.buckets)
         left = max(1, math.ceil(q * counted))
         for index, count in self.buckets:
@@ -129,7 +129,7 @@ class Snapshot:
     process: Process
 
     def since(self, earlier: Snapshot) -> Snapshot:
-        """What happened between two snapshots of the same counters; gauges and memory are those of the later one."""
+        """Return what happened between two snapshots of the same counters, with gauges and memory of the later one."""
         process = self.process
         return Snapshot(
             earlier.taken_at,
@@ -150,7 +150,7 @@ class Snapshot:
 
 
 def to_json(snapshot: Snapshot, *, buckets: bool = True) -> dict[str, Any]:
-    """A document for `json.dumps`. Without `buckets` it is short, but no difference can be taken from it."""
+    """Return a document for `json.dumps`. Without `buckets` it is short, but no difference can be taken from it."""
 
     def timed(item: Timed) -> dict[str, Any]:
         document: dict[str, Any] = {
@@ -187,7 +187,10 @@ def to_json(snapshot: Snapshot, *, buckets: bool = True) -> dict[str, Any]:
 
 
 def from_json(document: Any) -> Snapshot:
-    """What `to_json` made, with `buckets`. Raises ValueError, KeyError, TypeError for anything else."""
+    """Return the snapshot of a document that `to_json` made with `buckets`.
+
+    Raises ValueError, KeyError, TypeError for anything else.
+    """
     if document["format"] != FORMAT:
         raise ValueError(f"format {document['format']!r}")
 

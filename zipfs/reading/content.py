@@ -1,4 +1,4 @@
-"""The content of one file, opened: from packs or from the spool, readable whatever happens to its names meanwhile.
+"""Opens the content of a file, in packs or in the spool: readable whatever happens to its names meanwhile.
 
 Any thread may read; `read_cached` and `submit` never wait for a disk or a decoder and are what an event loop may call.
 """
@@ -35,13 +35,13 @@ class Content(Protocol):
     def read(self, offset: int, nbytes: int) -> Bytes: ...
 
     def read_cached(self, offset: int, nbytes: int) -> Bytes | None:
-        """Bytes that are in memory; None where a disk access or decoding would be needed."""
+        """Return bytes that are in memory; None where a disk access or decoding would be needed."""
 
     def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
         """Read on other threads."""
 
     def again(self) -> Content:
-        """This content for one user more, whatever has become of its file; closed on its own."""
+        """Return this content for one user more, whatever has become of its file; closed on its own."""
 
     def close(self) -> None: ...
 
@@ -122,12 +122,12 @@ class StoredContent:
         return StoredContent(self._reader, self._inode_id, self._file)
 
     def close(self) -> None:
-        """Lets go of the packs, if nobody else has the file open."""
+        """Let go of the packs, if nobody else has the file open."""
         self._reader.close_file(self._inode_id, self._file)
 
 
 def _in_parts(windows: Sequence[Window]) -> bool:
-    """Whether one has failed of which a part may be good: its slices get windows of their own the next time."""
+    """Return whether one has failed of which a part may be good: its slices get windows of their own the next time."""
     return any(window.error is not None and window.stop - window.first > 1 for window in windows)
 
 

@@ -1,4 +1,4 @@
-"""Where a file is being read, guessed from what is asked for, and what will be asked for next. Pure but for its memory.
+"""Guesses where a file is being read, and what will be asked for next. Pure but for its memory.
 
 Several readers may go through one file, on one descriptor or many. Each is a stream: a position that moves on with the
 requests. Loaders go from tensor to tensor, not always in the order of the file; which one came after which is
@@ -58,7 +58,7 @@ class _Stream:
 
 
 AccessOrder = dict[int, tuple[int, int]]
-"""By where a tensor begins: how far it was read, and where its reader went from there."""
+"""Where a tensor begins -> how far it was read, and where its reader went from there."""
 
 
 class Readahead:
@@ -81,7 +81,7 @@ class Readahead:
         return len(self._streams)
 
     def observe(self, offset: int, nbytes: int, at_most: int) -> list[tuple[int, int]]:
-        """Note a request; ranges [begin, end) that are likely next, the nearest first, at most `at_most` bytes."""
+        """Note a request; return ranges [begin, end) that are likely next, nearest first, at most `at_most` bytes."""
         end = min(offset + nbytes, self._cells.nbytes)
         if end <= offset:
             return []
@@ -109,7 +109,7 @@ class Readahead:
         return self._ahead(stream.position, wanted if left_nbytes is None else min(wanted, left_nbytes))
 
     def _left_nbytes(self, stream: _Stream) -> int | None:
-        """How far a stream goes on if it ends where one of the last did; None if nothing says that it will."""
+        """Return how far a stream goes on if it ends where one of the last did; None if nothing says that it will."""
         extent = self._cells.extent_at(stream.position - 1)
         if stream.resumed or extent.offset in self._order:
             return None
@@ -136,7 +136,7 @@ class Readahead:
         return stream
 
     def _learn(self, offset: int, *, known: bool) -> None:
-        """The reader of the latest stream may have left it, to go on at `offset`, which is in a `known` stream or not.
+        """Note that the reader of the latest stream may have left it for `offset`, which is in a `known` stream or not.
 
         It does so where a tensor ends, or somewhat later, as far as the kernel reads ahead.
         """
@@ -149,12 +149,12 @@ class Readahead:
             self._order[left.offset] = (stop, offset)
 
     def _begins_tensor(self, offset: int) -> bool:
-        """Whether a tensor, or something else that is stored on its own, begins in the page at `offset`."""
+        """Return whether a tensor, or something else that is stored on its own, begins in the page at `offset`."""
         last = min(offset + _PAGE_NBYTES, self._cells.nbytes) - 1
         return self._cells.extent_at(last).offset >= offset
 
     def _forget_passed(self, begin: int, end: int) -> None:
-        """A reader that goes on where another one had left is a reason to expect that of the next."""
+        """Forget turns that a reader has passed: it went on where another had left, and so may the next."""
         at = max(begin, 0)
         for _ in range(_STEPS):
             if at >= end or not self._order:

@@ -1,4 +1,4 @@
-"""What the first reader of a store would wait for, done before there is one."""
+"""Does what the first reader of a store would wait for, before there is one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def warm_up(store: Store) -> None:
     """Have what leads to the newest files in memory, and the program's code, by reading a little of one of them.
 
     Where either was not used yet it comes from the disk page by page, which takes several times as long as reading that
-    little. Nothing is kept of the file. What is damaged is told to whoever reads it.
+    little. Nothing is kept of the file. Whoever reads what is damaged gets the error.
     """
     try:
         store.catalog.preload()
@@ -42,7 +42,7 @@ def warm_up(store: Store) -> None:
 
 
 def _read_a_little(store: Store, inode: Inode) -> None:
-    """The beginning of a file, and of its largest tensor."""
+    """Read the beginning of a file, and of its largest tensor."""
     largest = max(store.catalog.extents(inode), key=lambda extent: extent.nbytes, default=None)
     if largest is None:
         return

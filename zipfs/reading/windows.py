@@ -1,4 +1,4 @@
-"""What is kept of the files that somebody reads: the files, and windows of their bytes.
+"""Records of the files that somebody reads, and of windows of their bytes.
 
 Plain records: `reader.Reader` changes them under its lock. Only `Countdown` takes care of itself.
 """
@@ -40,7 +40,7 @@ class OpenFile:
         self.users = 0
 
     def note_answer(self, offset: int, nbytes: int) -> None:
-        """A range was asked for. Who asks for much again has not kept it, so that nothing is expected to be kept."""
+        """Note that a range was asked for. Who asks for much again has not kept it: nothing is taken for kept then."""
         end = min(offset + nbytes, self.slices.nbytes)
         number = self.slices.at(offset)
         if self.is_kept(number) and self.is_kept(self.slices.at(end - 1)):
@@ -55,7 +55,7 @@ class OpenFile:
             offset, number = stop, number + 1
 
     def is_kept(self, number: int) -> bool:
-        """Whether all of a slice was asked for, so that the page cache has it and it will not be asked for again."""
+        """Return whether all of a slice was asked for: the page cache has it, and it will not be asked for again."""
         return self._answered.get(number, 0) >= self.slices[number].nbytes
 
 
@@ -78,7 +78,7 @@ class Window:
     """Called when either is there."""
 
     def view(self) -> memoryview:
-        """The bytes, which are there; or raises what kept them from being decoded."""
+        """Return the bytes, which are there, or raise what kept them from being decoded."""
         if self.error is not None:
             raise copy(self.error)  # each raising notes where it was, and would refer to this window in its own error
         assert self.content is not None

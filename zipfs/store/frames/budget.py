@@ -1,4 +1,4 @@
-"""One limit for all decoded bytes that are kept in memory, whoever keeps them. Any thread may call."""
+"""Owns the one limit for all decoded bytes that are kept in memory, whoever keeps them. Any thread may call."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ class Share(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """What it keeps now."""
+        """Return what it keeps now."""
 
     @property
     def floor_nbytes(self) -> int:
-        """What it may keep while others keep more than their floors."""
+        """Return what it may keep while others keep more than their floors."""
 
     def drop_one(self) -> bool:
-        """Keep one thing less, the one least worth keeping; False if there is nothing to drop."""
+        """Drop the thing that is least worth keeping; return whether there was one."""
 
 
 class Budget:
@@ -28,9 +28,11 @@ class Budget:
         self._shares: list[Share] = []
 
     def join(self, share: Share) -> None:
+        """Count a share in."""
         self._shares.append(share)
 
     def leave(self, share: Share) -> None:
+        """Count a share no more."""
         self._shares.remove(share)
 
     @property
@@ -40,7 +42,7 @@ class Budget:
     def make_room(self, nbytes: int) -> None:
         """Have shares give way until `nbytes` more would keep to the limit: first those above their floor.
 
-        To be called before memory is taken: what was dropped is then used again, and nothing has to be allocated.
+        To be called before memory is taken: what was dropped is used again then, and nothing has to be allocated.
         """
         while self.used_nbytes + nbytes > self.nbytes:
             above = [share for share in self._shares if share.nbytes > share.floor_nbytes]

@@ -1,4 +1,4 @@
-"""Work on frames: done ahead on the threads of an executor, a bounded number at a time, and handed out in order."""
+"""Works on frames ahead, on the threads of an executor, a bounded number at a time, and hands them out in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INLINE_NBYTES = 64 << 10
 
 @contextmanager
 def in_order(executor: Executor, work: Callable[[int], T], count: int, nbytes: int) -> Iterator[Iterator[T]]:
-    """`work(0) ... work(count - 1)` in order, for a blob of `nbytes` bytes, on other threads where that pays.
+    """Yield `work(0) ... work(count - 1)` in order, for a blob of `nbytes` bytes, on other threads where that pays.
 
     After the block none of them is in work any longer, so that what they read from may be closed.
     """

@@ -1,4 +1,4 @@
-"""Which frames of bases stay in memory. Pure: no locks, no buffers, and no clock but the count of uses.
+"""Decides which frames of bases stay in memory. Pure: no locks, no buffers, and no clock but the count of uses.
 
 Models are read from end to end, and most are larger than the memory for their bases: to drop what was not used for the
 longest time (LRU) would then drop every frame just before it is needed again. So there are two shares:
@@ -45,12 +45,12 @@ class History:
         self._places = array("Q", bytes(8 * frames))
 
     def note(self, key: Key, when: int) -> None:
-        """`when` is above 0."""
+        """Note when a frame was used last; `when` is above 0."""
         hashed = hash(key)
         self._places[hashed & self._mask] = when << _TAG_BITS | hashed >> 40 & _TAG_MASK
 
     def find(self, key: Key) -> int:
-        """0 if it is not known."""
+        """Return when a frame was used last; 0 if it is not known."""
         hashed = hash(key)
         found = self._places[hashed & self._mask]
         return found >> _TAG_BITS if found & _TAG_MASK == hashed >> 40 & _TAG_MASK else 0
@@ -85,12 +85,12 @@ class FramePolicy:
 
     @property
     def nbytes(self) -> int:
-        """Of all frames that were admitted and not dropped."""
+        """Return the bytes of all frames that were admitted and not dropped."""
         return self._recent_nbytes + self._kept_nbytes
 
     @property
     def budget_nbytes(self) -> int:
-        """If it is set to less than `nbytes`, the next `admit` drops the rest; or call `drop_one`."""
+        """Return the limit. If it is set to less than `nbytes`, the next `admit` drops the rest; or call `drop_one`."""
         return self._budget
 
     @budget_nbytes.setter
@@ -100,7 +100,7 @@ class FramePolicy:
         self._share = max(self._least_share, min(self._share, nbytes))
 
     def used(self, key: Key) -> None:
-        """A frame in memory was asked for."""
+        """Note that a frame in memory was asked for."""
         frames = self._kept
         entry = frames.get(key)
         if entry is None:
@@ -116,7 +116,7 @@ class FramePolicy:
             self._share = max(self._least_share, self._share - nbytes)
 
     def admit(self, key: Key, nbytes: int) -> list[Key]:
-        """A frame was decoded that was not in memory; returns what to drop, which may be the frame itself."""
+        """Note that a frame was decoded; return what to drop, which may be the frame itself."""
         kept, recent = self._kept, self._recent
         if key in kept or key in recent:
             self.used(key)
@@ -143,7 +143,7 @@ class FramePolicy:
         return dropped
 
     def drop_one(self) -> Key | None:
-        """The frame to drop because somebody else needs memory; None if there is none.
+        """Return the frame to drop because somebody else needs memory; None if there is none.
 
         A recent one if there is any: whoever makes room for a frame before it is decoded and admitted takes the place
         that it would have been given anyway.
@@ -165,7 +165,7 @@ class FramePolicy:
         return key
 
     def _lru_had(self, key: Key, nbytes: int) -> bool:
-        """Whether LRU with the same budget would have the frame that is asked for."""
+        """Return whether LRU with the same budget would have the frame that is asked for."""
         lru = self._lru
         if key in lru:
             lru.move_to_end(key)
