@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -103,3 +105,16 @@ def test_a_library_is_closed_once_and_for_all(store: Path) -> None:
     library.close()
     with Library(store) as again:
         again.close()
+
+
+def test_a_closed_library_keeps_no_memory_until_garbage_is_collected(store: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with Library(store) as library:
+            library.read("m/base")
+            frames = weakref.ref(library.store.frames)
+        del library
+        assert frames() is None
+    finally:
+        gc.enable()

@@ -265,3 +265,12 @@ def test_the_process_itself_is_measured() -> None:
     assert after.peak_resident_nbytes >= after.resident_nbytes
     assert after.cpu_s > before.cpu_s > 0
     assert after.threads >= threading.active_count()
+
+
+def test_a_gauge_that_was_removed_is_read_no_more_and_its_name_is_free() -> None:
+    counters = Counters()
+    counters.gauge("cache_bytes", lambda: 7)
+    counters.remove_gauge("cache_bytes")
+    assert counters.snapshot().gauges == {}
+    counters.gauge("cache_bytes", lambda: 8)
+    assert counters.snapshot().gauges == {"cache_bytes": 8}

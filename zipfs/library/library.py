@@ -106,6 +106,7 @@ class Library:
         if not self._closed:
             self._closed = True
             self._reader.close()
+            self._store.frames.close()
             self._store.close()
 
     @property

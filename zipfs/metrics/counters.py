@@ -151,6 +151,10 @@ class Counters:
             raise ValueError(f"{name!r} is in use or is no name for a gauge")
         self._gauges[name] = read
 
+    def remove_gauge(self, name: str) -> None:
+        """Have a gauge no more: what it reads is gone."""
+        del self._gauges[name]
+
     def snapshot(self) -> Snapshot:
         """Return everything as it is now. Takes well under a millisecond; waits for nothing but a fold under way."""
         return Snapshot(

@@ -76,15 +76,22 @@ class Reader:
             fetch_failed=counted.fetch.fail,
             decode_failed=counted.decode.fail,
         )
-        counted.gauge("cache_bytes", lambda: frames.budget.used_nbytes)
-        counted.gauge("ahead_bytes", lambda: self._ahead_nbytes)
-        counted.gauge("streams", self._count_streams)
+        self._gauges: Mapping[str, Callable[[], float]] = {
+            "cache_bytes": lambda: frames.budget.used_nbytes,
+            "ahead_bytes": lambda: self._ahead_nbytes,
+            "streams": self._count_streams,
+        }
+        for name, read in self._gauges.items():
+            counted.gauge(name, read)
 
     def close(self) -> None:
         """End the threads; nothing may be read any more."""
         self._ahead.shutdown(cancel_futures=True)
         self._demand.shutdown()
         self._frames.budget.leave(self)
+        for name in self._gauges:
+            self._counters.remove_gauge(name)
+        self._gauges = {}
 
     def __enter__(self) -> Self:
         return self

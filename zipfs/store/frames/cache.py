@@ -43,6 +43,12 @@ class FrameCache:
         self._underway: dict[Form, Future[memoryview]] = {}
         self.budget.join(self)
 
+    def close(self) -> None:
+        """Drop all frames; nothing may be decoded any more."""
+        while self.drop_one():
+            pass
+        self.budget.leave(self)
+
     @property
     def nbytes(self) -> int:
         return self._policy.nbytes
