@@ -269,6 +269,7 @@ def test_labels_and_acls_are_not_to_be_had(shared: Mount, name: str) -> None:
     assert refused.value.errno == errno.ENODATA
 
 
+@pytest.mark.expected_log("row of inode [0-9]+ does not match its checksum")
 def test_a_damaged_row_is_an_error_of_its_directory(mounts: Callable[..., Mount]) -> None:
     mount = mounts().start()
     put_links(mount.store, b"hurt", {b"%d" % number: b"aim" for number in range(100)})
