@@ -23,6 +23,7 @@ def _refusal(change: Callable[..., object], *arguments: object) -> int | None:
     return refused.value.errno
 
 
+@pytest.mark.expected_log("files were refused here")
 def test_content_cannot_be_written(shared: Mount) -> None:
     (shared.ingest / "fixed").write_bytes(b"fixed")
     served = shared.stored("fixed")
@@ -216,6 +217,7 @@ def _pack_of(mount: Mount) -> Path:
     return pack
 
 
+@pytest.mark.expected_log("(read|open): .* is damaged")
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
 def test_damage_is_an_error_of_one_file(mount: Mount, damage: str) -> None:
     (mount.ingest / "hurt").write_bytes(noise(500_000, 1))
@@ -243,6 +245,7 @@ def test_damage_is_an_error_of_one_file(mount: Mount, damage: str) -> None:
     assert mount.stored("later").read_bytes() == noise(500_000, 1)
 
 
+@pytest.mark.expected_log("(read|open): .* is damaged")
 def test_a_pack_that_vanishes_under_a_mount(mount: Mount) -> None:
     (mount.ingest / "hurt").write_bytes(noise(3_000_000, 1))
     hurt = mount.stored("hurt")
@@ -255,6 +258,7 @@ def test_a_pack_that_vanishes_under_a_mount(mount: Mount) -> None:
     assert "Traceback" not in mount.log()
 
 
+@pytest.mark.expected_log("open: .* is damaged: it is missing", "could not store lost")
 def test_a_spool_file_that_vanishes(mount: Mount) -> None:
     """The file says so for itself, and the queue goes on."""
     worker = mount.status()["worker_pid"]

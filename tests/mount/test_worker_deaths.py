@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.mounts import REPOSITORY, Mount, poll, zipfs
 
-pytestmark = pytest.mark.mount
+pytestmark = [pytest.mark.mount, pytest.mark.expected_log("the worker (ended with code|wrote)", "Fatal Python error")]
 
 
 def test_a_system_that_forbids_all_tuning(mounts: Callable[..., Mount]) -> None:
