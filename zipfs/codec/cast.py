@@ -26,7 +26,7 @@ _LARGEST_SCALE: Final = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Items of type `source`, times `scale`, as items of type `target`, two of FLOATS.
+    """A cast of items of type `source`, times `scale`, to items of type `target`; both are among FLOATS.
 
     `scale` is a float32 that is normal and above 0.  Raises ValueError for anything else.
     """
@@ -43,7 +43,7 @@ class Cast:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The cast that `str` made `text` of.  Raises ValueError."""
+        """Return the cast that `str` made `text` of. Raises ValueError."""
         types, _, scale = text.partition("*")
         source, _, target = types.partition(">")
         try:
@@ -60,12 +60,12 @@ class Cast:
 
     @property
     def source_nbytes(self) -> int:
-        """Bytes of an item before."""
+        """Return the bytes of an item before."""
         return item_nbytes(self.source)
 
     @property
     def target_nbytes(self) -> int:
-        """Bytes of an item after."""
+        """Return the bytes of an item after."""
         return item_nbytes(self.target)
 
     def apply(self, items: Buffer, out: Buffer) -> None:

@@ -18,7 +18,7 @@ Payload = bytes | memoryview
 
 class Encode(Protocol):
     def __call__(self, raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Payload | None:
-        """Payload for `raw` that is shorter than `limit_nbytes`, or None if this codec cannot give one.
+        """Return a payload for `raw` that is shorter than `limit_nbytes`, or None if this codec cannot give one.
 
         `base` is None or of the length of `raw`.  A codec may give up early when a sample says that it will not reach
         the limit.  The payload stays as it is until this codec encodes again in the same thread.
@@ -27,7 +27,7 @@ class Encode(Protocol):
 
 class Unpack(Protocol):
     def __call__(self, payload: memoryview, nbytes: int) -> bytes:
-        """The `nbytes` bytes of a payload, uint8; nothing larger than a small multiple of them is ever allocated.
+        """Return the `nbytes` bytes of a payload; nothing larger than a small multiple of them is ever allocated.
 
         Raises FrameDamaged for a payload that this codec cannot have made.
         """
@@ -35,7 +35,7 @@ class Unpack(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One way of coding: `id` is what frames carry, so it is never given to another codec.
+    """A way of coding: `id` is what frames carry, so it is never given to another codec.
 
     Where `unpack` is None the native run (native/run.c) knows the id, and decodes with no word of Python.
     """
@@ -48,7 +48,7 @@ class Codec:
 
 
 def view_bytes(buffer: Buffer) -> Bytes:
-    """The bytes of a C-contiguous buffer as a 1-D uint8 array, uncopied; writable if the buffer is.
+    """Return the bytes of a C-contiguous buffer as a 1-D uint8 array, uncopied; writable if the buffer is.
 
     Raises ValueError or BufferError for a buffer that is not contiguous, TypeError for what is no buffer.
     """

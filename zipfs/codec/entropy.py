@@ -26,12 +26,12 @@ _contexts = _Contexts()
 
 
 def compress_matches(raw: Bytes) -> bytes:
-    """One zstd frame of `raw` by zstd's level 3: for bytes that repeat."""
+    """Return one zstd frame of `raw` by zstd's level 3: for bytes that repeat."""
     return _contexts.matches.compress(raw.data)
 
 
 def decompress(payload: memoryview, nbytes: int) -> bytes:
-    """The `nbytes` bytes of a zstd frame that fills `payload`; FrameDamaged if it holds anything else.
+    """Return the `nbytes` bytes of a zstd frame that fills `payload`. Raises FrameDamaged if it holds anything else.
 
     Content and window size that the frame states are compared before anything is allocated for them.  Whoever codes
     with the length known, as we do, never gets a window that is larger than the content.

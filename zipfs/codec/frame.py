@@ -47,7 +47,7 @@ class FrameHeader:
 
 
 def encode_frame(raw: Buffer, dtype: str, base: Buffer | None, seed: int) -> bytes:
-    """Code `raw` (at most 4 GiB - 1 byte; FRAME_NBYTES by custom) by the codecs that can help; the smallest frame wins.
+    """Encode `raw` (at most 4 GiB - 1 byte; FRAME_NBYTES by custom) by those codecs that can help; the smallest wins.
 
     `dtype` is a safetensors name, or "" for plain bytes; it steers the coding and is not needed to decode.  `base`
     helps only if it is as long as `raw`; one that does not help is left out, so `needs_base` of the header says
@@ -83,7 +83,7 @@ def read_header(frame: Buffer) -> FrameHeader:
 
 
 def unpack_header(frame: Buffer) -> tuple[Codec, int, int, int]:
-    """Codec, item size, raw length and checksum of a frame: faster to make than a FrameHeader. Raises FrameDamaged."""
+    """Return codec, item size, raw length and checksum of a frame, sooner than a FrameHeader. Raises FrameDamaged."""
     try:
         codec_id, item, reserved, raw_nbytes, checksum = _HEADER.unpack_from(frame)
     except struct.error as error:

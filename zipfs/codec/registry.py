@@ -22,7 +22,7 @@ if len(_BY_ID) != len(CODECS):
 
 
 def codec_by_id(codec_id: int) -> Codec:
-    """The codec that a frame names; FrameDamaged, naming the id, if there is none."""
+    """Return the codec that a frame names. Raises FrameDamaged, naming the id, if there is none."""
     codec = _BY_ID.get(codec_id)
     if codec is None:
         raise FrameDamaged(f"unknown codec id {codec_id}")

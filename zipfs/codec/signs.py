@@ -1,4 +1,4 @@
-"""Owns the search for landmarks in the items of a tensor: places known by the signs of the items from there on.
+"""Owns the search for minhash samples in a tensor: places known by the signs of the items from there on.
 
 A sign is the top bit of an item, whatever its type, so it is the same before and after a cast, and seldom changes when
 weights do.  Pure; any thread may call.  The GIL is released meanwhile.
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 SAMPLE_ITEMS: Final = 48
-"""Items whose signs make a landmark.  If a change turns one sign in 150, three of four landmarks survive."""
+"""Items whose signs make a sample. If a change turns one sign in 150, three of four samples survive."""
 
 
 def find_minhash_samples(
     items: Buffer, item_nbytes: int, stride: int, threshold: int, at_most: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-    """Hashes of SAMPLE_ITEMS signs that are at most `threshold`, and the items at which these begin, ascending.
+    """Return hashes of SAMPLE_ITEMS signs that are at most `threshold`, and the items at which these begin, ascending.
 
     Looks at every `stride`-th item (1, 2, 4 or 8).  `threshold` is a share of 2^64.  Passed over are runs in which
     fewer than four signs differ from the others, and whatever comes after the first `at_most`.

@@ -78,7 +78,7 @@ class Cursor:
         return True
 
     def expect(self, mark: bytes) -> None:
-        """Step over `mark`; NotThisFormat if something else is next."""
+        """Step over `mark`. Raises NotThisFormat if something else is next."""
         if not self.accept(mark):
             raise self._wrong(f"`{mark.decode()}`")
 
@@ -91,7 +91,7 @@ class Cursor:
         return True
 
     def string(self, max_nbytes: int) -> str:
-        """The next string, decoded. NotThisFormat if it is none, or if it is spelled with more than `max_nbytes`."""
+        """Take the next string, decoded. Raises NotThisFormat unless it is one spelled with at most `max_nbytes`."""
         token = self._take_string()
         if len(token) - 2 > max_nbytes:
             raise NotThisFormat(f"a string of more than {max_nbytes} bytes in the header")
@@ -101,13 +101,13 @@ class Cursor:
         return text
 
     def key(self, max_nbytes: int) -> str:
-        """The next string and the colon behind it."""
+        """Take the next string and the colon behind it."""
         text = self.string(max_nbytes)
         self.expect(b":")
         return text
 
     def unsigneds(self) -> tuple[int, ...]:
-        """The next array, of at most MAX_NUMBERS integers in [0, 2**64).
+        """Take the next array, of at most MAX_NUMBERS integers in [0, 2**64).
 
         Fractions, exponents, signs (also `-0`) and leading zeros are refused.
         """
@@ -164,7 +164,7 @@ class Cursor:
                 return
 
     def finish(self) -> None:
-        """NotThisFormat unless nothing but spaces is left."""
+        """Raise NotThisFormat unless nothing but spaces is left."""
         if self._position != len(self._text):
             raise self._wrong("the end of the header")
 
@@ -189,7 +189,7 @@ class Cursor:
             raise NotThisFormat(f"more than {MAX_SKIPPED_NBYTES} bytes of unknown fields in the header")
 
     def _take_string(self) -> bytes:
-        """The next string as it is spelled, quotes included."""
+        """Take the next string as it is spelled, quotes included."""
         if (match := _PLAIN_TOKEN.match(self._text, self._position)) is not None:
             self._position = match.end()
             return match[1]

@@ -39,5 +39,5 @@ class Layout:
 
 
 def opaque(nbytes: int) -> Layout:
-    """The layout of a file of which nothing is known but its size: one span of plain bytes, none if it is empty."""
+    """Return the layout of a file of which only the size is known: one span of plain bytes, none if it is empty."""
     return Layout("opaque", (Span(0, nbytes, "", (), None),) if nbytes else ())

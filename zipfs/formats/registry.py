@@ -24,7 +24,7 @@ HEAD_NBYTES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Parser:
-    """One format.
+    """A container format.
 
     `recognises(head, nbytes)` is given the first HEAD_NBYTES of the file, fewer if it is shorter, and its size in
     bytes; False means that `parse` cannot succeed. `parse(read, nbytes)` returns a Layout or raises NotThisFormat.

@@ -48,7 +48,7 @@ class _Entry:
 
 
 def looks_like_safetensors(head: bytes, nbytes: int) -> bool:
-    """Whether a file of `nbytes` that begins with `head` can be safetensors at all; cheap, and never wrongly False.
+    """Return whether a file of `nbytes` that begins with `head` can be safetensors; cheap, and never wrongly False.
 
     `head` holds the first bytes of the file, at least nine unless the file is shorter.
     """
@@ -101,7 +101,7 @@ def _read_exactly(read: Read, offset: int, nbytes: int) -> bytes:
 
 
 def _check_utf8(header: bytes) -> None:
-    """Piece by piece, because the text of a whole header takes up to four times its bytes."""
+    """Decode piece by piece: the text of a whole header takes up to four times its bytes. Raises NotThisFormat."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for start in range(0, len(header), _CHUNK_NBYTES):
@@ -112,7 +112,7 @@ def _check_utf8(header: bytes) -> None:
 
 
 def _parse_header(header: bytes) -> dict[str, _Entry]:
-    """Tensors by name, unchecked but for their form; of two with one name the last, as in the package."""
+    """Return tensors by name, unchecked but for their form; of two with one name the last, as in the package."""
     cursor = Cursor(header)
     entries: dict[str, _Entry] = {}
     count = 0
@@ -140,7 +140,7 @@ def _parse_header(header: bytes) -> dict[str, _Entry]:
 
 
 def _parse_row(cursor: Cursor) -> _Entry:
-    """The rest of `[dtype, shape, data_offsets]`."""
+    """Take the rest of `[dtype, shape, data_offsets]`."""
     dtype = _parse_dtype(cursor)
     cursor.expect(b",")
     shape = cursor.unsigneds()
@@ -197,7 +197,7 @@ def _parse_dtype(cursor: Cursor) -> str:
 
 
 def _tensor_nbytes(entry: _Entry) -> int:
-    """Multiplies in the order of the shape: as in the package, a zero saves only what follows it from overflow."""
+    """Multiply in the order of the shape: as in the package, a zero saves only what follows it from overflow."""
     nitems = 1
     for length in entry.shape:
         nitems *= length
