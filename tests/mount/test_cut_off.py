@@ -11,7 +11,10 @@ import pytest
 
 from tests.support.mounts import Mount, noise, poll, run, zipfs
 
-pytestmark = pytest.mark.mount
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.expected_log("was being written when the mount ended"),
+]
 
 
 def _write(path: Path, content: bytes = b"content") -> Path:

@@ -11,7 +11,10 @@ import pytest
 
 from tests.support.mounts import Mount, noise, poll, poll_equal, run, sha256
 
-pytestmark = pytest.mark.mount
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.expected_log("files were refused here"),
+]
 
 _MTIME_NS = 1_234_567_890_123_456_789
 _DIRECTORY_MTIME_NS = 1_111_111_111_000_000_000

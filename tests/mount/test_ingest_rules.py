@@ -265,6 +265,7 @@ def _cut_off(mount: Mount, path: Path, content: bytes) -> Iterator[None]:
         os.close(descriptor)
 
 
+@pytest.mark.expected_log("was being written when the mount ended")
 def test_a_file_that_was_cut_off_is_kept_aside_and_the_good_version_stays(mount: Mount) -> None:
     good = noise(300_000, 1)
     path = _write(mount.ingest / "m" / "model.bin", good)
@@ -289,6 +290,7 @@ def test_a_file_that_was_cut_off_is_kept_aside_and_the_good_version_stays(mount:
     mount.wait()
 
 
+@pytest.mark.expected_log("was being written when the mount ended")
 def test_a_file_that_was_cut_off_is_taken_as_it_is_when_somebody_says_so(mount: Mount) -> None:
     path = mount.ingest / "log.txt"
     with _cut_off(mount, path, b"all there is"):

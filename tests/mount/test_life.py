@@ -288,6 +288,7 @@ def test_umount_clears_what_a_killed_daemon_left(mount: Mount) -> None:
     assert not mount.is_mounted()
 
 
+@pytest.mark.expected_log("the worker ended with code -9; it is started again")
 def test_kill_of_the_worker(mount: Mount) -> None:
     """It is started again, and the queue goes on."""
     worker = mount.status()["worker_pid"]
@@ -321,6 +322,7 @@ def test_wait_in_every_place(mount: Mount) -> None:
         assert mount.state(mount.point / "file") == "stored"
 
 
+@pytest.mark.expected_log("the worker ended with code -9; it is started again")
 def test_wait_for_an_unmounted_store(mount: Mount, tmp_path: Path) -> None:
     worker = mount.status()["worker_pid"]
     os.kill(worker, signal.SIGSTOP)
@@ -338,6 +340,7 @@ def test_wait_for_an_unmounted_store(mount: Mount, tmp_path: Path) -> None:
     assert "Traceback" not in nothing.stderr
 
 
+@pytest.mark.expected_log("the worker ended with code -9; it is started again")
 def test_what_is_in_the_queue_is_taken_up_by_the_next_mount(mount: Mount) -> None:
     worker = mount.status()["worker_pid"]
     os.kill(worker, signal.SIGSTOP)

@@ -26,7 +26,10 @@ from tests.support.mounts import (
     zipfs,
 )
 
-pytestmark = pytest.mark.mount
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.expected_log("files were refused here"),
+]
 
 
 @contextmanager

@@ -78,6 +78,7 @@ def test_python_m_does_not_execute_them_either(mounts: Callable[..., Mount], tmp
     assert not told.exists()
 
 
+@pytest.mark.expected_log("the worker ended with code -9; it is started again")
 def test_a_worker_that_is_started_again_does_not_execute_what_is_served(mounts: Callable[..., Mount]) -> None:
     mount = mounts()
     assert start(mount, ZIPFS, "mount", mount.store, ".", cwd=mount.point).returncode == 0
@@ -159,6 +160,7 @@ def test_closed_standard_streams_are_not_taken_by_the_store(mounts: Callable[...
     mount.fsck()
 
 
+@pytest.mark.expected_log(r"RLIMIT_FSIZE is \d+", r"compressing pauses for \d+ s: .*File too large")
 def test_limits_of_the_shell(mounts: Callable[..., Mount]) -> None:
     """Soft limits are raised; under hard ones a mount serves, and says so."""
     mount = mounts()

@@ -182,6 +182,7 @@ def _telling(mount: Mount) -> Iterator[None]:
         raise
 
 
+@pytest.mark.expected_log("read: pack .* is damaged at offset")
 def test_everything_at_once(house: House, tmp_path: Path) -> None:
     roles = ["sequential", "halting", "mapped", "anywhere", "shared", "direct", "replaced", "damaged", "walk"]
     changes = Changes(house, random.Random(_SEED))

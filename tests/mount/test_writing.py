@@ -481,6 +481,7 @@ def test_seek_for_holes_and_copy_file_range(shared: Mount, tmp_path: Path) -> No
     assert (tmp_path / "back").read_bytes() == sparse.read_bytes()
 
 
+@pytest.mark.expected_log("was being written when the mount ended")
 @pytest.mark.parametrize("acknowledged", ["close", "fsync"])
 def test_what_was_acknowledged_survives_a_kill(mount: Mount, acknowledged: str) -> None:
     data = noise(3_000_000, 14)
