@@ -306,7 +306,7 @@ def test_truncating_what_is_stored_by_path(shared: Mount) -> None:
     poll(lambda: served.read_bytes() == bytes(10), what="the longer version")
 
 
-def test_removing_an_echo_leaves_what_is_served(shared: Mount) -> None:
+def test_removing_a_lingering_entry_leaves_what_is_served(shared: Mount) -> None:
     """`rm -r` of what was copied in is a clean-up, not a deletion."""
     (shared.ingest / "tidy").mkdir()
     (shared.ingest / "tidy" / "file").write_bytes(b"kept")
@@ -318,7 +318,7 @@ def test_removing_an_echo_leaves_what_is_served(shared: Mount) -> None:
 
 @pytest.mark.parametrize("how", ["rm", "mv", "zipfs rm"])
 def test_a_second_copy_of_what_was_removed_is_served_again(shared: Mount, tmp_path: Path, how: str) -> None:
-    """It is not passed over for an echo of the first one."""
+    """It is not passed over for a lingering entry of the first one."""
     name = how.replace(" ", "-")
     source = tmp_path / name
     (source / "empty").mkdir(parents=True)
@@ -334,7 +334,7 @@ def test_a_second_copy_of_what_was_removed_is_served_again(shared: Mount, tmp_pa
         case _:
             assert zipfs("rm", "-r", shared.store, name).returncode == 0
             poll(lambda: not served.exists(), what="the removal to be seen")
-    poll(lambda: not (shared.ingest / name).exists(), what="the echo to go")
+    poll(lambda: not (shared.ingest / name).exists(), what="the lingering entry to go")
     run("rsync", "-a", source, shared.ingest)
     assert shared.stored(f"{name}/file").read_bytes() == b"content"
     shared.served(f"{name}/empty")
@@ -342,7 +342,7 @@ def test_a_second_copy_of_what_was_removed_is_served_again(shared: Mount, tmp_pa
         assert (shared.point / f"{name}-moved" / "file").read_bytes() == b"content"
 
 
-def test_moving_an_echo_moves_what_is_served(shared: Mount) -> None:
+def test_moving_a_lingering_entry_moves_what_is_served(shared: Mount) -> None:
     (shared.ingest / "from").mkdir()
     (shared.ingest / "from" / "file").write_bytes(b"moves")
     shared.stored("from/file")

@@ -82,7 +82,7 @@ def test_no_names_lead_nowhere(store: Store) -> None:
 def test_names_are_counted_in_both_trees(store: Store) -> None:
     inode = copy_in(store, b"m/file", b"1")
     assert store.catalog.inode_and_names(inode.id)[1] == 1
-    seal_everything(store)  # which leaves an echo
+    seal_everything(store)  # which leaves a lingering entry
     assert store.catalog.inode_and_names(inode.id)[1] == 2
     with store.transaction() as txn:
         tree.link(txn, ROOT, b"another", txn.catalog.inode(inode.id), Event.SERVE)
