@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -279,7 +280,7 @@ def test_a_damaged_row_spoils_no_more_than_its_own_tensor(tmp_path: Path, damage
     with open_store(path, read_only=True) as store, Reader(store.frames) as reader:
         inode = served_inode(store, b"m")
         extent = next(one for one in store.catalog.extents(inode) if one.offset == bad)
-        with sqlite3.connect(path / "catalog.db") as db:
+        with closing(sqlite3.connect(path / "catalog.db")) as db, db:
             db.execute("PRAGMA ignore_check_constraints = ON")
             db.execute(f"UPDATE blobs {damage} WHERE id = ?", (extent.blob_id,))
         found = open_content(store, reader, inode)
@@ -293,7 +294,7 @@ def test_a_damaged_row_spoils_no_more_than_its_own_tensor(tmp_path: Path, damage
 def test_a_pack_whose_name_is_damaged_is_told_as_damage(tmp_path: Path, name: str) -> None:
     path = make_store(tmp_path, {b"m": model(BASE)})
     with open_store(path, read_only=True) as store, Reader(store.frames) as reader:
-        with sqlite3.connect(path / "catalog.db") as db:
+        with closing(sqlite3.connect(path / "catalog.db")) as db, db:
             db.execute("PRAGMA ignore_check_constraints = ON")
             db.execute(f"UPDATE packs SET name = {name}")
         with pytest.raises(CatalogDamaged):

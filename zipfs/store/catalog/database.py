@@ -140,12 +140,16 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
     )
-    distrust(db)
-    db.execute("PRAGMA foreign_keys = ON")
-    # Durability comes from the manifest log, which is written and synced first.
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA cache_size = -16384")
-    db.execute("SELECT 1 FROM position")
+    try:
+        distrust(db)
+        db.execute("PRAGMA foreign_keys = ON")
+        # Durability comes from the manifest log, which is written and synced first.
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA cache_size = -16384")
+        db.execute("SELECT 1 FROM position")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
