@@ -84,7 +84,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_listing_and_reading_import_only_what_they_need(store: Path) -> None:
-    heavy = {"trio", "rich", "pyfuse3"}
+    heavy = {"trio", "rich", "pyfuse3", "sqlite_utils"}
     for arguments in (("ls", "-l", store), ("cat", store, "m/config.json"), ("status", store), ("wait", store)):
         assert imported_by(*arguments) & heavy == set(), arguments
 

@@ -14,7 +14,7 @@ import pytest
 from tests.support.sample import SAMPLES
 from tests.support.sql import sql
 from zipfs.errors import UnknownVersion
-from zipfs.store.catalog.migrations import MIGRATIONS, SCRIPTS
+from zipfs.store.catalog.migrations import MIGRATION_SET, SCRIPTS
 from zipfs.store.catalog.schema import CURRENT, statements_of
 from zipfs.store.store import open_store
 
@@ -122,7 +122,7 @@ def test_a_new_catalog_is_what_the_schema_says(new: sqlite3.Connection) -> None:
 def test_both_say_that_all_migrations_were_applied(new: sqlite3.Connection, migrated: sqlite3.Connection) -> None:
     for db in (new, migrated):
         rows = db.execute("SELECT migration_set, name FROM _sqlite_migrations ORDER BY id").fetchall()
-        assert rows == [(MIGRATIONS.name, name) for name in SCRIPTS]
+        assert rows == [(MIGRATION_SET, name) for name in SCRIPTS]
 
 
 def test_both_refuse_the_same_rows(new: sqlite3.Connection, migrated: sqlite3.Connection) -> None:
@@ -143,7 +143,7 @@ def test_a_catalog_that_a_newer_version_has_changed_is_refused(tmp_path: Path) -
         sql(
             store.catalog,
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, '9999-later', '')",
-            (MIGRATIONS.name,),
+            (MIGRATION_SET,),
         )
     for read_only in (False, True):
         with pytest.raises(UnknownVersion, match="9999-later"):

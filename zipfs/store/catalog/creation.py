@@ -8,18 +8,26 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-
-import sqlite_utils
+from typing import TYPE_CHECKING
 
 from zipfs.store.catalog import log_record
 from zipfs.store.catalog.database import BUSY_TIMEOUT_S, check_files, distrust, translated
-from zipfs.store.catalog.migrations import MIGRATIONS, SCRIPTS
+from zipfs.store.catalog.migrations import MIGRATION_SET, SCRIPTS
 from zipfs.store.catalog.schema import CURRENT, statements_of
 from zipfs.store.disk.files import create_file
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+# sqlite_utils is imported where a catalog is made or migrated only: it would be a fifth of the time in which a command
+# that reads a store starts.
 
 
 def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
     """Make an empty catalog that has applied nothing of manifest segment `segment` yet. Replaces what is at `path`."""
+    import sqlite_utils
+
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     os.close(create_file(path))  # SQLite gives the files that it makes beside it the same mode and owner
@@ -34,12 +42,38 @@ def create_catalog(path: Path, store_id: bytes, segment: int = 1) -> None:
             db.table("position").insert({"one": 1, "store_id": store_id, **start})
 
 
-def _record_all_migrations(db: sqlite_utils.Database) -> None:
+def _record_all_migrations(db: Database) -> None:
     """Have a new catalog say that it is what all migrations lead to."""
-    MIGRATIONS.ensure_migrations_table(db)
+    migrations = _all_migrations()
+    migrations.ensure_migrations_table(db)
     now = str(dt.datetime.now(dt.UTC))
-    rows = [{"migration_set": MIGRATIONS.name, "name": name, "applied_at": now} for name in SCRIPTS]
-    db.table(MIGRATIONS.migrations_table).insert_all(rows)
+    rows = [{"migration_set": MIGRATION_SET, "name": name, "applied_at": now} for name in SCRIPTS]
+    db.table(migrations.migrations_table).insert_all(rows)
+
+
+def _all_migrations() -> Migrations:
+    """Return the migrations in the form in which sqlite_utils applies them."""
+    from sqlite_utils.migrations import Migrations
+
+    migrations = Migrations(MIGRATION_SET)
+
+    def register(name: str, script: str) -> None:
+        @migrations(name=name)
+        def run(db: Database) -> None:
+            for statement in statements_of(script):
+                db.execute(statement)
+
+    for name, script in SCRIPTS.items():
+        register(name, script)
+    return migrations
+
+
+def _is_of_today(db: sqlite3.Connection) -> bool:
+    """Return whether all migrations have been applied."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchall():
+        return False
+    names = db.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (MIGRATION_SET,))
+    return {name for (name,) in names} >= SCRIPTS.keys()
 
 
 def migrate_catalog(path: Path, before: Callable[[], None]) -> None:
@@ -48,8 +82,11 @@ def migrate_catalog(path: Path, before: Callable[[], None]) -> None:
     Raises Damaged, StoreBusy, NotWritable, NoSpace, CatalogUnreadable, CatalogDamaged.
     """
     check_files(path)
-    with translated(path), closing(sqlite_utils.Database(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S))) as db:
-        distrust(db.conn)
-        if MIGRATIONS.pending(db):
-            before()
-            MIGRATIONS.apply(db)
+    with translated(path), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        distrust(connection)
+        if _is_of_today(connection):
+            return
+        import sqlite_utils
+
+        before()
+        _all_migrations().apply(sqlite_utils.Database(connection))

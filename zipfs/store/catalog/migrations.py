@@ -8,11 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import sqlite_utils
-from sqlite_utils.migrations import Migrations
-
-from zipfs.store.catalog.schema import statements_of
-
 FIRST = """
 -- How far into the manifest log this catalog has come. Exactly one row. Bytes of the segment beyond `offset` are
 -- records that were logged but not committed here; whoever writes next applies them first.
@@ -179,15 +174,5 @@ CREATE INDEX entries_by_inode ON entries (inode_id, area);
 SCRIPTS: Final = {"0001-first": FIRST, "0002-views": _VIEWS, "0003-planned": _PLANNED, "0004-times": _TIMES}
 """SQL of each migration by its name, oldest first."""
 
-MIGRATIONS: Final = Migrations("zipfs-catalog")
-
-
-def _register(name: str, script: str) -> None:
-    @MIGRATIONS(name=name)
-    def run(db: sqlite_utils.Database) -> None:
-        for statement in statements_of(script):
-            db.execute(statement)
-
-
-for _name, _script in SCRIPTS.items():
-    _register(_name, _script)
+MIGRATION_SET: Final = "zipfs-catalog"
+"""What the table of applied migrations calls all of these."""

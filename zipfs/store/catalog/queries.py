@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TypeVar
 from zipfs.errors import CatalogDamaged, Damaged, UnknownVersion
 from zipfs.store.catalog import log_record
 from zipfs.store.catalog.maintenance_queries import MaintenanceQueries
-from zipfs.store.catalog.migrations import MIGRATIONS, SCRIPTS
+from zipfs.store.catalog.migrations import MIGRATION_SET, SCRIPTS
 from zipfs.store.catalog.similarity_queries import SimilarityQueries
 from zipfs.store.catalog.sizes import SizeQueries
 from zipfs.store.catalog.statistics import StatisticsQueries
@@ -113,7 +113,7 @@ class Catalog(TreeQueries, SimilarityQueries, SizeQueries, StatisticsQueries, Ma
         """Raise CatalogDamaged for the catalog of another store, UnknownVersion for one that a newer ZipFS changed."""
         if self._row("SELECT store_id FROM position") != (store_id,):
             raise CatalogDamaged(f"{self.path} belongs to another store")
-        rows = self._query("SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY 1", (MIGRATIONS.name,))
+        rows = self._query("SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY 1", (MIGRATION_SET,))
         unknown = [str(name) for (name,) in rows if name not in SCRIPTS]
         if unknown:
             raise UnknownVersion(f"catalog {self.path}", ", ".join(unknown), max(SCRIPTS))
