@@ -153,9 +153,9 @@ def test_a_catalog_that_says_what_cannot_be_is_told(tmp_path: Path, kind: str) -
         db.execute("PRAGMA ignore_check_constraints = ON")
         if kind == "a cycle":
             db.execute(
-                "UPDATE blobs SET base_nbytes = nbytes, base_id = (SELECT id FROM blobs WHERE base_id = ?1)"
-                " WHERE id = ?1",
-                (base_id,),
+                "UPDATE blobs SET base_nbytes = nbytes, base_id = (SELECT id FROM blobs WHERE base_id = ?)"
+                " WHERE id = ?",
+                (base_id, base_id),
             )
         for column, value in HOSTILE[kind].items():
             db.execute(f"UPDATE blobs SET {column} = ? WHERE base_id = ?", (value, base_id))

@@ -92,7 +92,7 @@ class BlobQueries(Database):
     def blobs_of(self, inode: Inode) -> BlobRows:
         """Return the blobs of a file and their bases."""
         rows = self._query(
-            f"WITH own AS (SELECT DISTINCT blob_id FROM extents WHERE inode_id = ?1)"
+            f"WITH own AS (SELECT DISTINCT blob_id FROM extents WHERE inode_id = ?)"
             f" {self._select_blobs()} WHERE blobs.id IN"
             " (SELECT blob_id FROM own UNION SELECT base_id FROM blobs WHERE id IN own AND base_id IS NOT NULL)",
             (inode.id,),
@@ -122,9 +122,9 @@ class BlobQueries(Database):
     def users_of_blob(self, blob_id: BlobId) -> list[InodeId]:
         """Return the files that hold a blob or one that is coded against it."""
         rows = self._query(
-            "SELECT DISTINCT inode_id FROM extents WHERE blob_id = ?1"
-            " OR blob_id IN (SELECT id FROM blobs WHERE base_id = ?1)",
-            (blob_id,),
+            "SELECT DISTINCT inode_id FROM extents WHERE blob_id = ?"
+            " OR blob_id IN (SELECT id FROM blobs WHERE base_id = ?)",
+            (blob_id, blob_id),
         )
         return [InodeId(row[0]) for row in rows]
 

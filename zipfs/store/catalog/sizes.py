@@ -23,9 +23,9 @@ _ADDED = (
     " (SELECT 1 FROM extents WHERE blob_id = blobs.id AND inode_id < value) GROUP BY value"
 )
 _HEIRS = (
-    "SELECT DISTINCT (SELECT min(inode_id) FROM extents WHERE blob_id = own.blob_id AND inode_id > ?1) FROM"
-    " (SELECT DISTINCT blob_id FROM extents WHERE inode_id = ?1) AS own WHERE NOT EXISTS"
-    " (SELECT 1 FROM extents WHERE blob_id = own.blob_id AND inode_id < ?1)"
+    "SELECT DISTINCT (SELECT min(inode_id) FROM extents WHERE blob_id = own.blob_id AND inode_id > ?) FROM"
+    " (SELECT DISTINCT blob_id FROM extents WHERE inode_id = ?) AS own WHERE NOT EXISTS"
+    " (SELECT 1 FROM extents WHERE blob_id = own.blob_id AND inode_id < ?)"
 )
 _USED = "(SELECT blob_id FROM extents)"
 _BASES_IN_USE = f"(SELECT base_id FROM blobs WHERE base_id IS NOT NULL AND id IN {_USED})"
@@ -38,7 +38,7 @@ _NOT_SERVED = (
 
 
 _BELOW = (
-    "WITH RECURSIVE below (id) AS (SELECT ?1 UNION SELECT inode_id FROM below JOIN entries ON parent_id = below.id)"
+    "WITH RECURSIVE below (id) AS (SELECT ? UNION SELECT inode_id FROM below JOIN entries ON parent_id = below.id)"
     " SELECT state, sum(nbytes), sum(stored_nbytes) FROM inodes WHERE id IN below AND kind = 'file' GROUP BY state"
 )
 
@@ -138,7 +138,7 @@ class SizeQueries(BlobQueries):
 
     def heirs(self, inode_id: InodeId) -> list[InodeId]:
         """Return the files that blobs of a file will count for once it is gone."""
-        return [InodeId(row[0]) for row in self._query(_HEIRS, (inode_id,)) if row[0] is not None]
+        return [InodeId(row[0]) for row in self._query(_HEIRS, (inode_id,) * 3) if row[0] is not None]
 
     def _sums(self, sql: str) -> list[int]:
         return [int(value or 0) for value in self._row(sql) or ()]

@@ -36,16 +36,15 @@ NAMES_AT_ONCE = 32
 _MARKS = "name BETWEEN x'7a697066732e' AND x'7a697066732f'"
 """Names of marks begin with `zipfs.`."""
 # SQLite takes a partial index only for a query that repeats its condition; without, it reads the whole table.
-_IN_AREA = "area <> 0 AND area = ?1"
-_IN_SPOOL = "state IN ('open', 'sealed') AND state = ?1"
+_IN_AREA = "area <> 0 AND area = ?"
+_IN_SPOOL = "state IN ('open', 'sealed') AND state = ?"
 _SELECT_INODE = f"SELECT {_INODE_COLUMNS} FROM inodes WHERE id = ?"
 _SELECT_INODE_AND_NAMES = f"SELECT {_INODE_COLUMNS}, {_NAMES} FROM inodes WHERE id = ?"
 _SELECT_ENTRY = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE parent_id = ? AND name = ?"
 _SELECT_ENTRIES_OF = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE inode_id = ?"
 _ON_SIDE = {False: "area = 0", True: "area > 0"}
-_SELECT_NEXT_PARENT = (
-    "SELECT min(parent_id) FROM entries WHERE inode_id = ?1 AND area = ?2 AND parent_id > ?3"  # one step in the index
-)
+# One step in the index.
+_SELECT_NEXT_PARENT = "SELECT min(parent_id) FROM entries WHERE inode_id = ? AND area = ? AND parent_id > ?"
 _SELECT_CHILDREN = (
     f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE parent_id = ? ORDER BY name"
 )
@@ -173,9 +172,9 @@ class TreeQueries(Database):
         """
         # What is not bytes any more comes before all that is.
         after, parameters = (
-            ("", (parent_id, at_most)) if name is None else (" AND name > ?3", (parent_id, at_most, name))
+            ("", (parent_id, at_most)) if name is None else (" AND name > ?", (parent_id, name, at_most))
         )
-        rows = self._query(f"SELECT name FROM entries WHERE parent_id = ?1{after} ORDER BY name LIMIT ?2", parameters)
+        rows = self._query(f"SELECT name FROM entries WHERE parent_id = ?{after} ORDER BY name LIMIT ?", parameters)
         with rows_made_values(self.path):
             return [blob_column(row[0]) for row in rows]
 
@@ -211,7 +210,7 @@ class TreeQueries(Database):
         """Return what is PENDING, anywhere or in one directory. Raises CatalogDamaged."""
         rows = self._query(
             f"SELECT {_JOINED_COLUMNS} FROM entries JOIN inodes ON inodes.id = inode_id WHERE {_IN_AREA}"
-            + ("" if directory is None else " AND parent_id = ?2"),
+            + ("" if directory is None else " AND parent_id = ?"),
             (int(Area.PENDING),) if directory is None else (int(Area.PENDING), directory),
         )
         return [(self._entry(row), self._inode(row[_INODE:])) for row in rows]
@@ -221,7 +220,7 @@ class TreeQueries(Database):
         rows = self._query(
             f"SELECT parent_id FROM entries WHERE {_IN_AREA}"
             f" UNION SELECT id FROM entries JOIN inodes ON id = inode_id WHERE {_IN_AREA} AND kind = 'dir'",
-            (int(Area.PENDING),),
+            (int(Area.PENDING), int(Area.PENDING)),
         )
         return {InodeId(row[0]) for row in rows}
 

@@ -195,9 +195,9 @@ class Transaction:
     def put_index_keys(self, blob_id: BlobId, keys: Sequence[int]) -> None:
         """Have a blob that is coded standalone be found. A key that _BLOBS_OF_A_KEY blobs have distinguishes none."""
         self.catalog._write_all(
-            "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?1, ?2 WHERE"
-            " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ?1 LIMIT ?3)) < ?3",
-            [(key, blob_id, _BLOBS_OF_A_KEY) for key in keys],
+            "INSERT OR IGNORE INTO anchors (hash, blob_id) SELECT ?, ? WHERE"
+            " (SELECT count(*) FROM (SELECT 1 FROM anchors WHERE hash = ? LIMIT ?)) < ?",
+            [(key, blob_id, key, _BLOBS_OF_A_KEY, _BLOBS_OF_A_KEY) for key in keys],
         )
 
     def drop_index_keys(self, blob_id: BlobId, keys: Sequence[int]) -> None:
@@ -208,9 +208,9 @@ class Transaction:
         """Drop signatures of blobs that become bases or members by being moved: the backfill sets their index keys."""
         for blob in blobs:
             self._execute(
-                "DELETE FROM signatures WHERE blob_id = ?1 AND EXISTS (SELECT 1 FROM blobs WHERE id = ?1 AND"
-                " (base_id IS NULL) <> ?2)",
-                (blob.id, blob.base is None),
+                "DELETE FROM signatures WHERE blob_id = ? AND EXISTS (SELECT 1 FROM blobs WHERE id = ? AND"
+                " (base_id IS NULL) <> ?)",
+                (blob.id, blob.id, blob.base is None),
             )
 
     def drop_stale_index_keys(self) -> None:
