@@ -159,7 +159,7 @@ def test_a_range_is_shared_and_what_is_new_beside_it_is_coded(store: Store, tmp_
     new = weights(8000, 11)
     lines = plan(store, FakeContent(BASE[20_000:] + new, blobs)).splitlines()
     assert lines[0] == "0+60000 share blob A 20000+60000: equal bytes of a range"
-    assert lines[1].startswith("60000+16000 encode standalone: nothing stored resembles it")
+    assert lines[1].startswith("60000+16000 encode standalone: nothing that came before resembles it")
 
 
 def test_what_comes_again_is_planned_after_what_it_repeats(store: Store) -> None:

@@ -10,8 +10,11 @@ import pytest
 from tests.support.sample import files
 from tests.support.sql import sql
 from tests.support.stores import (
+    badly_based_family,
+    changed,
     import_path,
     model,
+    optimize_all,
     put_file,
     remove,
     served_inode,
@@ -20,6 +23,7 @@ from tests.support.stores import (
     weights,
     write_tree,
 )
+from zipfs.bases.similarity.base_choice import Reason
 from zipfs.inspect.inventory import take_inventory
 from zipfs.inspect.provenance import StoredExtent, stored_extents
 from zipfs.inspect.storage_method import StorageMethod
@@ -80,6 +84,59 @@ def test_the_next_best_base_is_named(store: Store, tmp_path: Path) -> None:
         served_inode(store, b"base").id,
         served_inode(store, b"other").id,
     }
+
+
+def reasons(store: Store, path: bytes) -> list[Reason | None]:
+    return [stored.reason for stored in stored_extents(store, served_inode(store, path))]
+
+
+def test_the_reasons_of_an_ingest_are_found_again(store: Store, tmp_path: Path) -> None:
+    put_file(store, tmp_path / "x", b"base", model(BASE))
+    put_file(store, tmp_path / "x", b"tuned", model(tuned(BASE)))
+    put_file(store, tmp_path / "x", b"same", model(BASE, name="other"))
+    put_file(store, tmp_path / "x", b"stranger", model(weights(ITEMS, 9)))
+    put_file(store, tmp_path / "x", b"slice", model(BASE[8000:60_000]))
+    put_file(store, tmp_path / "x", b"cut", model(tuned(BASE[8000:60_000])))
+    put_file(store, tmp_path / "x", b"zeros", model(bytes(2 * ITEMS)))
+    put_file(store, tmp_path / "x", b"later", model(tuned(BASE, 3)))
+    assert [
+        reasons(store, path)[-1] for path in (b"base", b"tuned", b"same", b"stranger", b"slice", b"cut", b"zeros")
+    ] == [
+        Reason.NO_CANDIDATE,
+        Reason.SMALLEST,
+        Reason.EQUAL,
+        Reason.NO_CANDIDATE,
+        Reason.EQUAL_RANGE,
+        Reason.RANGE,
+        Reason.CONSTANT,
+    ]
+    assert reasons(store, b"base")[0] is Reason.NO_FEATURES  # the header
+
+
+def test_what_was_to_be_a_base_itself_is_told(store: Store, tmp_path: Path) -> None:
+    centre = changed(BASE, 7, 1.0, 78)
+    put_file(store, tmp_path / "x", b"outlier", model(BASE))
+    for number in range(3):
+        put_file(store, tmp_path / "x", b"%d" % number, model(changed(centre, 2, 0.1, number)))
+    found = [reasons(store, b"%d" % number)[-1] for number in range(3)]
+    assert found == [Reason.SMALLEST, Reason.NEW_BASE, Reason.SMALLEST]
+
+
+def test_what_the_optimizer_planned_is_told(store: Store, tmp_path: Path) -> None:
+    family = badly_based_family(20_000)
+    for path, content in family.items():
+        put_file(store, tmp_path / "x", path, content)
+    optimize_all(store)
+    assert reasons(store, b"kin/0")[-1] is Reason.PLANNED  # what came first is against what came later
+    (base,) = (path for path in family if tensor_extents(store, path)[0].base is None)
+    assert reasons(store, base)[-1] is Reason.PLANNED  # it has members that came before it
+
+
+def test_no_reason_is_guessed_where_nothing_is_kept_of_a_tensor(store: Store, tmp_path: Path) -> None:
+    put_file(store, tmp_path / "x", b"base", model(BASE))
+    put_file(store, tmp_path / "x", b"tuned", model(tuned(BASE)))
+    sql(store.catalog, "DELETE FROM sketches")
+    assert [reasons(store, path)[-1] for path in (b"base", b"tuned")] == [None, None]
 
 
 def test_what_is_shared_counts_for_the_first(store: Store, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ FILE = {
                     "shared_with": PLACE,
                     "base": (None, {"of": PLACE, "dtype": str, "offset": int, "nbytes": int, "cast": (None, str)}),
                     "members": int,
+                    "reason": (None, str),
                     "predicted": (
                         None,
                         {

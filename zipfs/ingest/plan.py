@@ -57,7 +57,7 @@ class Share:
     span: Span
     blob_id: BlobId
     blob_offset: int
-    reason: str = "equal bytes"
+    reason: Reason = Reason.EQUAL
 
     def as_text(self) -> str:
         return f"share blob {self.blob_id} {self.blob_offset}+{self.span.nbytes}: {self.reason}"
@@ -95,7 +95,7 @@ def share_zeros(span: Span, zeros: Extent) -> Iterator[Step]:
     """Yield the steps that store a hole: as ranges of a blob of zeros, which `zeros` is the whole of."""
     for at in range(0, span.nbytes, zeros.nbytes):
         part = Span(span.offset + at, min(zeros.nbytes, span.nbytes - at), "", (), span.name)
-        yield Share(part, zeros.blob_id, 0, "zeros of a hole")
+        yield Share(part, zeros.blob_id, 0, Reason.HOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Planner:
         found, base = whole, part.base
         if base is not None and part.is_equal:
             if self._is_range(part.span, base):
-                yield Share(part.span, base.blob_id, base.view.offset, "equal bytes of a range")
+                yield Share(part.span, base.blob_id, base.view.offset, Reason.EQUAL_RANGE)
                 return
             if self.content.tensor(part.span).blob(base.blob_id).base is not None:
                 yield from self._new(self.content.inspect(part.span), with_members=False, may_repeat=may_repeat)

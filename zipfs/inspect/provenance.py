@@ -1,8 +1,9 @@
-"""The extents of one stored file: by which method each is stored, against what, and what sketches predicted.
+"""The extents of one stored file: by which method each is stored, against what, why, and what sketches predict.
 
 Predictions come from sketches that the store keeps, in bits per item. Where it keeps none there is none, and none
-against a view that is a range or a cast. The catalog is asked about this file alone: an inventory of the whole store
-tells the same methods, and takes as long as the store is large. Used by the thread whose store it is.
+against a view that is a range or a cast. Reasons are those that the rules of the base choice give for what is stored
+now. The catalog is asked about this file alone: an inventory of the whole store tells the same methods, and takes as
+long as the store is large. Used by the thread whose store it is.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zipfs.bases.similarity.base_choice import Reason, reconstruct_choice
 from zipfs.bases.similarity.candidates import CandidateSearch
+from zipfs.bases.similarity.features import TensorFeatures
 from zipfs.bases.similarity.size_model import predict_against, predict_standalone
 from zipfs.errors import CatalogDamaged
 from zipfs.inspect.storage_method import StorageMethod, method_of_blob
+from zipfs.store.catalog.statistics import Members
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import Blob, BlobId, Extent, Inode, InodeId
 from zipfs.store.store import Store
@@ -57,7 +61,7 @@ class StoredExtent:
     """An extent and its blob.
 
     `shared_with` is the place that its bytes count for, if that is another one. `members` counts the tensors that are
-    coded against its blob.
+    coded against its blob. `reason` is None where what is stored now does not tell it any more.
     """
 
     extent: Extent
@@ -68,6 +72,7 @@ class StoredExtent:
     base: Base | None
     members: int
     prediction: Prediction | None
+    reason: Reason | None
 
 
 def stored_extents(store: Store, inode: Inode) -> list[StoredExtent]:
@@ -77,7 +82,7 @@ def stored_extents(store: Store, inode: Inode) -> list[StoredExtent]:
         extents = catalog.extents(inode)
         blobs = catalog.blobs_of(inode)
         places = {blob_id: Place(*use) for blob_id, use in catalog.first_uses(sorted(blobs)).items()}
-        members = catalog.member_counts(sorted(blobs))
+        members = catalog.members_of(sorted(blobs))
         predictions = _Predictions(store, blobs)
         return [_stored_extent(inode, extent, blobs, places, members, predictions) for extent in extents]
 
@@ -87,7 +92,7 @@ def _stored_extent(
     extent: Extent,
     blobs: Mapping[BlobId, Blob],
     places: Mapping[BlobId, Place],
-    members: Mapping[BlobId, int],
+    members: Mapping[BlobId, Members],
     predictions: _Predictions,
 ) -> StoredExtent:
     blob = _known(blobs, extent.blob_id)
@@ -97,17 +102,15 @@ def _stored_extent(
     base = None
     if blob.base is not None:
         base = Base(_known(blobs, blob.base.blob_id), blob.base.view, places.get(blob.base.blob_id))
-    is_first = first == Place(inode.id, extent.offset)
-    return StoredExtent(
-        extent,
-        method_of_blob(blob, None if base is None else (base.blob, base.view)) if is_first else StorageMethod.SHARED,
-        blob,
-        blob.stored_nbytes if is_first else 0,
-        None if is_first else first,
-        base,
-        members.get(blob.id, 0),
-        predictions.of(blob) if is_first else None,
-    )
+    own = members.get(blob.id)
+    serves = 0 if own is None else own.number
+    if first != Place(inode.id, extent.offset):
+        is_part = extent.blob_offset != 0 or extent.nbytes != blob.nbytes
+        reason = Reason.EQUAL_RANGE if is_part else Reason.EQUAL
+        return StoredExtent(extent, StorageMethod.SHARED, blob, 0, first, base, serves, None, reason)
+    method = method_of_blob(blob, None if base is None else (base.blob, base.view))
+    prediction, why = predictions.of(blob, method, None if own is None else own.oldest)
+    return StoredExtent(extent, method, blob, blob.stored_nbytes, None, base, serves, prediction, why)
 
 
 def _known(blobs: Mapping[BlobId, Blob], blob_id: BlobId) -> Blob:
@@ -126,19 +129,42 @@ class _Predictions:
         self._search = CandidateSearch(store)
         self._search.begin()
 
-    def of(self, blob: Blob) -> Prediction | None:
-        mine = self._sketches.get(blob.id)
-        if mine is None or not blob.dtype:
-            return None
-        standalone = predict_standalone(mine, blob.dtype)
+    def of(
+        self, blob: Blob, method: StorageMethod, oldest_member: BlobId | None
+    ) -> tuple[Prediction | None, Reason | None]:
+        """Return what is predicted of a blob that is stored by `method`, and why it is stored so."""
+        mine = self._sketches.get(blob.id) if blob.dtype else None
         base_id = None if blob.base is None else blob.base.blob_id
-        others = [one for one in self._near(blob) if one[0] not in (blob.id, base_id)]
-        theirs = [sketch for _, sketch in others]
-        of_base = self._sketches.get(base_id) if base_id is not None else None
-        bits = predict_against(mine, [*theirs, of_base or b""], blob.dtype)
-        against = float(bits[-1]) if np.isfinite(bits[-1]) else None
-        best, other = self._best(bits[:-1].tolist(), [BlobId(blob_id) for blob_id, _ in others])
-        return None if not np.isfinite(standalone) else Prediction(against, standalone, best, other)
+        candidates: list[tuple[BlobId, bytes]] = []
+        bits = np.zeros(0)
+        standalone = float("inf")
+        prediction: Prediction | None = None
+        if mine is not None:
+            standalone = predict_standalone(mine, blob.dtype)
+            candidates = [one for one in self._near(blob) if one[0] not in (blob.id, base_id)]
+            others = len(candidates)
+            if base_id is not None:
+                candidates.append((base_id, self._sketches.get(base_id, b"")))
+            bits = predict_against(mine, [sketch for _, sketch in candidates], blob.dtype)
+            against = float(bits[-1]) if base_id is not None and np.isfinite(bits[-1]) else None
+            best, other = self._best(bits[:others].tolist(), [blob_id for blob_id, _ in candidates[:others]])
+            if np.isfinite(standalone):
+                prediction = Prediction(against, standalone, best, other)
+        choice = reconstruct_choice(
+            self._search,
+            blob,
+            self._features(blob.id),
+            candidates,
+            bits,
+            standalone,
+            oldest_member=oldest_member,
+            is_whole=method is StorageMethod.WHOLE_BASE,
+        )
+        return prediction, None if choice is None else choice.reason
+
+    def _features(self, blob_id: BlobId) -> TensorFeatures | None:
+        sketch, signature = self._sketches.get(blob_id), self._signatures.get(blob_id)
+        return None if sketch is None or signature is None else TensorFeatures(sketch, signature)
 
     def _near(self, blob: Blob) -> list[tuple[BlobId, bytes]]:
         signature = self._signatures.get(blob.id)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.commands import BASE, Run, assert_refused
 from tests.support.documents import DIRECTORY, FAMILIES, FILE, check
+from tests.support.sql import sql
 from tests.support.stores import copy_in, model, put_file, remove
 from zipfs.ingest.queue import seal_everything
 from zipfs.store.store import open_store
@@ -25,6 +26,7 @@ def test_a_fine_tune_is_explained(run: Run, family_store: Path) -> None:
     assert part["base"]["of"] == {"path": "org/base/model.safetensors", "tensor": "layers.1.w"}
     assert part["predicted"]["base_bits"] == pytest.approx(second["bits_per_weight"], abs=0.5)
     assert part["predicted"]["alone_bits"] > 10
+    assert [one["parts"][0]["reason"] for one in (header, second, norm)] == ["equal", "smallest", "equal"]
     assert norm["parts"][0]["shared_with"] == {"path": "org/base/model.safetensors", "tensor": "norm"}
     assert norm["bits_per_weight"] == 0
     assert sum(one["nbytes"] for one in found["tensors"]) == found["nbytes"]
@@ -48,7 +50,17 @@ def test_a_file_for_people(run: Run, family_store: Path) -> None:
     assert "against [1]" in line
     assert "[1] org/base/model.safetensors" in text
     assert "same as [1]" in text
+    assert "predicted to be smallest" in line
     assert "base of 2" in run("explain", family_store, "org/base/model.safetensors").out.decode()
+
+
+def test_a_reason_that_is_not_known_is_not_guessed(run: Run, family_store: Path) -> None:
+    with open_store(family_store) as opened:
+        sql(opened.catalog, "DELETE FROM sketches")
+    found = run("explain", family_store, "me/tuned/model.safetensors", "--json").json
+    check(found, FILE)
+    assert [one["parts"][0]["reason"] for one in found["tensors"]] == ["equal", None, None, "equal"]
+    assert "not known" in run("explain", family_store, "me/tuned/model.safetensors").out.decode()
 
 
 def test_a_directory_is_told_by_file(run: Run, family_store: Path) -> None:

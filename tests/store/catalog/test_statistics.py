@@ -11,6 +11,7 @@ import pytest
 from tests.support.sample import SAMPLES
 from tests.support.sql import sql
 from zipfs.errors import CatalogDamaged
+from zipfs.store.catalog.statistics import Members
 from zipfs.store.objects.values import BlobId
 from zipfs.store.store import Store, open_store
 
@@ -31,7 +32,7 @@ def test_a_blob_counts_for_the_first_file_that_uses_it(store: Store, made: tuple
     assert use[0] == min(
         row[0] for row in sql(store.catalog, "SELECT inode_id FROM extents WHERE blob_id = ?", (whole,))
     )
-    assert store.catalog.member_counts(made[1]) == {made[1][0]: 2}
+    assert store.catalog.members_of(made[1]) == {made[1][0]: Members(2, made[1][2])}
     assert store.catalog.sketches(made[1]) == {}
 
 

@@ -60,16 +60,31 @@ def choose_base(
         return None
     standalone = predict_standalone(mine, dtype) if standalone is None else standalone
     against = predict_against(mine, [stored for _, stored in candidates], dtype)
+    return choose_predicted(mine, nbytes, dtype, [blob_id for blob_id, _ in candidates], against, standalone, probe)
+
+
+def choose_predicted(
+    mine: bytes,
+    nbytes: int,
+    dtype: str,
+    blob_ids: Sequence[int],
+    against: Bits,
+    standalone: float,
+    probe: Probe | None,
+) -> Choice | None:
+    """Return the choice among `blob_ids`, against which these bits are predicted; None as for `choose_base`."""
+    if not blob_ids or not nbytes:
+        return None
     best = int(np.argmin(against))
     if not np.isfinite(against[best]):
         return None
     if probe is not None and not _is_exact(mine):
-        best = _best_of_ties(against, candidates, probe)
+        best = _best_of_ties(against, blob_ids, probe)
     bytes_per_bit = nbytes / item_nbytes(dtype) / 8
     against_nbytes, standalone_nbytes = float(against[best]) * bytes_per_bit, standalone * bytes_per_bit
     if against_nbytes > standalone_nbytes * (1 - MARGIN) or against_nbytes > standalone_nbytes - MIN_SAVED_NBYTES:
         return None
-    return Choice(candidates[best][0], round(against_nbytes), round(standalone_nbytes))
+    return Choice(blob_ids[best], round(against_nbytes), round(standalone_nbytes))
 
 
 def _is_exact(mine: bytes) -> bool:
@@ -78,10 +93,10 @@ def _is_exact(mine: bytes) -> bool:
     return samples is not None and samples.is_whole
 
 
-def _best_of_ties(against: Bits, candidates: Sequence[tuple[int, bytes]], probe: Probe) -> int:
+def _best_of_ties(against: Bits, blob_ids: Sequence[int], probe: Probe) -> int:
     """Return the index of the candidate that is the best in truth, of those that are nearly the best by prediction."""
     near = [int(index) for index in np.argsort(against, kind="stable")[:_PROBED]]
     near = [index for index in near if against[index] <= (1 + TIE) * against[near[0]]]
     if len(near) == 1:
         return near[0]
-    return min(near, key=lambda index: probe(candidates[index][0]))
+    return min(near, key=lambda index: probe(blob_ids[index]))

@@ -28,7 +28,9 @@ def explain_command(store: Path, path: str, tensors: bool, as_json: bool) -> Non
     A tensor is shared with another place, coded against a tensor elsewhere (all of it, a range, or cast from another
     type), or standalone. `bits` is what each weight added to the store. Where the store keeps sketches, the columns
     behind it are what these promise: `predicted` against the base that was taken, `standalone` without any, and `next`
-    against the best of other tensors. A path inside a mount can stand for STORE and PATH.
+    against the best of other tensors. `why` is the reason that the rules give for what the store holds now; it is "not
+    known" where that keeps too little of the tensor, or has changed so that they would choose otherwise. A path inside
+    a mount can stand for STORE and PATH.
 
     \b
     Example:

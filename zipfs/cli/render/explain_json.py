@@ -89,6 +89,7 @@ def _extent(stored: StoredExtent, places: Mapping[Place, NamedPlace]) -> dict[st
             "cast": None if stored.base.view.cast is None else str(stored.base.view.cast),
         },
         "members": stored.members,
+        "reason": None if stored.reason is None else stored.reason.name.lower(),
         "predicted": None
         if prediction is None
         else {

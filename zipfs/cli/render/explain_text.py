@@ -25,6 +25,7 @@ _TENSOR_COLUMNS = (
     Column("standalone", dispensable=3),
     Column("next", dispensable=5),
     Column("stored how", number=False, least=14),
+    Column("why", number=False, least=14, dispensable=7),
     Column("next best", number=False, least=14, dispensable=6),
 )
 
@@ -76,7 +77,7 @@ def _rows(one: TensorReport, form: str | None, legend: _Legend) -> Iterator[list
         yield [name, kind, *_sizes(one.nbytes, one.added_nbytes, one.dtype), *_why_and_how(one.extents[0], one, legend)]
         return
     sizes = _sizes(one.nbytes, one.added_nbytes, one.dtype)
-    yield [name, kind, *sizes, "", "", "", f"in {len(one.extents)} parts", ""]
+    yield [name, kind, *sizes, "", "", "", f"in {len(one.extents)} parts", "", ""]
     for stored in one.extents:
         start = stored.extent.offset - one.offset
         label = f"  bytes {start} to {start + stored.extent.nbytes}"
@@ -94,14 +95,15 @@ def _bits(value: float | None) -> str:
 
 
 def _why_and_how(stored: StoredExtent, one: TensorReport, legend: _Legend) -> list[str]:
-    """Return the cells on what was predicted, how it is stored, and the next best base."""
+    """Return the cells on what is predicted, how it is stored and why, and the next best base."""
     prediction = stored.prediction
     how = _how(stored, one, legend)
+    why = "not known" if stored.reason is None else stored.reason.value
     if prediction is None:
-        return ["", "", "", how, ""]
+        return ["", "", "", how, why, ""]
     following = legend.place(prediction.other, one) if prediction.other is not None else ""
     bits = (prediction.against, prediction.standalone, prediction.best_other)
-    return [*map(_bits, bits), how, following]
+    return [*map(_bits, bits), how, why, following]
 
 
 def _how(stored: StoredExtent, one: TensorReport, legend: _Legend) -> str:

@@ -53,6 +53,13 @@ class Use(NamedTuple):
     offset: int
 
 
+class Members(NamedTuple):
+    """How many blobs are coded against one, and the lowest id of them."""
+
+    number: int
+    oldest: BlobId
+
+
 class StatisticsQueries(BlobQueries):
     """The part of a `Catalog` that reads all blobs, or many, at once."""
 
@@ -94,14 +101,14 @@ class StatisticsQueries(BlobQueries):
         )
         return {BlobId(blob_id): Use(InodeId(inode), offset) for blob_id, inode, offset in rows if inode is not None}
 
-    def member_counts(self, blob_ids: Sequence[int]) -> dict[BlobId, int]:
-        """Return how many blobs are coded against each of some; those that serve none are left out."""
+    def members_of(self, blob_ids: Sequence[int]) -> dict[BlobId, Members]:
+        """Return which blobs are coded against each of some; those that serve none are left out."""
         rows = self._query(
-            "SELECT base_id, count(*) FROM json_each(?) CROSS JOIN blobs ON base_id = value WHERE base_id IS NOT NULL"
-            " GROUP BY base_id",
+            "SELECT base_id, count(*), min(blobs.id) FROM json_each(?) CROSS JOIN blobs ON base_id = value"
+            " WHERE base_id IS NOT NULL GROUP BY base_id",
             (json.dumps(blob_ids),),
         )
-        return {BlobId(blob_id): count for blob_id, count in rows}
+        return {BlobId(blob_id): Members(count, BlobId(oldest)) for blob_id, count, oldest in rows}
 
 
 def _rows(ids: Integers, wanted: Integers) -> NDArray[np.intp]:
