@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import rmtree
 
@@ -86,8 +87,10 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    shelf = Shelf(tmp_path)
+    yield shelf
+    shelf.store.close()
 
 
 BASE = matrix(2400, 1)
@@ -139,6 +142,7 @@ def test_rows_that_were_changed_a_little_take_what_the_change_takes(shelf: Shelf
     change = Shelf(shelf.root / "other")
     change.put(file_of(BASE))
     per_byte = change.put(file_of(tuned(BASE, 6))) / len(BASE)
+    change.store.close()
     assert shelf.put(file_of(raw)) < 1.05 * (len(raw) - new_nbytes) * per_byte + new_nbytes * STANDALONE + OVERHEAD
     shelf.check()
 

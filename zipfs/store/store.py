@@ -162,10 +162,14 @@ def open_store(
             migrate_catalog(path / CATALOG, lambda: write_marker(path, store_id))
         frames = FrameCache(cache_nbytes)
         store = Store(path, store_id, read_only=read_only, frames=frames, use=use, packs=packs, stop=stop)
+    except BaseException:
+        use.release()
+        raise
+    try:
         store.catalog.check_belongs(store_id)
         if not read_only:
             store.recover()
     except BaseException:
-        use.release()
+        store.close()
         raise
     return store

@@ -63,11 +63,15 @@ class Catalog(TreeQueries, SimilarityQueries, SizeQueries, StatisticsQueries, Ma
 
     def __init__(self, path: Path, *, read_only: bool = False, stop: Stop | None = None) -> None:
         super().__init__(path, read_only=read_only, stop=stop)
-        self.position()
-        if read_only and not self._has_column("inodes", "atime_ns"):
-            # Of a catalog that nobody has migrated yet. Once somebody does, the column of the table is the first of the
-            # two of that name, and the one that is read.
-            self._query("CREATE TEMP VIEW inodes AS SELECT *, NULL AS atime_ns FROM main.inodes")
+        try:
+            self.position()
+            if read_only and not self._has_column("inodes", "atime_ns"):
+                # Of a catalog that nobody has migrated yet. Once somebody does, the column of the table is the first of
+                # the two of that name, and the one that is read.
+                self._query("CREATE TEMP VIEW inodes AS SELECT *, NULL AS atime_ns FROM main.inodes")
+        except BaseException:
+            self.close()
+            raise
 
     def position(self) -> Position:
         """Return how far into the log the catalog has come. Raises CatalogDamaged."""
