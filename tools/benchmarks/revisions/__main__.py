@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import shutil
 import statistics
@@ -169,13 +170,16 @@ def mounted(side: Side, *options: str) -> Iterator[None]:
 class Rounds:
     """Turns of both sides, and what they took."""
 
-    def __init__(self, sides: Sequence[Side], rounds: int) -> None:
+    def __init__(self, sides: Sequence[Side], rounds: int, only: str) -> None:
         self.sides = sides
         self.rounds = rounds
+        self.only = re.compile(only)
         self.timings: Timings = defaultdict(list)
 
     def measure(self, what: str, call: Callable[[Side], object], prepare: Callable[[Side], object] = id) -> None:
         """Time a call of each side in turns, and the processor time of its mount; of the command without one."""
+        if not self.only.search(what):
+            return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task(what, total=self.rounds * len(self.sides))
@@ -210,7 +214,9 @@ def measure_ingest(rounds: Rounds, models: Path) -> None:
         only_base,
     )
     for side in rounds.sides:
-        side.zipfs("ingest", side.store, models / "small")
+        empty(side)
+        for name in ("large/base", "large/tuned", "small"):
+            side.zipfs("ingest", side.store, models / name)
 
 
 def model_path(name: str, side: Side) -> Path:
@@ -313,6 +319,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mbytes", type=int, default=400, help="size of the base and of its fine-tune")
     parser.add_argument("--models", type=int, default=300, help="small models, of ten files each")
+    parser.add_argument("--only", default="", metavar="REGEX", help="measure only what it finds in the name of a row")
     parser.add_argument("--dir", type=Path, help="work in this directory (default: temporary)")
     arguments = parser.parse_args()
     with ExitStack() as stack:
@@ -324,7 +331,7 @@ def main() -> None:
         for side in sides:
             side.folder.mkdir()
         make_models(folder / "models", arguments.mbytes * 1_000_000, arguments.models)
-        rounds = Rounds(sides, arguments.rounds)
+        rounds = Rounds(sides, arguments.rounds, arguments.only)
         measure_ingest(rounds, folder / "models")
         same = compare_sizes(sides)
         measure_commands(rounds)
