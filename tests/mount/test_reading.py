@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import load, load_file, save_file
 
 from tests.formats import hostile
-from tests.support.mounts import REPOSITORY, Mount, noise, run
+from tests.support.mounts import REPOSITORY, Mount, noise, python, run
 
 pytestmark = pytest.mark.mount
 
@@ -231,3 +231,21 @@ def test_hostile_files_are_served_as_they_are(shared: Mount, tmp_path: Path) -> 
     run("diff", "-r", source, shared.point / "hostile")
     shared.remount()
     run("diff", "-r", source, shared.point / "hostile")
+
+
+def minor_faults(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+def test_opening_files_takes_the_same_memory_again(mounts: Callable[..., Mount]) -> None:
+    mount = mounts().start()
+    (mount.ingest / "m").mkdir()
+    for number in range(100):
+        (mount.ingest / "m" / f"{number}.json").write_bytes(noise(300, number))
+    mount.wait()
+    code = "import pathlib, sys; [path.read_bytes() for path in pathlib.Path(sys.argv[1]).iterdir()]"
+    python(code, mount.point / "m")
+    before = minor_faults(mount.pid)
+    for _ in range(3):
+        python(code, mount.point / "m")
+    assert minor_faults(mount.pid) - before < 10 * 300
