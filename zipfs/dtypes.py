@@ -16,7 +16,7 @@ class DType:
 
     `block_weights` items take `block_nbytes` bytes, the least that is whole bytes. `coded_nbytes` is the unit in which
     they are coded: 1, 2, 4 or 8 bytes. `layout` is the code that native/common.h and payloads have for that unit.
-    Before it is coded alone a unit is turned left by `turned_bits`, so that its exponent fills a byte. Floats have
+    Before it is coded standalone a unit is turned left by `turned_bits`, so that its exponent fills a byte. Floats have
     `exponent_bits` and `mantissa_bits` below their sign.
     """
 
@@ -78,7 +78,7 @@ def layout_code(dtype: str) -> int:
 
 
 def turned_bits(dtype: str) -> int:
-    """Return by how many bits units of `dtype` are turned left before they are coded alone."""
+    """Return by how many bits units of `dtype` are turned left before they are coded standalone."""
     return DTYPES.get(dtype, _PLAIN_BYTES).turned_bits
 
 

@@ -37,7 +37,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def look(path: Path) -> None:
+def observe(path: Path) -> None:
     with open_store(path, read_only=True) as store:
         "".join(page("store", gather(store, lambda what, done, total: None)))
     with Library(path) as library:
@@ -49,7 +49,7 @@ def look(path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_changed_byte_of_the_catalog_breaks_nothing(pristine: Path, tmp_path: Path) -> None:
-    look(pristine)
+    observe(pristine)
     path = Path(shutil.copytree(pristine, tmp_path / "store"))
     catalog = path / "catalog.db"
     content = catalog.read_bytes()
@@ -61,7 +61,7 @@ def test_a_changed_byte_of_the_catalog_breaks_nothing(pristine: Path, tmp_path: 
         changed[at] ^= 1 << at % 8
         catalog.write_bytes(changed)
         try:
-            look(path)
+            observe(path)
         except ZipfsError as error:
             refused += 1
             assert str(error)

@@ -147,7 +147,7 @@ def test_a_useless_base_costs_nothing() -> None:
     assert encode_frame(raw, "BF16", raw[:-2], 0) == encode_frame(raw, "BF16", None, 0)
 
 
-def test_zeros_are_coded_alone_although_a_base_would_help() -> None:
+def test_zeros_are_coded_standalone_although_a_base_would_help() -> None:
     rng = np.random.default_rng(11)
     base = _bf16(rng.normal(0, 0.05, FRAME_NBYTES // 2))
     frame = encode_frame(bytes(FRAME_NBYTES), "BF16", base, 0)

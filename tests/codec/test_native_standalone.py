@@ -1,4 +1,4 @@
-"""Whatever is coded alone comes back bit for bit, by every instruction set, and in few bytes."""
+"""Whatever is coded standalone comes back bit for bit, by every instruction set, and in few bytes."""
 
 from __future__ import annotations
 

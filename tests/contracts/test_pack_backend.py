@@ -333,7 +333,7 @@ def test_a_whole_store_stands_on_it(backend: PackBackend, tmp_path: Path) -> Non
     files = {**family, **small}
     path = tmp_path / "store"
     with open_store(path, create=True, packs=backend) as store:
-        import_path(store, write_tree(tmp_path / "kin", {name[4:]: family[name] for name in family}), b"kin")
+        import_path(store, write_tree(tmp_path / "run", {name[4:]: family[name] for name in family}), b"run")
         for name, content in small.items():
             put_file(store, tmp_path / "scratch", name, content)
         assert set(backend.names()) == set(store.catalog.packs())

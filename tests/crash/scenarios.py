@@ -130,13 +130,13 @@ _AFTER: Final[Files] = {**_UNTOUCHED, **NEW}
 _COLLECTED: Final[Files] = {**KEPT, **DROPPED, **REPLACED}
 
 
-KIN: Final[Files] = badly_based_family(60_000)
+FAMILY: Final[Files] = badly_based_family(60_000)
 """A family whose first member, its base, is its outlier."""
 
 
 def _badly_based(store: Store) -> None:
     # In one pack, which their headers keep alive: the collection at the end has to rewrite it.
-    import_path(store, write_tree(store.path.parent / "scratch", {name[4:]: KIN[name] for name in KIN}), b"kin")
+    import_path(store, write_tree(store.path.parent / "scratch", {name[4:]: FAMILY[name] for name in FAMILY}), b"run")
 
 
 def _optimize(store: Store) -> None:
@@ -183,7 +183,7 @@ SCENARIOS: Final = {
     "compress": Scenario(_compress, _copied, _BEFORE, _AFTER, NEW),
     "import": Scenario(_import, _nothing, _BEFORE, _AFTER, {}),
     "delete": Scenario(_delete, _nothing, _BEFORE, {**KEPT, **REPLACED, **GARBAGE}, {}),
-    "optimize": Scenario(_optimize, _badly_based, {**_BEFORE, **KIN}, {**_BEFORE, **KIN}, KIN),
+    "optimize": Scenario(_optimize, _badly_based, {**_BEFORE, **FAMILY}, {**_BEFORE, **FAMILY}, FAMILY),
     "merge": Scenario(_merge, _scattered, {**_BEFORE, **SMALL}, {**_BEFORE, **SMALL}, SMALL),
     "collect": Scenario(_collect, _garbage, _COLLECTED, _COLLECTED, {}),
     "repair": Scenario(_repair, _damage_an_index, _BEFORE, _BEFORE, {}, damaged=True),

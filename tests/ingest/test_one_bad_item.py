@@ -100,7 +100,7 @@ def test_whatever_goes_wrong_with_a_file_is_its_failure_alone(
     assert contents(store.path) == FILES
 
 
-def test_damage_that_is_met_while_a_file_is_coded_alone_is_its_failure(
+def test_damage_that_is_met_while_a_file_is_coded_standalone_is_its_failure(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Coding it without a base, which helps where a base is damaged, is not tried again and again."""

@@ -1,4 +1,4 @@
-"""What is stored of generated relatives stays the same to the byte: which bases, which parts, which frames.
+"""What is stored of generated families stays the same to the byte: which bases, which parts, which frames.
 
 `python -m tests.ingest.test_plans` writes plans/*.txt anew, which only a change of what is chosen on purpose calls for.
 """
@@ -12,7 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.ingest.test_relatives import BASE, CASTS, EQUAL, OTHER, TRICKY, WIDTH, cast, cut_like, file_of, items, tuned
+from tests.ingest.test_partial_matches import (
+    BASE,
+    CASTS,
+    EQUAL,
+    OTHER,
+    TRICKY,
+    WIDTH,
+    cast,
+    cut_like,
+    file_of,
+    items,
+    tuned,
+)
 from tests.support.stored_plans import stored_plan
 from tests.support.stores import (
     Listener,

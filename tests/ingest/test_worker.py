@@ -86,16 +86,16 @@ def test_copying_in_through_a_mount_ends_with_better_bases_as_an_ingest_does(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(after_ingest, "_LEAST_NBYTES", 0)
-    kin = badly_based_family(60_000)
+    family = badly_based_family(60_000)
     running, pipeline = rounds(store, Told(), Stop())
-    for name, content in kin.items():
+    for name, content in family.items():
         copy_in(store, name, content)
         seal_everything(store)
         running._round()
     pipeline.close()
-    assert base_of(store, b"kin/0")[-1] is not None  # the outlier, which came first, is no base any more
+    assert base_of(store, b"run/0")[-1] is not None  # the outlier, which came first, is no base any more
     assert problems(store) == []
-    assert contents(store.path) == kin
+    assert contents(store.path) == family
 
 
 def test_small_packs_are_merged_in_passing(store: Store) -> None:

@@ -127,7 +127,7 @@ def test_what_the_optimizer_planned_is_told(store: Store, tmp_path: Path) -> Non
     for path, content in family.items():
         put_file(store, tmp_path / "x", path, content)
     optimize_all(store)
-    assert reasons(store, b"kin/0")[-1] is Reason.PLANNED  # what came first is against what came later
+    assert reasons(store, b"run/0")[-1] is Reason.PLANNED  # what came first is against what came later
     (base,) = (path for path in family if tensor_extents(store, path)[0].base is None)
     assert reasons(store, base)[-1] is Reason.PLANNED  # it has members that came before it
 

@@ -122,7 +122,7 @@ def test_threads_that_add_at_once_lose_nothing() -> None:
             if at % 10 == 0:
                 counters.fetch.fail(2.0**-12, "torn" if at % 20 else "late")
 
-    def look() -> None:
+    def observe() -> None:
         together.wait()
         while not done.is_set():
             found = counters.snapshot()
@@ -130,7 +130,7 @@ def test_threads_that_add_at_once_lose_nothing() -> None:
             counts.append(found.stages["fetch"].count)
 
     with ThreadPoolExecutor(threads + 1) as pool:
-        looking = pool.submit(look)
+        looking = pool.submit(observe)
         for adding in [pool.submit(add, thread) for thread in range(threads)]:
             adding.result()
         done.set()

@@ -122,17 +122,17 @@ def test_times_of_access_survive_seal_compression_and_remount(mounts: Callable[.
         os.utime(path, ns=(10**18 + number, 2 * 10**18 + number), follow_symlinks=False)
     run("cp", "-a", source, mount.ingest / "top")
 
-    def look(top: Path) -> list[tuple[int, int]]:
+    def observe(top: Path) -> list[tuple[int, int]]:
         found = [(top / path.relative_to(source)).lstat() for path in times]
         return [(info.st_atime_ns, info.st_mtime_ns) for info in found]
 
     mount.wait()
     mount.remount()
     expected = [(10**18 + number, 2 * 10**18 + number) for number in times.values()]
-    poll_equal(lambda: look(mount.point / "top"), expected)
+    poll_equal(lambda: observe(mount.point / "top"), expected)
     mount.umount()
     assert zipfs("extract", mount.store, "top", tmp_path / "back").returncode == 0
-    assert look(tmp_path / "back") == expected
+    assert observe(tmp_path / "back") == expected
 
 
 def test_a_file_from_the_future_was_changed_now(file: Path) -> None:
@@ -243,20 +243,20 @@ def test_what_a_command_stores_and_gives_back_keeps_its_attributes(
     for number, path in enumerate((top / "dir" / "f", top / "link", top / "dir", top)):
         os.utime(path, ns=(10**18 + number, -(10**18) + number), follow_symlinks=False)
 
-    def look(where: Path) -> list[object]:
+    def observe(where: Path) -> list[object]:
         return [
             (path.name, info.st_mode, info.st_uid, info.st_gid, info.st_mtime_ns, info.st_atime_ns, _tag(path))
             for path in (where / "dir" / "f", where / "link", where / "dir")
             for info in (path.lstat(),)
         ]
 
-    expected = look(top)
+    expected = observe(top)
     assert zipfs("ingest", mount.store, top, "--as", "a/b").returncode == 0
     mount.start()
-    assert look(mount.point / "a" / "b") == expected
+    assert observe(mount.point / "a" / "b") == expected
     mount.umount()
     assert zipfs("extract", mount.store, "a/b", tmp_path / "back").returncode == 0
-    assert look(tmp_path / "back") == expected
+    assert observe(tmp_path / "back") == expected
 
 
 def _mode(path: Path) -> int:

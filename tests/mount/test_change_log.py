@@ -41,7 +41,7 @@ def test_spool_files_are_deleted_on_the_thread_that_makes_changes(
         change_log = ChangeLog(store)
         trio.run(change_log.make, remove)
         assert not store.spool_path(inode.id).exists()
-        assert change_log.unsettled == {INGEST_ROOT}
+        assert change_log.unexamined == {INGEST_ROOT}
         assert change_log.something_pending.is_set()
         change_log.close()
     assert len(threads) == 1

@@ -45,7 +45,7 @@ def model(tmp_path: Path) -> Path:
     return top
 
 
-def _look(top: Path) -> Iterator[tuple[str, object]]:
+def _listed(top: Path) -> Iterator[tuple[str, object]]:
     """What a copy has to keep of a tree."""
     for path in sorted([top, *top.rglob("*")]):
         info = path.lstat()
@@ -67,20 +67,20 @@ def test_cp_r_is_served_and_compressed(shared: Mount, model: Path) -> None:
 
 
 def test_cp_a_keeps_everything_before_and_after_compression(shared: Mount, model: Path) -> None:
-    expected = list(_look(model))
+    expected = list(_listed(model))
     run("cp", "-a", model, shared.ingest / "kept")
-    assert list(_look(shared.ingest / "kept")) == expected
+    assert list(_listed(shared.ingest / "kept")) == expected
     shared.served("kept/onnx/zeros.bin")
-    poll_equal(lambda: list(_look(shared.point / "kept")), expected)
+    poll_equal(lambda: list(_listed(shared.point / "kept")), expected)
     shared.wait()
-    assert list(_look(shared.point / "kept")) == expected
+    assert list(_listed(shared.point / "kept")) == expected
 
 
 def test_cp_a_survives_a_remount(mount: Mount, model: Path) -> None:
     run("cp", "-a", model, mount.ingest / "kept")
     mount.wait()
     mount.remount()
-    assert list(_look(mount.point / "kept")) == list(_look(model))
+    assert list(_listed(mount.point / "kept")) == list(_listed(model))
     mount.umount()
     mount.fsck()
 
@@ -93,7 +93,7 @@ def test_rsync_moves_nothing_the_second_time(shared: Mount, model: Path) -> None
     shared.wait()
     third = run("rsync", "-aHX", "--stats", f"{model}/", f"{shared.ingest}/synced/")
     assert "Number of regular files transferred: 0" in third
-    poll_equal(lambda: list(_look(shared.point / "synced")), list(_look(model)))
+    poll_equal(lambda: list(_listed(shared.point / "synced")), list(_listed(model)))
 
 
 def test_rsync_updates_a_file_that_changed(shared: Mount, model: Path) -> None:

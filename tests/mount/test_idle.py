@@ -13,12 +13,12 @@ from tests.support.stores import badly_based_family
 
 pytestmark = pytest.mark.mount
 
-KIN = {os.fsdecode(name): content for name, content in badly_based_family(20_000).items()}
+FAMILY = {os.fsdecode(name): content for name, content in badly_based_family(20_000).items()}
 
 
 def _put(mount: Mount) -> None:
     """One after the other, so that each is coded against what came before."""
-    for name, content in KIN.items():
+    for name, content in FAMILY.items():
         target = mount.ingest / name
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(content)
@@ -36,12 +36,12 @@ def test_an_idle_mount_finds_better_bases(mounts: Callable[..., Mount]) -> None:
     assert "optimized: " not in mount.log()
     mount.options = ("--quiet", "0.1", "--optimize-after", "0.1")
     mount.remount()
-    with open(mount.point / "kin" / "0", "rb", buffering=0) as held:
+    with open(mount.point / "run" / "0", "rb", buffering=0) as held:
         first = held.read(1000)
         poll(lambda: "optimized: " in mount.log(), what="the idle worker to optimize")
         assert _packs_nbytes(mount.store) < 0.8 * before
-        assert first + held.readall() == KIN["kin/0"]
-    for name, content in KIN.items():
+        assert first + held.readall() == FAMILY["run/0"]
+    for name, content in FAMILY.items():
         assert (mount.point / name).read_bytes() == content
     poll(lambda: mount.status()["worker"].get("optimizing", "") is None, what="the worker to be idle")
     (mount.ingest / "late").write_bytes(b"still takes files")
@@ -58,6 +58,6 @@ def test_a_mount_can_be_told_to_leave_bases_as_they_are(mounts: Callable[..., Mo
     for name in ("late", "later"):  # between the two the worker has nothing to do
         (mount.ingest / name).write_bytes(name.encode())
         mount.stored(name)
-    poll(lambda: mount.status()["packs"] < len(KIN), what="small packs to be merged")
+    poll(lambda: mount.status()["packs"] < len(FAMILY), what="small packs to be merged")
     assert _packs_nbytes(mount.store) > 0.95 * before
     assert "optimized: " not in mount.log()

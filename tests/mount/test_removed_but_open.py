@@ -267,19 +267,19 @@ def test_what_is_sealed_is_exchanged_where_it_is_served_too(mounts: Callable[...
         mount.stored(f"{name}/file")
         mount.stored(f"{name}/of-{name}")
 
-    def look() -> dict[str, bytes]:
+    def observe() -> dict[str, bytes]:
         found = sorted(path for path in mount.point.glob("*/*") if path.parent.name in ("one", "two"))
         return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in found if path.exists()}
 
     renameat2(mount.ingest / "one" / "file", mount.ingest / "two" / "file", RENAME_EXCHANGE)
     swapped = {"one/file": b"two", "one/of-one": b"one", "two/file": b"one", "two/of-two": b"two"}
-    poll_equal(look, swapped)
+    poll_equal(observe, swapped)
     renameat2(mount.ingest / "one", mount.ingest / "two", RENAME_EXCHANGE)
-    poll_equal(look, {"one/file": b"one", "one/of-two": b"two", "two/file": b"two", "two/of-one": b"one"})
+    poll_equal(observe, {"one/file": b"one", "one/of-two": b"two", "two/file": b"two", "two/of-one": b"one"})
     (mount.ingest / "one" / "fresh").write_bytes(b"fresh")
     renameat2(mount.ingest / "one" / "fresh", mount.ingest / "two" / "file", RENAME_EXCHANGE)
-    poll_equal(lambda: look().get("two/file", b""), b"fresh")
-    poll_equal(lambda: look().get("one/fresh", b""), b"two")
+    poll_equal(lambda: observe().get("two/file", b""), b"fresh")
+    poll_equal(lambda: observe().get("one/fresh", b""), b"two")
     assert "Traceback" not in mount.log()
     mount.umount()
     mount.fsck()

@@ -141,7 +141,7 @@ class Changes:
 
     def make_some(self) -> None:
         """All kinds of change, in some order."""
-        changes = [self._replace, self._replace, self._remove, self._collect, self._look, self._look]
+        changes = [self._replace, self._replace, self._remove, self._collect, self._read, self._read]
         self._chance.shuffle(changes)
         for change in changes:
             change()
@@ -164,7 +164,7 @@ class Changes:
         done = zipfs("gc", self._mount.store)
         assert done.returncode == 0, done.stderr
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         json.loads(os.getxattr(self._mount.point, "user.zipfs.perf"))
         prometheus.parse((self._mount.point / ".zipfs" / "metrics").read_text())
         status = self._mount.status()

@@ -50,10 +50,10 @@ class DaemonLogs:
 
     def forget(self, log: Path) -> None:
         """Look at a log for the last time: it is about to be removed."""
-        self.look()
+        self.read()
         self._read.pop(log, None)
 
-    def look(self) -> None:
+    def read(self) -> None:
         """Take what was written since the last look."""
         for log, begin in self._read.items():
             try:
@@ -67,7 +67,7 @@ class DaemonLogs:
 
     def unexpected(self) -> list[str]:
         """Return the trouble that nobody expected, once."""
-        self.look()
+        self.read()
         found = [entry for entry in self._trouble if not any(re.search(known, entry) for known in self.expected)]
         self._trouble.clear()
         return found

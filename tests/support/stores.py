@@ -1,6 +1,6 @@
 """Small stores for tests: content to put into them, and ways to look at what became of it.
 
-Everything goes through the doors that the product itself uses, with no mount.
+Everything goes through the entry points that the product itself uses, with no mount.
 """
 
 from __future__ import annotations
@@ -94,10 +94,10 @@ def badly_based_family(items: int, members: int = 7) -> dict[bytes, bytes]:
     """Models of which the first, against which the others are coded as they come, is farther from them than they are
     from each other.
     """
-    outlier = weights(items, 77)
+    outlier = weights(items, 77)  # recorded plans hold the bytes of these models, the name of the tensor among them
     centre = changed(outlier, 4, 1.0, 78)
-    others = {f"kin/{n}".encode(): model(changed(centre, 2, 0.1, 80 + n), "kin") for n in range(1, members)}
-    return {b"kin/0": model(outlier, "kin"), **others}
+    others = {f"run/{n}".encode(): model(changed(centre, 2, 0.1, 80 + n), "kin") for n in range(1, members)}
+    return {b"run/0": model(outlier, "kin"), **others}
 
 
 def widened(raw: bytes) -> bytes:

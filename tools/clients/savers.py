@@ -25,12 +25,12 @@ def save_again(side: Side) -> None:
     known = {"the old": fingerprint(one), "the new": fingerprint(other)}
     target, served = side.ingest / "x", side.served / "x"
     one.save_pretrained(target)
-    side.settle()
+    side.wait_until_served()
     side.note("first save: files", names(served))
     side.note("first save: weights", whose(fingerprint(load_language_model(served)), **known))
     shutil.rmtree(target)
     other.save_pretrained(target, max_shard_size="10MB")
-    side.settle()
+    side.wait_until_served()
     side.note("rmtree, saved in shards: files", names(served))
     side.note("rmtree, saved in shards: weights", whose(fingerprint(load_language_model(served)), **known))
 
@@ -41,12 +41,12 @@ def save_fewer_shards(side: Side) -> None:
     known = {"the old": fingerprint(one), "the new": fingerprint(other)}
     target, served = side.ingest / "org" / "y", side.served / "org" / "y"
     one.save_pretrained(target, max_shard_size="4MB")
-    side.settle()
+    side.wait_until_served()
     side.note("many shards: files", names(served))
     for size in ("10MB", "1GB"):
         side.outlast_linger()
         other.save_pretrained(target, max_shard_size=size)
-        side.settle()
+        side.wait_until_served()
         side.note(f"then shards of {size}: files", names(served))
         side.note(f"then shards of {size}: weights", whose(fingerprint(load_language_model(served)), **known))
         one, other = other, one
@@ -143,7 +143,7 @@ def script(side: Side) -> None:
         mkdir -p ../run2/deeper/again && mv second renamed && ls -C
     """
     side.note("shell in a directory", run("bash", "-c", textwrap.dedent(program), cwd=side.ingest, check=False))
-    side.settle()
+    side.wait_until_served()
     side.note("shell in a directory: served", names(side.served / "run2"))
 
 
@@ -167,7 +167,7 @@ def accelerate(side: Side) -> None:
         side.seal_pause()
     states = [f"checkpoint_{number}" for number in range(4)]
     side.note("states below ingest/", names(side.ingest / "acc" / "checkpoints"))
-    side.settle()
+    side.wait_until_served()
     served = side.served / "acc" / "checkpoints"
     side.note("states served", names(served), promised=states)
     side.note("last state: files", names(served / states[-1]))
@@ -186,14 +186,14 @@ def torch_files(side: Side) -> None:
     torch.save(tensors, side.ingest / "zip.pt")
     torch.save(tensors, side.ingest / "legacy.pt", _use_new_zipfile_serialization=False)
     safetensors.save_file(tensors, side.ingest / "m.safetensors")
-    side.settle()
+    side.wait_until_served()
     for name, mmap in (("zip.pt", False), ("zip.pt", True), ("legacy.pt", False)):
         found = torch.load(side.served / name, mmap=mmap, weights_only=True)
         side.note(f"torch.load {name}{' mmap' if mmap else ''}", fingerprint_of(found) == print_)
     found = safetensors.load_file(side.served / "m.safetensors")
     side.note("safetensors load_file", fingerprint_of(found) == print_)
     torch.save({"a": torch.zeros(5)}, side.ingest / "zip.pt")
-    side.settle()
+    side.wait_until_served()
     side.note("saved over: torch.load", torch.load(side.served / "zip.pt")["a"].tolist())
 
 
@@ -218,7 +218,7 @@ def adapters(side: Side) -> None:
     torch.manual_seed(9)
     tuned = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
     tuned.save_pretrained(side.ingest / "base-lora")
-    side.settle()
+    side.wait_until_served()
     side.note("files", names(side.served / "base-lora"))
     found = peft.PeftModel.from_pretrained(
         load_language_model(side.served / "base"), str(side.served / "base-lora"), local_files_only=True
@@ -226,7 +226,7 @@ def adapters(side: Side) -> None:
     side.note("weights", fingerprint(found) == fingerprint(tuned))
     merged = found.merge_and_unload()
     merged.save_pretrained(side.ingest / "base-merged")
-    side.settle()
+    side.wait_until_served()
     side.note("merged", fingerprint(load_language_model(side.served / "base-merged")) == fingerprint(merged))
 
 
@@ -261,7 +261,7 @@ def killed_writer(side: Side) -> None:
     target, served = side.ingest / "km" / "ckpt.pt", side.served / "km" / "ckpt.pt"
     target.parent.mkdir()
     torch.save({"version": 1, "w": torch.arange(500_000)}, target)
-    side.settle()
+    side.wait_until_served()
     writer = subprocess.Popen(
         [sys.executable, "-c", SLOW_SAVE, str(target)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
     )
@@ -273,7 +273,7 @@ def killed_writer(side: Side) -> None:
     run(ZIPFS, "umount", side.served)
     run(ZIPFS, "mount", *OPTIONS, side.store, side.served)
     time.sleep(QUIET_S + 2)
-    said = side.settle()
+    said = side.wait_until_served()
     side.note("after the kill: served", torch.load(served)["version"], promised=1)
     side.note(
         "zipfs wait",
@@ -282,6 +282,6 @@ def killed_writer(side: Side) -> None:
     )
     side.note("zipfs status names it", "km/ckpt.pt" in run(ZIPFS, "status", side.served), promised=True)
     torch.save({"version": 2, "w": torch.arange(500_000)}, target)
-    said = side.settle()
+    said = side.wait_until_served()
     side.note("saved again: served", torch.load(served)["version"], promised=2)
     side.note("saved again: zipfs wait", said[:11], promised="exit code 0")

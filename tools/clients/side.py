@@ -60,7 +60,7 @@ class Side:
                 raise TimeoutError(f"{what}: not within {SOON_S:.0f} s")
             time.sleep(0.02)
 
-    def settle(self) -> str:
+    def wait_until_served(self) -> str:
         """Wait until everything that is finished is served and compressed; what `zipfs wait` says. A disk is quick."""
         if not self.is_mount:
             return ""
@@ -73,7 +73,7 @@ class Side:
 
     def outlast_linger(self) -> None:
         """Let so much time pass that nothing lingers any more."""
-        self.settle()
+        self.wait_until_served()
         if self.is_mount:
             time.sleep(LINGER_S + QUIET_S + 1)
 

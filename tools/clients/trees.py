@@ -99,7 +99,7 @@ def diffusion_pipeline(side: Side) -> None:
             for part in (made.unet, made.vae, made.text_encoder, made.scheduler):
                 slowly(part)
             made.save_pretrained(side.ingest / name)
-        side.settle()
+        side.wait_until_served()
         if not side.is_mount:
             watch.start()
         watch.finish()
@@ -119,7 +119,7 @@ def git_clone(side: Side) -> None:
     run(*git, "add", ".")
     run(*git, "commit", "-qm", "first")
     run("git", "clone", "-q", origin, clone)
-    said = side.settle()
+    said = side.wait_until_served()
     side.note("cloned: files", difference(tree(origin, ".git"), tree(served, ".git")))
     side.note("cloned: .git is served", (served / ".git").exists(), promised=False)
     if side.is_mount:
@@ -136,7 +136,7 @@ def git_clone(side: Side) -> None:
     run(*git, "commit", "-qm", "second")
     side.note("git status before", run("git", "status", "--porcelain", cwd=clone))
     run("git", "pull", "-q", cwd=clone)
-    side.settle()
+    side.wait_until_served()
     side.note("pulled: files", difference(tree(origin, ".git"), tree(served, ".git")))
     side.note(
         "git status, log", run("git", "status", "--porcelain", cwd=clone) + run("git", "log", "--format=%s", cwd=clone)
@@ -159,7 +159,7 @@ def hub_cache(side: Side) -> None:
         shutil.copy(path, cached / "blobs" / blob)
         (snapshot / path.name).symlink_to(Path("..", "..", "blobs", blob))
     run("cp", "-a", side.scratch / "hub", side.ingest)
-    side.settle()
+    side.wait_until_served()
     side.note("files", difference(tree(side.scratch / "hub"), tree(side.served / "hub")))
     served = side.served / "hub" / cached.name / "snapshots" / revision
     side.note("weights", fingerprint(load_language_model(served)) == fingerprint(model))
@@ -196,7 +196,7 @@ def hub_download(side: Side) -> None:
             hub.fetched.clear()
         (source / "README.md").write_text("new\n")
         run(hf, "download", "org/name", "--local-dir", side.ingest / "direct", environment=settings)
-        side.settle()
+        side.wait_until_served()
         side.note("--local-dir, one file new: files", difference(tree(source), tree(side.served / "direct", ".cache")))
 
 
@@ -215,14 +215,14 @@ def aria2(side: Side) -> None:
         process.wait(30)
         time.sleep(QUIET_S + 1)
         side.note("interrupted: below ingest/", names(target))
-        said = side.settle()
+        said = side.wait_until_served()
         side.note("interrupted: served", served.exists(), promised=False)
         if side.is_mount:
             told = "model.safetensors" in said
             side.note("interrupted: zipfs wait", (said[:11], told), promised=("exit code 1", True))
         side.pause(QUIET_S + 5)
         run(*command)
-    side.settle()
+    side.wait_until_served()
     side.note("resumed: served", sha256(served) == sha256(source / "model.safetensors"))
     side.note("resumed: names", names(served.parent))
 
@@ -267,7 +267,7 @@ def rsync(side: Side) -> None:
     for option in ("--inplace", "--whole-file", "--partial"):
         make("a.safetensors", 310_000)
         side.note(option, copy(option))
-        side.settle()
+        side.wait_until_served()
         side.note(f"{option}: served", sha256(served / "a.safetensors") == sha256(source / "a.safetensors"))
         side.outlast_linger()
     side.note("again in the end", copy("--delete"))
@@ -279,7 +279,7 @@ def sparse_tar(side: Side) -> None:
     (side.scratch / "one" / "zeros.bin").write_bytes(bytes(3_000_000))
     for name in ("one", "two"):
         run("cp", "-r", side.scratch / "one", side.ingest / name)
-        side.settle()
+        side.wait_until_served()
     for place, title in ((side.served, "served"), (side.ingest, "below ingest/")):
         archive, out = side.scratch / f"{title[:5]}.tar", side.scratch / f"out-{title[:5]}"
         out.mkdir()

@@ -22,7 +22,7 @@ def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Pa
     if not layout:
         return None
     if limit_nbytes <= raw.nbytes and raw.nbytes > 2 * _PROBE_NBYTES:
-        # A base has helped already.  A part tells whether coding alone could be smaller.
+        # A base has helped already.  A part tells whether coding standalone could be smaller.
         middle = (raw.nbytes // 2) & ~7
         probe = _encode_below(raw[middle : middle + _PROBE_NBYTES], layout, _PROBE_NBYTES)
         if probe is None or len(probe) * raw.nbytes > 1.1 * limit_nbytes * _PROBE_NBYTES:

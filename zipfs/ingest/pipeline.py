@@ -66,7 +66,7 @@ class Pipeline:
                 if not _may_concern_one(error):
                     raise
                 for source in group:
-                    self._store_alone(source, error if len(group) == 1 else None)
+                    self._store_by_itself(source, error if len(group) == 1 else None)
 
     def rebase(self) -> Rebased:
         """Change over to better bases where families that have grown since the last time are still small.
@@ -77,7 +77,7 @@ class Pipeline:
         self._joined, self._joined_nbytes = set(), 0
         return rebase_after_ingest(self._store, self._executor, bases, joined_nbytes, self.stop)
 
-    def _store_alone(self, source: Source, error: Exception | None) -> None:
+    def _store_by_itself(self, source: Source, error: Exception | None) -> None:
         """Store one file, unless that has ended in `error` already. Raises NoSpace: the next would not fit either."""
         try:
             if error is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from zipfs.metrics.snapshot import BUCKETS_PER_OCTAVE, Snapshot, Timed, bucket_end_s, bucket_of
+from zipfs.metrics.snapshot import BUCKETS_PER_DOUBLING, Snapshot, Timed, bucket_end_s, bucket_of
 
 _TALLIES: Final = {
     "hits": ("cache_hits", "Requests, or parts of them, answered from memory."),
@@ -22,7 +22,7 @@ _TALLIES: Final = {
 }
 _SHORTEST: Final = bucket_of(2.0**-20)
 _LONGEST: Final = bucket_of(2.0**6)
-_ENDS: Final = range(_SHORTEST, _LONGEST + 1, BUCKETS_PER_OCTAVE)
+_ENDS: Final = range(_SHORTEST, _LONGEST + 1, BUCKETS_PER_DOUBLING)
 """Buckets whose ends are in the text: each power of two of a second from a microsecond to a minute."""
 
 
@@ -71,7 +71,9 @@ def _timed(kind: str, items: Mapping[str, Timed], what: str) -> Iterator[str]:
         counts = dict(item.buckets)
         total = sum(count for index, count in item.buckets if index < _SHORTEST)
         for end in _ENDS:
-            total += sum(counts.get(index, 0) for index in range(max(_SHORTEST, end - BUCKETS_PER_OCTAVE + 1), end + 1))
+            total += sum(
+                counts.get(index, 0) for index in range(max(_SHORTEST, end - BUCKETS_PER_DOUBLING + 1), end + 1)
+            )
             yield f'{name}_bucket{{{label},le="{bucket_end_s(end)!r}"}} {total}'
         yield f'{name}_bucket{{{label},le="+Inf"}} {item.count}'
         yield f"{name}_sum{{{label}}} {item.seconds!r}"

@@ -1,7 +1,7 @@
 """What a mount has counted up to one moment, as values: quantiles, differences, JSON. Pure; any thread may call.
 
-Durations are kept as counts per bucket. Each power of two of a second is cut into `BUCKETS_PER_OCTAVE` equal parts, the
-way of HdrHistogram (http://hdrhistogram.org): a quantile is off by at most `QUANTILE_ERROR` of itself between
+Durations are kept as counts per bucket. Each power of two of a second is cut into `BUCKETS_PER_DOUBLING` equal parts,
+the way of HdrHistogram (http://hdrhistogram.org): a quantile is off by at most `QUANTILE_ERROR` of itself between
 `SHORTEST_S` and `LONGEST_S`. Bucket `i` holds durations in (`bucket_end_s(i - 1)`, `bucket_end_s(i)`].
 """
 
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-BUCKETS_PER_OCTAVE: Final = 8
-QUANTILE_ERROR: Final = 1 / (2 * BUCKETS_PER_OCTAVE)
+BUCKETS_PER_DOUBLING: Final = 8
+QUANTILE_ERROR: Final = 1 / (2 * BUCKETS_PER_DOUBLING)
 _LOWEST_EXPONENT: Final = -30
 _HIGHEST_EXPONENT: Final = 13
 SHORTEST_S: Final = 2.0**_LOWEST_EXPONENT
 LONGEST_S: Final = 2.0**_HIGHEST_EXPONENT
-BUCKETS: Final = (_HIGHEST_EXPONENT - _LOWEST_EXPONENT) * BUCKETS_PER_OCTAVE
+BUCKETS: Final = (_HIGHEST_EXPONENT - _LOWEST_EXPONENT) * BUCKETS_PER_DOUBLING
 FORMAT: Final = 1
 STAGES: Final = ("fetch", "decode")
 TALLIES: Final = (
@@ -38,15 +38,15 @@ def bucket_of(seconds: float) -> int:
     if SHORTEST_S < seconds <= LONGEST_S:
         fraction, exponent = math.frexp(seconds)  # fraction in [1/2, 1)
         # 2n - floor(2n - 2n·fraction) rounds up: an end belongs to the bucket below it, as in Prometheus's `le`.
-        part = 2 * BUCKETS_PER_OCTAVE - int(2 * BUCKETS_PER_OCTAVE * (1.0 - fraction))
-        return BUCKETS_PER_OCTAVE * (exponent - _LOWEST_EXPONENT - 2) + part - 1
+        part = 2 * BUCKETS_PER_DOUBLING - int(2 * BUCKETS_PER_DOUBLING * (1.0 - fraction))
+        return BUCKETS_PER_DOUBLING * (exponent - _LOWEST_EXPONENT - 2) + part - 1
     return BUCKETS - 1 if seconds > LONGEST_S else 0
 
 
 def bucket_end_s(index: int) -> float:
     """Return the longest duration in bucket `index`; `bucket_end_s(-1)` is where the first one starts."""
-    octave, part = divmod(index + 1, BUCKETS_PER_OCTAVE)
-    return math.ldexp(1.0 + part / BUCKETS_PER_OCTAVE, octave + _LOWEST_EXPONENT)
+    doubling, part = divmod(index + 1, BUCKETS_PER_DOUBLING)
+    return math.ldexp(1.0 + part / BUCKETS_PER_DOUBLING, doubling + _LOWEST_EXPONENT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,15 +28,15 @@ class ChangeLog:
 
     def __init__(self, store: Store) -> None:
         self._session = store.session()
-        self._looking_session = store.session()
-        self._looking = trio.Lock()
+        self._reading_session = store.session()
+        self._reading = trio.Lock()
         self.lock = trio.Lock()
         """Held while a change is under way."""
         self._own: set[int] = set()
         """Sequence numbers of changes that the kernel made itself and need not be told."""
         self.last_change_s: dict[InodeId, float] = {}
         """When something last happened in a directory below `ingest/`, on the event loop's clock."""
-        self.unsettled: set[InodeId] = set()
+        self.unexamined: set[InodeId] = set()
         """Directories below `ingest/` in which something has happened since the sealer last looked."""
         self.something_pending = trio.Event()
 
@@ -65,14 +65,14 @@ class ChangeLog:
         async with self.lock:
             return await trio.to_thread.run_sync(work, self._session)
 
-    async def look(self, work: Callable[[Catalog], T]) -> T:
+    async def read_catalog(self, work: Callable[[Catalog], T]) -> T:
         """Run something that reads only, beside changes: what it finds may be out of date when it returns."""
-        return await self.look_into(lambda store: work(store.catalog))
+        return await self.read_store(lambda store: work(store.catalog))
 
-    async def look_into(self, work: Callable[[Store], T]) -> T:
+    async def read_store(self, work: Callable[[Store], T]) -> T:
         """Run something that reads more of the store than its catalog."""
-        async with self._looking:
-            return await trio.to_thread.run_sync(work, self._looking_session)
+        async with self._reading:
+            return await trio.to_thread.run_sync(work, self._reading_session)
 
     def take_own(self, seq: int) -> bool:
         """Whether a change was the kernel's own; asked once for each."""
@@ -86,7 +86,7 @@ class ChangeLog:
         now_s = trio.current_time()
         for directory in directories:
             self.last_change_s[directory] = now_s
-            self.unsettled.add(directory)
+            self.unexamined.add(directory)
             self.something_pending.set()
 
     def changed_since(self, at_s: float) -> list[InodeId]:
@@ -98,9 +98,9 @@ class ChangeLog:
         self.last_change_s = {
             directory: changed_s
             for directory, changed_s in self.last_change_s.items()
-            if changed_s >= at_s or directory in self.unsettled
+            if changed_s >= at_s or directory in self.unexamined
         }
 
     def close(self) -> None:
         self._session.close()
-        self._looking_session.close()
+        self._reading_session.close()

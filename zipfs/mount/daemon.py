@@ -85,7 +85,7 @@ class MountOptions:
 
 def serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     """Mount and serve until unmounted or told to stop. Raises MountFailed, StoreBusy, NotAStore, Damaged."""
-    process.settle(in_front=options.in_front)
+    process.become_daemon(in_front=options.in_front)
     _return_freed_memory()
     sys.setswitchinterval(_SWITCH_S)
     journal = (UnwrittenLog if options.read_only else Log)(options.store / "log" / "zipfs.log")

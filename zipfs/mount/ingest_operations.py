@@ -35,7 +35,7 @@ class IngestOperations(TreeOperations):
         if self.ingest.lists_all(where) or not names:
             return names
         changed = self.change_log.changed_since(trio.current_time() - self.linger_s)
-        listed = await self.change_log.look(partial(self.ingest.listed, changed))
+        listed = await self.change_log.read_catalog(partial(self.ingest.listed, changed))
         return [name for name in names if name in listed]
 
     # Opening

@@ -17,7 +17,7 @@ _PYTHONS_OWN: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def settle(*, in_front: bool) -> None:
+def become_daemon(*, in_front: bool) -> None:
     """Take the directory, umask, signals and limits of a daemon.
 
     One that stays in front goes on ignoring what it was started to ignore, such as the hang-up of its terminal.

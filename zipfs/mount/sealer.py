@@ -47,7 +47,7 @@ class Sealer:
         self._spool = spool
         self._names = names
         self._quiet_s = quiet_s
-        self._look_s = 0.0
+        self._sealing_s = 0.0
         """What the last look took."""
         self._waiting: set[InodeId] = set()
         """Directories that were looked into and belong to a model that is not quiet, is written to or was cut off."""
@@ -63,7 +63,7 @@ class Sealer:
     async def watch(self) -> None:
         while True:
             try:
-                due_s = await self._look()
+                due_s = await self._seal_ready()
             except Exception:  # a mount goes on serving whatever happens here
                 log.exception("sealing failed and is tried again")
                 due_s = _AFTER_FAILURE_S
@@ -71,9 +71,9 @@ class Sealer:
                 with trio.move_on_after(max(0.0, self._search_due_s - trio.current_time())):
                     await self._change_log.something_pending.wait()
                 due_s = min(self._quiet_s, _SEARCH_AGAIN_S)  # what has just changed cannot be ready before
-            await trio.sleep(max(_AT_LEAST_S, min(due_s, _SEARCH_AGAIN_S), _REST * self._look_s))
+            await trio.sleep(max(_AT_LEAST_S, min(due_s, _SEARCH_AGAIN_S), _REST * self._sealing_s))
 
-    async def _look(self) -> float | None:
+    async def _seal_ready(self) -> float | None:
         """Seal what is ready; returns the seconds until more may become so by time alone, None if nothing will."""
         change_log = self._change_log
         change_log.something_pending = trio.Event()
@@ -82,12 +82,12 @@ class Sealer:
         due_s = self._due_s()
         if due_s is None or due_s > 0:
             return due_s
-        looked_at = change_log.unsettled | self._waiting
-        change_log.unsettled, self._waiting = set(), looked_at  # they wait until it is known better
+        examined = change_log.unexamined | self._waiting
+        change_log.unexamined, self._waiting = set(), examined  # they wait until it is known better
         began_s = trio.current_time()
         plan = partial(
             plan_quiet,
-            directories=looked_at,
+            directories=examined,
             names=self._names,
             spool=self._spool.directory,
             writing=self._spool.writing(),
@@ -95,8 +95,8 @@ class Sealer:
             now_s=began_s,
             quiet_s=self._quiet_s,
         )
-        found = await change_log.look(plan)
-        self._look_s = trio.current_time() - began_s
+        found = await change_log.read_catalog(plan)
+        self._sealing_s = trio.current_time() - began_s
         self._waiting = found.waiting
         self._quiet_at_s = math.inf if found.next_s is None else began_s + found.next_s
         failed = False
@@ -114,17 +114,17 @@ class Sealer:
     def _due_s(self) -> float | None:
         """Seconds until a directory in which something has happened, or a model that waits, may be quiet."""
         change_log = self._change_log
-        at_s = [change_log.last_change_s[directory] + self._quiet_s for directory in change_log.unsettled]
+        at_s = [change_log.last_change_s[directory] + self._quiet_s for directory in change_log.unexamined]
         due_s = min(self._quiet_at_s, *at_s) if at_s else self._quiet_at_s
         return None if due_s == math.inf else max(0.0, due_s - trio.current_time())
 
     async def _search(self) -> None:
         """Find every directory with something to seal: when a mount starts, and for what could not be sealed before."""
         now_s = trio.current_time()
-        for directory in await self._change_log.look(Catalog.pending_directories):
+        for directory in await self._change_log.read_catalog(Catalog.pending_directories):
             # A mount that starts again gives writers that do too their time.
             self._change_log.last_change_s.setdefault(directory, now_s)
-            self._change_log.unsettled.add(directory)
+            self._change_log.unexamined.add(directory)
         self._change_log.forget_before(now_s - self._remembered_s)
         self._search_due_s = trio.current_time() + _SEARCH_AGAIN_S
 
@@ -156,7 +156,7 @@ class Sealer:
         """What was sealed; None if something has happened since the look. On the change thread, under its lock:
         whatever was changed before has touched its directory by now.
         """
-        if any(item.directory in self._change_log.unsettled for item in group):
+        if any(item.directory in self._change_log.unexamined for item in group):
             self._waiting.update(item.directory for item in group)
             return None
         sealed = seal(store, group, self._spool.writing)
@@ -176,5 +176,5 @@ class Sealer:
 
     def _note_if_still_so(self, held: Held, store: Store) -> None:
         """On the change thread, as `_seal_group`: what has been changed since the look is looked at again."""
-        if not any(item.directory in self._change_log.unsettled for item in held.items):
+        if not any(item.directory in self._change_log.unexamined for item in held.items):
             note_interrupted(store, held)

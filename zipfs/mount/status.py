@@ -36,7 +36,7 @@ class MountStatus:
         self, worker: dict[str, Any], worker_pid: int | None, writers: Sequence[tuple[InodeId, int]]
     ) -> dict[str, Any]:
         """`worker` is what the worker says of itself, `writers` lists (inode, process) of handles that may write."""
-        found, writing = await self._change_log.look_into(partial(self._look, writers))
+        found, writing = await self._change_log.read_store(partial(self._read, writers))
         return {
             "format": FORMAT,
             "version": zipfs.__version__,
@@ -49,7 +49,7 @@ class MountStatus:
             **found,
         }
 
-    def _look(
+    def _read(
         self, writers: Sequence[tuple[InodeId, int]], store: Store
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """What the catalog says. On the look thread, one at a time."""

@@ -43,7 +43,7 @@ class Sweeper:
         One in which a process stands stays.
         """
         refused, made = self._refused.take()
-        tops = await self._change_log.look(partial(topmost, refused, made))
+        tops = await self._change_log.read_catalog(partial(topmost, refused, made))
         for top, path in tops.items():
             if await trio.to_thread.run_sync(points.users_of, os.path.join(self._mountpoint, os.fsdecode(path)), 1):
                 continue

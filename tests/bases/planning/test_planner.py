@@ -67,7 +67,7 @@ def test_two_families_in_one_cluster_get_two_bases() -> None:
     assert len(found.steps) == 6
 
 
-def test_unrelated_tensors_stay_alone() -> None:
+def test_unrelated_tensors_stay_standalone() -> None:
     against = np.full((5, 5), 655.0)
     tensors = tuple(Tensor(n, 650, None) for n in range(5))
     assert plan(Cluster(NBYTES, tensors, tuple(range(5)), np.full(5, 650.0), against)).steps == ()
@@ -122,7 +122,7 @@ def clusters(draw: st.DrawFn) -> Cluster:
 
 @settings(deadline=None, max_examples=300)
 @given(cluster=clusters(), prices=st.sampled_from([FREE, Prices(), Prices(member=0.5, base=0.5, moved=0.5)]))
-def test_every_base_is_coded_alone_after_each_step(cluster: Cluster, prices: Prices) -> None:
+def test_every_base_is_coded_standalone_after_each_step(cluster: Cluster, prices: Prices) -> None:
     found = plan(cluster, prices)
     dead = {tensor.blob_id for tensor in cluster.tensors if not tensor.needed}
     for steps in range(len(found.steps) + 1):

@@ -90,7 +90,7 @@ def test_the_nearest_of_several_is_taken() -> None:
     assert match.blob_id == 1
 
 
-def test_unrelated_tensors_have_no_relatives() -> None:
+def test_unrelated_tensors_match_nowhere() -> None:
     others = [(cast(weights(2000, seed), "BF16"), "BF16") for seed in range(2, 42)]
     assert found((cast(weights(2000, 1), "BF16"), "BF16"), *others) == []
 
@@ -179,7 +179,7 @@ def test_what_was_kept_is_read_back_and_anything_else_is_refused() -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(data=st.data())
-def test_altered_landmarks_never_raise(data: st.DataObject) -> None:
+def test_altered_samples_never_raise(data: st.DataObject) -> None:
     raw = cast(weights(200, 1), "BF16")
     mine = sampled(raw, "BF16")
     assert mine is not None

@@ -1,4 +1,4 @@
-"""Sketches are made while others collect and code anew: what goes meanwhile is passed over."""
+"""Sketches are made while others collect and rebase: what goes meanwhile is passed over."""
 
 from __future__ import annotations
 

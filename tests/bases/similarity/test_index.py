@@ -1,4 +1,4 @@
-"""Relatives are found among any number of strangers; equal, constant and odd tensors cost no time and break nothing."""
+"""Similar tensors are found among any number of strangers; equal, constant and odd ones cost no time, break nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _distance(one: Words, other: Words) -> int:
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32", "F64", "I8"])
-def test_relatives_differ_in_fewer_bits_than_strangers(dtype: str) -> None:
+def test_similar_tensors_differ_in_fewer_bits_than_strangers(dtype: str) -> None:
     weights = _weights(1, 50_000)
     mine = _signed(_cast(weights, dtype), dtype)
     for sigma in (1e-4, 1e-3, 1e-2, 3e-2):

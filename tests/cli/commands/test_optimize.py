@@ -13,12 +13,12 @@ import pytest
 from tests.support.mounts import REPOSITORY, poll, zipfs
 from tests.support.stores import all_problems, badly_based_family, contents, make_store
 
-KIN = badly_based_family(60_000)
+FAMILY = badly_based_family(60_000)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return make_store(tmp_path, KIN)
+    return make_store(tmp_path, FAMILY)
 
 
 def test_a_dry_run_tells_what_would_be_saved_and_a_run_saves_it(path: Path) -> None:
@@ -26,17 +26,17 @@ def test_a_dry_run_tells_what_would_be_saved_and_a_run_saves_it(path: Path) -> N
     foretold = zipfs("optimize", path, "--dry-run", "--json")
     assert foretold.returncode == 0, foretold.stderr
     predicted = json.loads(foretold.stdout)
-    assert predicted["tensors_to_code"] == len(KIN)
+    assert predicted["tensors_to_code"] == len(FAMILY)
     assert 0 < predicted["gain_nbytes"] < predicted["before_nbytes"]
     assert sorted((path / "packs").iterdir()) == packs
     done = zipfs("optimize", path, "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["saved_nbytes"] == pytest.approx(predicted["gain_nbytes"], rel=0.1)
-    assert told["tensors_coded"] == len(KIN)
+    assert told["tensors_coded"] == len(FAMILY)
     assert told["freed_nbytes"] > 0
     assert not told["stopped"]
-    assert contents(path) == KIN
+    assert contents(path) == FAMILY
     assert all_problems(path) == []
 
 
@@ -67,7 +67,7 @@ def test_a_signal_stops_it_and_leaves_the_store_whole(number: signal.Signals, pa
     assert "the next run goes on from there" in said
     assert "Traceback" not in said
     assert all_problems(path) == []
-    assert contents(path) == KIN
+    assert contents(path) == FAMILY
     assert zipfs("optimize", path).returncode == 0
     assert all_problems(path) == []
 

@@ -34,12 +34,12 @@ def step(source: OpenBlob, number: int) -> Step:
     return plan_step(Target(source, number, memoryview(bytearray(FRAME_NBYTES))))
 
 
-def test_what_is_coded_alone_needs_nothing() -> None:
+def test_what_is_coded_standalone_needs_nothing() -> None:
     planned = step(BASE, 1)
     assert planned.against is None
     assert frames_of_bases([planned]) == {}
     assert split([planned], ()) == ([planned], [])
-    assert Frame(BASE, 1).form == Form((1, 1), alone=True)
+    assert Frame(BASE, 1).form == Form((1, 1), standalone=True)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_what_a_frame_is_coded_against(view: View, number: int, needed: list[int
 
 def test_a_run_takes_what_needs_one_frame_as_it_is_and_the_rest_waits() -> None:
     whole, shifted = member(View(0, NBYTES)), member(View(10, NBYTES - 10))
-    alone, direct, absent, joined = step(BASE, 0), step(whole, 1), step(whole, 2), step(shifted, 0)
-    assert split([joined, absent, direct, alone], {(1, 0), (1, 1)}) == ([direct, alone], [joined, absent])
+    standalone, direct, absent, joined = step(BASE, 0), step(whole, 1), step(whole, 2), step(shifted, 0)
+    assert split([joined, absent, direct, standalone], {(1, 0), (1, 1)}) == ([direct, standalone], [joined, absent])
 
 
 def test_zeros_behind_the_end_of_a_base_wait_for_nothing() -> None:

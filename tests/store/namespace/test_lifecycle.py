@@ -47,7 +47,7 @@ class Looked:
     spooled: bool
 
 
-def look(store: Store, kind: Kind, inode_id: InodeId, at: tuple[InodeId, bytes] | None) -> Looked:
+def observe(store: Store, kind: Kind, inode_id: InodeId, at: tuple[InodeId, bytes] | None) -> Looked:
     catalog = store.catalog
     entry = None if at is None else catalog.entry(*at)
     try:
@@ -263,14 +263,14 @@ def test_what_is_allowed_ends_where_the_table_says(
         with store.transaction() as txn:
             txn.put_failure(inode_id, "why", 1)
     at = (side(area), NAME) if about_name else None
-    before = look(store, kind, inode_id, at)
+    before = observe(store, kind, inode_id, at)
     assert before.state is state
     assert not about_name or (before.entry is not None and before.entry.area is area)
 
     ACTIONS[event](store, area, store.catalog.inode(inode_id))
 
     then = (side(step.area), OTHER if event in NEW_NAME else NAME) if step.area is not ABSENT else at
-    after = look(store, kind, inode_id, then)
+    after = observe(store, kind, inode_id, then)
     if event is Event.REPLACE:
         assert after.entry is not None and after.entry.inode_id != inode_id
     elif step.area is ABSENT:

@@ -18,7 +18,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.benchmarks.bases import store
-from tools.benchmarks.bases.prediction import ITEMS, TIE, Prediction, family_kin, generated_kin, measure, models_of
+from tools.benchmarks.bases.prediction import (
+    ITEMS,
+    TIE,
+    Prediction,
+    families_of_models,
+    generated_families,
+    measure,
+    models_of,
+)
 from tools.benchmarks.bases.search import Query, measure_clusters, measure_index
 from tools.benchmarks.bases.store import Order, orders
 from tools.benchmarks.codec.data import make_family
@@ -33,7 +41,7 @@ INDEXES: Final = (100_000, 1_000_000, 8_000_000)
 QUICK_INDEXES: Final = (100_000,)
 PLANNED_FOR: Final = 30_000_000
 COMMONEST: Final = 0.2
-"""Assumed part of a hub's tensors that have the commonest length: those of them that are coded alone are candidates."""
+"""Assumed part of a hub's tensors that have the commonest length: the standalone ones among them are candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +163,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         family = arguments.family or make_family(Path(scratch))
         print(f"bench: predictions, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
-        kins = [*family_kin(family), *generated_kin(QUICK_ITEMS if arguments.quick else ITEMS)]
-        predictions = list(measure(kins))
+        families = [*families_of_models(family), *generated_families(QUICK_ITEMS if arguments.quick else ITEMS)]
+        predictions = list(measure(families))
         print("bench: search", file=sys.stderr)
         queries = [measure_index(tensors) for tensors in (QUICK_INDEXES if arguments.quick else INDEXES)]
         clustering_s, clusters = measure_clusters(10_000 if arguments.quick else 200_000, 20)

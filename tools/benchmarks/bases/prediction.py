@@ -19,13 +19,13 @@ from zipfs.store.objects.values import frame_count
 
 ITEMS: Final = 1 << 19
 _FOR_EVER: Final = 1e6
-"""Bits an item, as if coding alone were that bad."""
+"""Bits an item, as if coding standalone were that bad."""
 TIE: Final = 0.001
 """Of the raw size: so much more is hardly worse than the best."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kin:
+class Family:
     """Tensors of one dtype and length, each of which could be coded against each other one."""
 
     name: str
@@ -35,12 +35,12 @@ class Kin:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Of all pairs of some kin: errors and losses are parts of the raw size, all pairs counting alike."""
+    """Of all pairs of some families: errors and losses are parts of the raw size, all pairs counting alike."""
 
     name: str
     pairs: int
     error: float
-    """Mean absolute error of the smaller of alone and against."""
+    """Mean absolute error of the smaller of standalone and against."""
     bias: float
     """The same with its sign, weighted by size."""
     recall: float
@@ -51,16 +51,16 @@ class Prediction:
     """What is stored over what the best candidates would give, minus 1, weighted by size."""
 
 
-def family_kin(family: Path) -> Iterator[Kin]:
+def families_of_models(family: Path) -> Iterator[Family]:
     """The tensors of one name in all BF16 models."""
     models = [read_tensors(path, "BF16") for path in sorted(family.glob("*/model.safetensors"))]
     models = [model for model in models if model]
     for name, tensor in sorted(models[0].items()):
         if tensor.nbytes >= LEAST_NBYTES:
-            yield Kin("family", "BF16", tuple(model[name] for model in models if name in model))
+            yield Family("family", "BF16", tuple(model[name] for model in models if name in model))
 
 
-def generated_kin(items: int = ITEMS) -> Iterator[Kin]:
+def generated_families(items: int = ITEMS) -> Iterator[Family]:
     """Many seeds and learning rates, a series of checkpoints, merges, and strangers of the same shape."""
     for dtype, part in (("BF16", 1), ("F16", 2), ("F32", 4)):
         count = items // part
@@ -68,19 +68,19 @@ def generated_kin(items: int = ITEMS) -> Iterator[Kin]:
         scale = np.repeat(rng.uniform(0.5, 2.0, count // 512 + 1), 512)[:count]
         base = rng.normal(0, BASE_SIGMA, count) * scale
         rates = [base, *(base + rng.normal(0, sigma, count) for sigma in np.geomspace(1e-4, 2e-2, 9))]
-        yield Kin(f"learning rates, {dtype}", dtype, tuple(_cast(values, dtype) for values in rates))
+        yield Family(f"learning rates, {dtype}", dtype, tuple(_cast(values, dtype) for values in rates))
         seeds = [base, *(base + rng.normal(0, 1e-3, count) * rng.uniform(0.8, 1.2) for _ in range(7))]
-        yield Kin(f"seeds, {dtype}", dtype, tuple(_cast(values, dtype) for values in seeds))
+        yield Family(f"seeds, {dtype}", dtype, tuple(_cast(values, dtype) for values in seeds))
         steps = [base]
         for _ in range(7):
             steps.append(steps[-1] + rng.normal(0, 4e-4, count))
-        yield Kin(f"checkpoints, {dtype}", dtype, tuple(_cast(values, dtype) for values in steps))
+        yield Family(f"checkpoints, {dtype}", dtype, tuple(_cast(values, dtype) for values in steps))
         ends = [base + rng.normal(0, 3e-3, count) for _ in range(3)]
         merges = [base, *ends, (ends[0] + ends[1]) / 2, (ends[1] + ends[2]) / 2, 0.7 * ends[0] + 0.3 * ends[2]]
-        yield Kin(f"merges, {dtype}", dtype, tuple(_cast(values, dtype) for values in merges))
+        yield Family(f"merges, {dtype}", dtype, tuple(_cast(values, dtype) for values in merges))
         strangers = [rng.normal(0, BASE_SIGMA, count) * scale for _ in range(5)]
         mixed = [base, base + rng.normal(0, 1e-3, count), *strangers]
-        yield Kin(f"strangers, {dtype}", dtype, tuple(_cast(values, dtype) for values in mixed))
+        yield Family(f"strangers, {dtype}", dtype, tuple(_cast(values, dtype) for values in mixed))
 
 
 def _cast(values: NDArray[np.float64], dtype: str) -> Bytes:
@@ -89,23 +89,25 @@ def _cast(values: NDArray[np.float64], dtype: str) -> Bytes:
     return values.astype({"F16": "<f2", "F32": "<f4"}[dtype]).view(np.uint8)
 
 
-def measure(kins: Sequence[Kin], threads: int = 2) -> Iterator[Prediction]:
+def measure(families: Sequence[Family], threads: int = 2) -> Iterator[Prediction]:
     """One row for each name, from all ordered pairs of unequal tensors."""
-    by_name: dict[str, list[tuple[Kin, NDArray[np.int64]]]] = {}
+    by_name: dict[str, list[tuple[Family, NDArray[np.int64]]]] = {}
     with ThreadPoolExecutor(threads) as executor:
-        for kin, sizes in zip(kins, executor.map(_coded, kins), strict=True):
-            by_name.setdefault(kin.name, []).append((kin, sizes))
+        for family, sizes in zip(families, executor.map(_coded, families), strict=True):
+            by_name.setdefault(family.name, []).append((family, sizes))
     for name, entries in by_name.items():
         yield _compare(name, entries)
 
 
-def _coded(kin: Kin) -> NDArray[np.int64]:
-    """Real sizes in bytes, int64 of (targets, bases); coded alone on the diagonal."""
-    count = len(kin.tensors)
+def _coded(family: Family) -> NDArray[np.int64]:
+    """Real sizes in bytes, int64 of (targets, bases); coded standalone on the diagonal."""
+    count = len(family.tensors)
     sizes = np.zeros((count, count), np.int64)
     for target in range(count):
         for base in range(count):
-            sizes[target, base] = _size(kin.tensors[target], None if base == target else kin.tensors[base], kin.dtype)
+            sizes[target, base] = _size(
+                family.tensors[target], None if base == target else family.tensors[base], family.dtype
+            )
     return sizes
 
 
@@ -117,24 +119,24 @@ def _size(raw: Bytes, base: Bytes | None, dtype: str) -> int:
     return total
 
 
-def _compare(name: str, entries: Sequence[tuple[Kin, NDArray[np.int64]]]) -> Prediction:
+def _compare(name: str, entries: Sequence[tuple[Family, NDArray[np.int64]]]) -> Prediction:
     errors: list[NDArray[np.float64]] = []
     weights: list[NDArray[np.float64]] = []
     found: list[tuple[float, float, float]] = []  # chosen, best, raw
-    for kin, sizes in entries:
-        raw = kin.tensors[0].nbytes
-        nbytes_per_bit = raw / item_nbytes(kin.dtype) / 8
-        sketches = [_sketch(tensor, kin.dtype) for tensor in kin.tensors]
+    for family, sizes in entries:
+        raw = family.tensors[0].nbytes
+        nbytes_per_bit = raw / item_nbytes(family.dtype) / 8
+        sketches = [_sketch(tensor, family.dtype) for tensor in family.tensors]
         for target, mine in enumerate(sketches):
-            others = [n for n in range(len(sketches)) if not np.array_equal(kin.tensors[n], kin.tensors[target])]
+            others = [n for n in range(len(sketches)) if not np.array_equal(family.tensors[n], family.tensors[target])]
             if not others:
                 continue
-            against = predict_against(mine, [sketches[other] for other in others], kin.dtype) * nbytes_per_bit
-            alone = min(predict_standalone(mine, kin.dtype) * nbytes_per_bit, raw)
+            against = predict_against(mine, [sketches[other] for other in others], family.dtype) * nbytes_per_bit
+            standalone = min(predict_standalone(mine, family.dtype) * nbytes_per_bit, raw)
             real = sizes[target, others].astype(np.float64)
-            errors.append((np.minimum(against, alone) - real) / raw)
+            errors.append((np.minimum(against, standalone) - real) / raw)
             weights.append(np.full(len(others), float(raw)))
-            found.append((float(real[_chosen(kin, sketches, target, others)]), float(real.min()), float(raw)))
+            found.append((float(real[_chosen(family, sketches, target, others)]), float(real.min()), float(raw)))
     error, weight = np.concatenate(errors), np.concatenate(weights)
     chosen, best, raws = np.array(found).T
     return Prediction(
@@ -148,18 +150,18 @@ def _compare(name: str, entries: Sequence[tuple[Kin, NDArray[np.int64]]]) -> Pre
     )
 
 
-def _chosen(kin: Kin, sketches: Sequence[bytes], target: int, others: Sequence[int]) -> int:
+def _chosen(family: Family, sketches: Sequence[bytes], target: int, others: Sequence[int]) -> int:
     """Which of `others` is chosen, as an ingest chooses."""
-    raw = kin.tensors[target]
+    raw = family.tensors[target]
     start = (frame_count(raw.nbytes) - 1) // 2 * FRAME_NBYTES
     piece = slice(start, start + FRAME_NBYTES)
 
     def probe(number: int) -> float:
-        return len(encode_frame(raw[piece].data, kin.dtype, kin.tensors[number][piece].data, 0))
+        return len(encode_frame(raw[piece].data, family.dtype, family.tensors[number][piece].data, 0))
 
     candidates = [(other, sketches[other]) for other in others]
     # What is asked for is the best base, not whether there should be one.
-    choice = choose_base(sketches[target], raw.nbytes, kin.dtype, candidates, standalone=_FOR_EVER, probe=probe)
+    choice = choose_base(sketches[target], raw.nbytes, family.dtype, candidates, standalone=_FOR_EVER, probe=probe)
     assert choice is not None
     return list(others).index(choice.blob_id)
 

@@ -31,7 +31,7 @@ class Query:
 
 
 def measure_index(tensors: int, seed: int = 0) -> Query:
-    """All tensors in one group, coded alone: the worst case. In a hub the bases of one length are far fewer."""
+    """All tensors in one group, coded standalone: the worst case. In a hub the bases of one length are far fewer."""
     rng = np.random.default_rng(seed)
     words = rng.integers(0, 1 << 64, (tensors, WORDS), dtype=np.uint64)
     begin = time.perf_counter()

@@ -121,9 +121,9 @@ class Daemon(Contender):
                 self.abort()
                 raise Trouble(f"{self.name} does not answer within {START_S:.0f} s")
             time.sleep(0.02)
-        self._settle(deadline)
+        self._wait_until_idle(deadline)
 
-    def _settle(self, deadline: float) -> None:
+    def _wait_until_idle(self, deadline: float) -> None:
         """Wait until what starts with the mount, such as the worker of ZipFS, has come to rest."""
         quiet_since, before = time.monotonic(), -1.0
         while time.monotonic() < min(quiet_since + QUIET_S, deadline):

@@ -35,7 +35,7 @@ class Prices:
     base: float = 0.02
     """Of the raw bytes of a base with members, for keeping it cached."""
     moved: float = 0.005
-    """Of the raw bytes of a tensor that is coded anew: a byte saved is worth coding 200."""
+    """Of the raw bytes of a tensor that is rebased: a byte saved is worth coding 200."""
     run: float = 0.001
     """Of what all tensors take: less than that is not worth the holes that the old forms leave in their packs."""
 
@@ -79,7 +79,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class RebaseStep:
-    """A stored blob to be coded anew as `choice` says; its sizes are the raw one, that of now, the predicted one."""
+    """A stored blob to be rebased as `choice` says; its sizes are the raw one, that of now, the predicted one."""
 
     blob_id: BlobId
     choice: BaseChoice

@@ -1,7 +1,7 @@
 """Owns the backfill: sketches and minhash samples made anew from what is stored, for blobs of a rebuilt catalog.
 Used by one thread.
 
-The pack lock is not needed: a blob that others collect or code anew meanwhile keeps its bytes as long as it is open,
+The pack lock is not needed: a blob that others collect or rebase meanwhile keeps its bytes as long as it is open,
 and the transaction that writes down what was found looks whether it is still there.
 """
 

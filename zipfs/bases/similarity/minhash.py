@@ -1,7 +1,7 @@
 """Owns the minhash sample of a tensor: at most 4 KiB by which ranges of it are found in others of any float type.
 
-It lists places (the C code and older formats call them landmarks). A place is sampled whose following signs hash to one
-of the lowest values in the tensor, and is listed with that hash and the items at it.  Two tensors that share a range
+It lists places (the tables of the catalog call them landmarks). A place is sampled whose following signs hash to one of
+the lowest values in the tensor, and is listed with that hash and the items at it.  Two tensors that share a range
 share the places sampled in it, at places that differ by the same number of items: the hashes choose the places, so it
 does not matter where in either tensor the range lies (bottom-k sampling of shingles: A. Broder, On the resemblance and
 containment of documents, 1997).

@@ -1,6 +1,6 @@
 """Owns the model of what the codec makes of a tensor: coded bits per item, from sketches alone.
 
-Alone, the codec Huffman codes byte planes: the model is the entropy of each sampled plane and what Huffman loses.
+Standalone, the codec Huffman codes byte planes: the model is the entropy of each sampled plane and what Huffman loses.
 Against a base it codes ordered residuals under the base's exponent: the model is the entropy of the residual's sign and
 magnitude class under that exponent, plus the bits below the class. Pure; any thread may call.
 

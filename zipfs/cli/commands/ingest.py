@@ -48,7 +48,7 @@ class _Shower:
     def began(self, shown_path: str, nbytes: int) -> None:
         self._describe(printable(shown_path))
 
-    def settling(self) -> None:
+    def rebasing(self) -> None:
         self._describe("looking for better bases")
 
     def _describe(self, text: str) -> None:
@@ -138,7 +138,7 @@ def ingest_command(
                         shower.failed("", problem)
             else:
                 _drain(opened, pipeline, names, shower)
-            shower.settling()
+            shower.rebasing()
             shower.stored_nbytes -= pipeline.rebase().saved_nbytes
         finally:
             pipeline.close()

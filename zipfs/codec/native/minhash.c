@@ -1,4 +1,4 @@
-/* The search for landmarks: signs are gathered to words of 64, and a hash of every run of 48 is compared. */
+/* The search for minhash samples: signs are gathered to words of 64, and a hash of every run of 48 is compared. */
 #include "minhash.h"
 
 enum { LEAST_OF_EITHER = 4 };

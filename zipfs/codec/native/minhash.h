@@ -1,10 +1,10 @@
-/* Landmarks: places of a tensor that are recognised by the signs of the items around them. */
+/* Minhash samples: places of a tensor that are recognised by the signs of the items around them. */
 #ifndef ZF_MINHASH_H
 #define ZF_MINHASH_H
 
 #include "common.h"
 
-/* Items whose signs make a landmark. */
+/* Items whose signs make a sample. */
 enum { ZF_SAMPLE_ITEMS = 48 };
 
 /* Looks at the ZF_SAMPLE_ITEMS items from every `stride`-th of `count` items on (`stride` is 1, 2, 4 or 8) and keeps

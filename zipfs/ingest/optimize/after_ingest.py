@@ -1,7 +1,7 @@
 """Owns the rebase after an ingest: a small family that has grown and has a better base in it changes over to that.
 
 Models come in any order, and the first of a family, which became its base, may be its outlier.  As long as a family is
-small it takes little to code it anew, which it has to pay for well; large ones are left to the optimizer. Run by the
+small it takes little to rebase it, which it has to pay for well; large ones are left to the optimizer. Run by the
 thread that ran the pipeline.
 """
 
@@ -31,7 +31,7 @@ _PRICES: Final = replace(DEFAULT_PRICES, moved=0.02)
 _MOST_TENSORS: Final = 16
 """Of a family that is small."""
 _MOST_MOVED: Final = 8
-"""Raw bytes coded anew, over those that have joined: each of a small family, once in a while."""
+"""Raw bytes rebased, over those that have joined: each of a small family, once in a while."""
 _LEAST_NBYTES: Final = 64 << 10
 """What smaller tensors could gain is not worth the planning."""
 
@@ -39,7 +39,7 @@ _LEAST_NBYTES: Final = 64 << 10
 def rebase_after_ingest(
     store: Store, executor: Executor, bases: Iterable[BlobId], joined_nbytes: int, stop: Stop
 ) -> Rebased:
-    """Code anew what gains in the small families of some bases, which `joined_nbytes` raw bytes have just joined.
+    """Rebase what gains in the small families of some bases, which `joined_nbytes` raw bytes have just joined.
 
     A damaged family stays as it is, and a full disk or a damaged catalog end it early: everything is stored already.
     Raises NotWritable, StoreBusy, Stopped, OSError.

@@ -1,4 +1,4 @@
-"""Owns the rebase: stored blobs coded anew, against another base or standalone, one pack at a time.
+"""Owns the rebase: stored blobs are encoded again, against another base or standalone, one pack at a time.
 
 `store/publish.py` makes the pack part of the store; each blob is compared with its old form.
 The blobs keep their ids and their content; the catalog says from then on that they are in the new pack. Their old forms
@@ -52,7 +52,7 @@ class RebaseUnit:
 
 @dataclass(slots=True)
 class Rebased:
-    """What became of some units: blobs coded anew, their raw bytes, the stored bytes that they take less."""
+    """What became of some units: blobs that were rebased, their raw bytes, the stored bytes that they take less."""
 
     tensors: int = 0
     moved_nbytes: int = 0
@@ -102,7 +102,7 @@ def rebase(store: Store, executor: Executor, units: Sequence[RebaseUnit], pace: 
 
 
 class _Pack:
-    """A pack of blobs that are coded anew."""
+    """A pack of rebased blobs."""
 
     def __init__(self, store: Store, executor: Executor, pace: Pace, pack: NewPack) -> None:
         self._store = store
@@ -145,7 +145,7 @@ class _Pack:
             self._new[old.blob.id] = new, old
             excess_nbytes += new.blob.stored_nbytes - step.predicted_nbytes
             if excess_nbytes >= unit.gain_nbytes:
-                raise _GivenUp("coded anew they take more than was predicted")
+                raise _GivenUp("rebased they take more than was predicted")
 
     def _base(self, blob_id: BlobId) -> OpenBlob:
         """Return a base as it will be."""
@@ -204,5 +204,5 @@ class _Pack:
             for index, good in enumerate(compared):
                 if not good:
                     at = index * FRAME_NBYTES
-                    raise Damaged(f"blob {blob.id}", f"coded anew it decodes to other bytes, at offset {at}")
+                    raise Damaged(f"blob {blob.id}", f"rebased it decodes to other bytes, at offset {at}")
                 self._pace.passed(0)

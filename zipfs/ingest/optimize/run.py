@@ -1,4 +1,4 @@
-"""Owns a run of the optimizer: plan for the whole store, code anew what gains most for each byte moved, collect what
+"""Owns a run of the optimizer: plan for the whole store, rebase what gains most for each byte moved, collect what
 that has left behind.
 
 Each pack is a step of its own, after which the store is whole and smaller or hardly larger; the pack lock is let go
@@ -43,7 +43,7 @@ BUSY = "another process is compressing or collecting in this store"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one run: raw bytes coded anew, and raw bytes a second. None: no limit."""
+    """Of one run: raw bytes rebased, and raw bytes a second. None: no limit."""
 
     nbytes: int | None = None
     rate: int | None = None
@@ -162,10 +162,10 @@ class _Run:
             total = sum(unit.nbytes for unit in chosen)
             begun = 0
             for units in in_packs(chosen):
-                self._report("coding anew", begun, total)
+                self._report("rebasing", begun, total)
                 self._step(units)
                 begun += sum(unit.nbytes for unit in units)
-            self._report("coding anew", total, total)
+            self._report("rebasing", total, total)
             if seen.complete or not chosen or self._done.left_nbytes:
                 break
         if not self._done.rebased.tensors and not self._wait:

@@ -1,7 +1,7 @@
 """Owns what a worker does when nothing waits: merge small packs, optimize the store, slowly, and stop when
 something comes.
 
-Run by the thread that runs the worker. One run codes so many bytes anew, at such a pace that a disk and a core are left
+Run by the thread that runs the worker. One run rebases so many bytes, at such a pace that a disk and a core are left
 to whoever reads; the store is planned for again only when tensors have come since the last one that found nothing left
 to do.
 """
@@ -64,7 +64,7 @@ class Idler:
             return
         if done.rebased.tensors:
             log.info(
-                "optimized: %d tensors (%d bytes raw) coded anew take %d bytes less; %d bytes freed",
+                "optimized: %d tensors (%d bytes raw) rebased take %d bytes less; %d bytes freed",
                 done.rebased.tensors,
                 done.rebased.moved_nbytes,
                 done.rebased.saved_nbytes,

@@ -4,7 +4,7 @@ A base's frame is decoded once however many threads ask for it at the same time.
 one step, and decodes what it has claimed before it waits for what others have: so waits only ever go from later claims
 to earlier ones, and no two threads wait for each other. A blob may be open in two forms, the one that it had and the
 one that it was given since, and what was a base may be a member in the other one: so a claim is for a frame in a form,
-coded alone or not, while decoded bytes are the same whatever the form. Any thread may call.
+coded standalone or not, while decoded bytes are the same whatever the form. Any thread may call.
 
 Frames are handed out as leases (`buffers`): dropped here, their memory is used again once nobody looks at them.
 """

@@ -16,10 +16,10 @@ from zipfs.store.objects.base_view import Piece, View, pieces
 
 
 class Form(NamedTuple):
-    """A frame as it is stored: `alone`, or coded against a base."""
+    """A frame as it is stored: `standalone`, or coded against a base."""
 
     key: Key
-    alone: bool
+    standalone: bool
 
 
 class Frame(NamedTuple):
@@ -63,7 +63,7 @@ class BaseRange(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The decoding of one frame; `against` is None where it is coded alone."""
+    """The decoding of one frame; `against` is None where it is coded standalone."""
 
     target: Target
     against: BaseRange | None

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SPARSE = 0.7
 """Packs with a smaller live part are rewritten: copying 0.7 to free 0.3 is about where it stops to pay."""
 SHED = 0.98
-"""The limit for packs with old forms of blobs that were coded anew: these must not eat up what that has saved."""
+"""The limit for packs with old forms of blobs that were rebased: these must not eat up what that has saved."""
 _REWRITTEN_PACK_NBYTES = 1 << 30
 _INDEX_NBYTES = 1 << 16
 """About how much of a pack its index takes."""

@@ -99,12 +99,12 @@ class Units:
         return self._describes(directory) or self._describes(self.leader(directory))
 
     def _describes(self, directory: InodeId) -> bool:
-        return directory != INGEST_ROOT and self._look(directory)[0]
+        return directory != INGEST_ROOT and self._examine(directory)[0]
 
     def _weighs(self, directory: InodeId) -> bool:
-        return any(self._look(directory))
+        return any(self._examine(directory))
 
-    def _look(self, directory: InodeId) -> tuple[bool, bool]:
+    def _examine(self, directory: InodeId) -> tuple[bool, bool]:
         """Whether a directory holds the description of a model, and whether it holds weights."""
         found = self._held.get(directory)
         if found is None:

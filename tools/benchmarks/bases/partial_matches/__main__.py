@@ -1,4 +1,4 @@
-"""Measures what relatives of a real model take in a store, in bits a weight, after the other one and before it.
+"""Measures what variants of a real model take in a store, in bits a weight, after the other one and before it.
 
 Every pair gets a store of its own.  Counted is what the packs of the second one add, all bytes of them; GB/s are of
 decoding what has a base of it, with the base in memory, in runs of a few frames and one thread.
@@ -222,15 +222,15 @@ def main() -> None:
         except FileNotFoundError as error:
             raise SystemExit(f"bench: {error.filename} is missing: name a family that has it") from error
         print(
-            "bits a weight, beside the other one        alone    after   before   GB/s  (before: the other, after it)"
+            "bits a weight, beside the other one   standalone    after   before   GB/s  (before: the other, after it)"
         )
         for what, one, other in pairs(*models):
             try:
-                alone, (after, speed), before = stored({}, other), stored(one, other), stored(other, one)
+                standalone, (after, speed), before = stored({}, other), stored(one, other), stored(other, one)
             except ZipfsError as error:
                 raise SystemExit(f"bench: {error}") from error
             shown = "     -" if speed is None else f"{speed / 1e9:6.2f}"
-            print(f"{what:40} {alone[0]:8.3f} {after:8.3f} {before[0]:8.3f} {shown}", flush=True)
+            print(f"{what:40} {standalone[0]:8.3f} {after:8.3f} {before[0]:8.3f} {shown}", flush=True)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def run(case: Case, families: Sequence[Family], recent_mib: Sequence[int]) -> li
 
 
 def decoding_gb_s() -> float:
-    """How fast one thread decodes BF16 weights that are coded alone, into 64 MiB that are used again and again."""
+    """How fast one thread decodes BF16 weights that are coded standalone, into 64 MiB that are used again and again."""
     values = np.random.default_rng(0).normal(0, 0.02, FRAME_NBYTES // 2).astype(np.float32)
     frame = encode_frame((values.view("<u4") >> 16).astype("<u2").data, "BF16", None, 0)
     targets = np.zeros((64, FRAME_NBYTES), np.uint8)

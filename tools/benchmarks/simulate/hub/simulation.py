@@ -45,7 +45,7 @@ class Figures:
     models: int = 0
     tensors: int = 0
     raw_nbytes: int = 0
-    alone_nbytes: float = 0.0
+    standalone_nbytes: float = 0.0
     as_they_come_nbytes: float = 0.0
     online_nbytes: float = 0.0
     planned_nbytes: float = 0.0
@@ -64,7 +64,7 @@ class Figures:
 
 @dataclass(slots=True)
 class Arrived:
-    """Index of each tensor's base, -1 if it is coded alone, and what each takes."""
+    """Index of each tensor's base, -1 if it is coded standalone, and what each takes."""
 
     base: list[int]
     stored: list[float]
@@ -123,7 +123,7 @@ def simulate(slot: Slot, rng: np.random.Generator, figures: Figures) -> None:
     figures.online_s += time.process_time() - begin
     figures.tensors += len(order)
     figures.raw_nbytes += len(order) * slot.nbytes
-    figures.alone_nbytes += sum(_nbytes(sketch, slot.nbytes, None) for sketch in slot.sketches)
+    figures.standalone_nbytes += sum(_nbytes(sketch, slot.nbytes, None) for sketch in slot.sketches)
     figures.as_they_come_nbytes += came.total
     figures.bases_as_they_come += came.bases
     figures.online_nbytes += online.total
@@ -207,7 +207,7 @@ def print_figures(console: Console, figures: Figures) -> None:
     for heading in ("of raw", "over as they come", "bases"):
         table.add_column(heading, justify="right")
     rows = (
-        ("none, each alone", figures.alone_nbytes, figures.tensors),
+        ("none, each standalone", figures.standalone_nbytes, figures.tensors),
         ("as they come", figures.as_they_come_nbytes, figures.bases_as_they_come),
         ("online rule", figures.online_nbytes, figures.bases_online),
         ("planner", figures.planned_nbytes, figures.bases_planned),
@@ -221,7 +221,7 @@ def print_figures(console: Console, figures: Figures) -> None:
         f" the exact optimum, the worst {figures.worstover_exact:.4f}"
     )
     console.print(
-        f"coded anew {figures.moved_nbytes / figures.raw_nbytes:.3f} of the raw bytes;"
+        f"rebased {figures.moved_nbytes / figures.raw_nbytes:.3f} of the raw bytes;"
         f" planned in {figures.planning_s / figures.tensors * 1e6:.0f} us a tensor,"
         f" the online rule took {figures.online_s / figures.tensors * 1e6:.0f} us"
     )

@@ -102,7 +102,7 @@ OVERHEAD = 1200
 """Header, tables and what else files have."""
 
 
-def test_a_matrix_without_relatives_is_coded_alone(shelf: Shelf) -> None:
+def test_a_matrix_without_a_match_is_coded_standalone(shelf: Shelf) -> None:
     shelf.put(file_of(OTHER))
     assert 0.95 * STANDALONE < shelf.put(file_of(BASE)) / len(BASE) < STANDALONE
     shelf.check()
