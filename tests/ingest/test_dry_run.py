@@ -91,6 +91,27 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_planned(tmp_path
     assert len(listener.failures) == 1
 
 
+def test_a_file_that_is_put_together_of_more_files_than_are_kept_open_is_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zipfs.ingest.dry_run._OPEN_SOURCES", 2)
+    listener = Listener()
+    tensors = [noise(5000, seed) for seed in range(4)]
+    files = {f"{n}".encode(): tensor_file({"w": ("U8", [5000], tensors[n])}) for n in range(4)}
+    whole = tensor_file({f"w{n}": ("U8", [5000], tensors[n]) for n in range(4)})
+    tree = write_tree(tmp_path / "tree", {**files, b"whole": whole})
+    with open_store(tmp_path / "store", create=True) as store:
+        planned = planned_files(store, tree, b"m", listener)
+    assert listener.failures == []
+    assert sum(isinstance(step, Share) for step in planned[-1].plan.steps) == 4
+
+
+def test_a_file_without_bytes_is_planned(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "tree", {b"a": b"", b"b": tensor_file({"w": ("U8", [0], b"")})})
+    with open_store(tmp_path / "store", create=True) as store:
+        assert len(planned_files(store, tree, b"m")) == 2
+
+
 def test_a_hole_adds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with open(path, "wb") as file:

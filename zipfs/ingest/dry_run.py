@@ -58,6 +58,8 @@ class DryRun:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="plan")
         self._planned: dict[BlobId, PlannedBlob] = {}
         self._open: OrderedDict[int, Source] = OrderedDict()
+        self._current: Source | None = None
+        """The one that is being planned."""
         self._steps: list[Step] = []
         _, self._next_id = store.catalog.next_ids()
 
@@ -72,7 +74,7 @@ class DryRun:
         batch = Batch(self, self._search, self._executor, self._progress, self._store.stop)
         for source in sources:
             self._store.stop.check()
-            self._steps = []
+            self._steps, self._current = [], source
             try:
                 self._use(source)
                 self._progress.began(source.shown, source.nbytes)
@@ -87,12 +89,14 @@ class DryRun:
         return self._planned.get(blob_id)
 
     def _use(self, source: Source) -> None:
-        """Have a source be open; few are at a time."""
+        """Have a source be open, beside the one that is being planned; few are at a time."""
         key = id(source)
         if key not in self._open:
             source.open()
             self._open[key] = source
         self._open.move_to_end(key)
+        if self._current is not None and id(self._current) in self._open:
+            self._open.move_to_end(id(self._current))
         while len(self._open) > _OPEN_SOURCES:
             _, oldest = self._open.popitem(last=False)
             oldest.close()
