@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -132,3 +133,43 @@ def test_a_pack_can_be_read_while_it_is_written_however_many_are_opened_meanwhil
     blob = writer.end_blob(BlobId(1), 5, bytes(16), "", (), None)
     assert writer.file.read(blob.pack_offset, 5) == b"frame"
     writer.abandon()
+
+
+def test_a_full_disk_leaves_nothing_of_a_pack_that_cannot_begin(
+    packs: LocalPacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        PackWriter(packs)
+    assert list(packs.unfinished()) == []
+    assert open_descriptors(tmp_path) == []
+
+
+def test_a_part_that_cannot_be_opened_twice_leaves_nothing(
+    packs: LocalPacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "dup", too_many)
+    with pytest.raises(OSError, match="Too many open files"):
+        packs.begin(PackName(bytes(16)))
+    assert list(packs.unfinished()) == []
+    assert open_descriptors(tmp_path) == []
+
+
+def test_a_part_that_cannot_be_removed_is_closed(
+    packs: LocalPacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = packs.begin(PackName(bytes(16)))
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(OSError, match="Read-only"):
+        part.discard()
+    assert open_descriptors(tmp_path) == []

@@ -80,10 +80,15 @@ class LocalPart:
     def __init__(self, part: Path, path: Path, name: PackName) -> None:
         self._part = part
         self._path = path
-        self._fd = create_file(part)
-        self._file: LocalPackFile | None = LocalPackFile(name, os.dup(self._fd), str(part))
+        self._file: LocalPackFile | None = None
         self._nbytes = 0
         self._written_back = 0
+        self._fd = create_file(part)
+        try:
+            self._file = LocalPackFile(name, os.dup(self._fd), str(part))
+        except BaseException:
+            self.discard()
+            raise
 
     @property
     def file(self) -> PackFile:
@@ -122,8 +127,10 @@ class LocalPart:
         self._close()
 
     def discard(self) -> None:
-        self._part.unlink(missing_ok=True)
-        self._close()
+        try:
+            self._part.unlink(missing_ok=True)
+        finally:
+            self._close()
 
     def _close(self) -> None:
         self._file = None

@@ -28,7 +28,11 @@ class PackWriter:
         self.blobs: list[PackedBlob] = []
         self.named = False
         """Whether the pack may have its name: then a catalog may refer to it."""
-        self._part.append(pack_format.header(self.name))
+        try:
+            self._part.append(pack_format.header(self.name))
+        except BaseException:  # a full disk has room for a name, and none for a byte
+            self._part.discard()
+            raise
 
     @property
     def nbytes(self) -> int:
