@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from zipfs.ingest.import_tree import find
 from zipfs.ingest.plan import Share
 from zipfs.store.objects.values import BaseRef
 from zipfs.store.store import Store, open_store
+
+OLDEST_STORE = Path(__file__).parents[1] / "store" / "samples" / "format-1.zip"
 
 Stored = tuple[int, int, str, int | None]
 """Offset and length of an extent, how it is stored, and where the blob or the base begins."""
@@ -110,6 +113,20 @@ def test_a_file_without_bytes_is_planned(tmp_path: Path) -> None:
     tree = write_tree(tmp_path / "tree", {b"a": b"", b"b": tensor_file({"w": ("U8", [0], b"")})})
     with open_store(tmp_path / "store", create=True) as store:
         assert len(planned_files(store, tree, b"m")) == 2
+
+
+def test_a_store_without_signatures_of_tensors_is_planned_for_and_left_as_it_is(tmp_path: Path) -> None:
+    with zipfile.ZipFile(OLDEST_STORE) as archive:
+        archive.extractall(tmp_path)
+    before = (tmp_path / "store" / "catalog.db").read_bytes()
+    listener = Listener()
+    with open_store(tmp_path / "store", read_only=True) as store:
+        for name, (way, files) in SCENARIOS.items():
+            if way is in_one_batch:
+                tree = write_tree(tmp_path / name, named(files()))
+                assert planned_files(store, tree, b"m", listener)
+    assert listener.failures == []
+    assert (tmp_path / "store" / "catalog.db").read_bytes() == before
 
 
 def test_a_hole_adds_nothing(tmp_path: Path) -> None:

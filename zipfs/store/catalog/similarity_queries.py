@@ -64,10 +64,21 @@ class Member(NamedTuple):
 class SimilarityQueries(BlobQueries):
     """The part of a `Catalog` that knows which tensors may resemble each other."""
 
+    _has_tables = False
+
+    def _knows_tensors(self) -> bool:
+        """Return whether there are tables to ask: a catalog of an older ZipFS that is only read may have none."""
+        if not self._has_tables:  # another process may have migrated the catalog meanwhile
+            found = self._query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'signatures'")
+            self._has_tables = bool(found)
+        return self._has_tables
+
     # Index keys and minhash samples
 
     def blobs_with_index_keys(self, hashes: Sequence[int], at_most: int) -> list[BlobId]:
         """Return the blobs that have most of some hashes as index keys, at most `at_most` of them."""
+        if not self._knows_tensors():
+            return []
         rows = self._query(
             "SELECT blob_id FROM json_each(?) CROSS JOIN anchors ON hash = value"
             " GROUP BY blob_id ORDER BY count(*) DESC, blob_id DESC LIMIT ?",
@@ -82,6 +93,8 @@ class SimilarityQueries(BlobQueries):
 
     def samples_of_standalone(self, blob_ids: Sequence[int]) -> list[StoredSamples]:
         """Return the minhash samples of those of some blobs that are coded standalone."""
+        if not self._knows_tensors():
+            return []
         rows = self._query(
             "SELECT blob_id, dtype, nbytes, landmarks FROM json_each(?) CROSS JOIN landmarks ON blob_id = value"
             " JOIN blobs ON blobs.id = blob_id WHERE base_id IS NULL AND typeof(landmarks) = 'blob'",
@@ -91,6 +104,8 @@ class SimilarityQueries(BlobQueries):
 
     def samples_of_members(self, base_ids: Sequence[int], at_most: int) -> list[StoredSamples]:
         """Return the minhash samples of the newest `at_most` blobs that are coded against each of some bases."""
+        if not self._knows_tensors():
+            return []
         rows = self._query(
             "SELECT blob_id, dtype, nbytes, landmarks FROM json_each(?) CROSS JOIN blobs ON blobs.id IN"
             " (SELECT id FROM blobs WHERE base_id = value ORDER BY id DESC LIMIT ?)"
@@ -121,7 +136,7 @@ class SimilarityQueries(BlobQueries):
 
     def signatures(self, blob_ids: Sequence[int]) -> dict[BlobId, bytes]:
         """Return the signatures of those of some blobs that have one; none in a catalog of an older ZipFS."""
-        if not self._query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'signatures'"):
+        if not self._knows_tensors():
             return {}
         rows = self._query(
             f"SELECT blob_id, signature FROM json_each(?) CROSS JOIN signatures ON blob_id = value WHERE {_IS_SOUND}",
@@ -141,6 +156,8 @@ class SimilarityQueries(BlobQueries):
         """Return (blob id, signature) of the tensors of one dtype and length that are coded standalone and have an id
         above `after`, in order of id.
         """
+        if not self._knows_tensors():
+            return []
         return self._query(
             "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
             " WHERE dtype = ? AND dtype <> '' AND nbytes = ? AND base_id IS NULL AND id > ?"
@@ -152,6 +169,8 @@ class SimilarityQueries(BlobQueries):
         """Return (blob id, signature) of the newest `at_most` blobs of one length that are coded against the whole of
         a base, the newest first.
         """
+        if not self._knows_tensors():
+            return []
         return self._query(
             "SELECT id, signature FROM blobs JOIN signatures ON blob_id = id"
             f" WHERE base_id = ? AND {_IS_WHOLE_VIEW} AND nbytes = ? AND {_IS_SOUND} ORDER BY id DESC LIMIT ?",
