@@ -189,7 +189,7 @@ class FrameDamaged(Damaged):
     def __init__(self, reason: str, position: int = 0) -> None:
         super().__init__(reason)
         self.position = position
-        """Which frame of a run it is, counted from 0."""
+        """Number of the frame in its run, counted from 0."""
 
 
 class PackDamaged(Damaged):

@@ -65,7 +65,7 @@ def own_command(*arguments: str) -> list[str]:
 
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of an environment a daemon takes along; relative directories are dropped from lists of them."""
+    """Return what of an environment a daemon takes along; relative directories are dropped from lists of them."""
     kept = {
         name: value for name, value in environment.items() if name in _KEPT or name.startswith(("ZIPFS_", "MALLOC_"))
     }

@@ -1,4 +1,4 @@
-"""Asking a mount that may hang: by another process, for a limited time.
+"""Asks a mount that may hang: by another process, for a limited time.
 
 Who reads from a mount that hangs may not even be killed. So what touches a path that can lie in a mount is done by a
 child, which is left alone when it takes too long. Every command asks here; a daemon never does, of its own mount.
@@ -44,12 +44,12 @@ class Ended:
 
     @property
     def reason(self) -> str:
-        """Why it failed, without the names before that."""
+        """Return why it failed, without the names before that."""
         return self.said.strip().rpartition(": ")[2]
 
 
 def run_within(command: list[str], within_s: float) -> Ended | None:
-    """Run a program; None if it has not ended in time, and is then killed or, where that cannot be, left alone."""
+    """Run a program. Return None if it has not ended in time; it is killed then, if that can be."""
     environment = {**own_environment(os.environ), "LC_ALL": "C"}
     process = subprocess.Popen(
         command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -69,7 +69,7 @@ def run_within(command: list[str], within_s: float) -> Ended | None:
 
 
 def ask(mount: Path, name: str, *, within_s: float = ANSWER_S) -> bytes:
-    """What a mount says in its file `.zipfs/NAME`. Raises NotThere, Hangs, PathError."""
+    """Return what a mount says in its file `.zipfs/NAME`. Raises NotThere, Hangs, PathError."""
     path = os.path.abspath(mount / ".zipfs" / name)
     found = run_within(["head", "-c", str(_NBYTES_AT_MOST), "--", path], within_s)
     if found is None:
@@ -84,7 +84,7 @@ def ask(mount: Path, name: str, *, within_s: float = ANSWER_S) -> bytes:
 
 
 def ask_status(mount: Path, *, within_s: float = ANSWER_S) -> dict[str, Any]:
-    """What a mount says of itself in `status.json`. Raises NotThere, Hangs, PathError."""
+    """Return what a mount says of itself in `status.json`. Raises NotThere, Hangs, PathError."""
     try:
         found = json.loads(ask(mount, "status.json", within_s=within_s))
     except (ValueError, RecursionError) as error:
@@ -95,7 +95,7 @@ def ask_status(mount: Path, *, within_s: float = ANSWER_S) -> dict[str, Any]:
 
 
 def real_path(path: str, *, within_s: float = ANSWER_S) -> str:
-    """A path with no symlink in it, as `os.path.realpath`. Raises Hangs."""
+    """Return a path with no symlink in it, as `os.path.realpath`. Raises Hangs."""
     found = run_within(["realpath", "-m", "-z", "--", os.path.abspath(path)], within_s)
     if found is None:
         raise Hangs(path, within_s)

@@ -1,4 +1,4 @@
-"""The life of a mount: open the store, mount, serve until told to stop, unmount, close.
+"""Owns the life of a mount: open the store, mount, serve until told to stop, unmount, close.
 
 SIGTERM and SIGINT end it in order: requests under way are answered, the worker stops after the frame it is at, and the
 mount point is released. What was not compressed is in the spool and is taken up by the next mount.
@@ -236,7 +236,7 @@ class _Mount:
 
 
 def _clear_spool(store: Store) -> None:
-    """Spool files that no inode has: of files that were unlinked while open, when the daemon was killed."""
+    """Remove spool files that no inode has: of files that were unlinked while open, when the daemon was killed."""
     names = [name for name in os.listdir(store.path / "spool") if name.isdecimal()]
     needed = store.catalog.spooled()
     for name in names:
@@ -245,7 +245,7 @@ def _clear_spool(store: Store) -> None:
 
 
 def _mount_reason(mountpoint: str, error: BaseException) -> str:
-    """libfuse prints why and raises without it; the usual reasons can be told from here."""
+    """Return why a mount failed: libfuse prints it and raises without; the usual reasons can be told from here."""
     if not os.path.exists("/dev/fuse"):
         return "this machine has no /dev/fuse; `zipfs cat` and `zipfs extract` read a store without a mount"
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):

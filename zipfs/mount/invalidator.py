@@ -127,7 +127,10 @@ class Invalidator:
 
 
 def _told(entry: log_record.Record) -> _Told:
-    """Pure. A name that leads to a directory is new, or as it was: whoever stands in it keeps it so."""
+    """Return what of a record the kernel may have to be told. Pure.
+
+    A name that leads to a directory is new, or as it was: whoever stands in it keeps it so.
+    """
     names, unsure = [], []
     for (parent, name), row in entry.changes.entries.items():
         inode = None if row is None else entry.changes.inodes.get(row.inode_id)

@@ -1,4 +1,4 @@
-"""The log of a store: written by one process alone, the daemon of the mount that writes, and rotated by it.
+"""Owns the log of a store: one process writes and rotates it, the daemon of the mount that writes.
 
 The worker's messages come through its standard output (`supervisor.py`). Only what begins a line with a date is a
 message: whatever else a message holds, a file name for instance, cannot begin one. Any thread may log.
@@ -26,7 +26,7 @@ _FORMAT: Final = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
 class _Lines(logging.Formatter):
-    """One line a message, and indented ones below it for a traceback."""
+    """Formats one line a message, and indented ones below it for a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is logging's
         return printable(super().formatMessage(record))
@@ -36,7 +36,7 @@ class _Lines(logging.Formatter):
 
 
 def indented(text: str) -> str:
-    """Lines that belong to a message above them."""
+    """Indent lines that belong to a message above them."""
     return "\n".join(f"    {printable(line)}" for line in text.splitlines())
 
 
@@ -87,7 +87,7 @@ class Log:
             self._file.take_stderr()
 
     def _files(self) -> list[Path]:
-        """Oldest first."""
+        """Return the files of the log, the oldest first."""
         return [*(self.path.with_name(f"{self.path.name}.{age}") for age in range(_OLD_FILES, 0, -1)), self.path]
 
     @property
@@ -96,14 +96,14 @@ class Log:
 
     @property
     def mtime_ns(self) -> int:
-        """When the last line was written; 0 if none was."""
+        """Return when the last line was written; 0 if none was."""
         try:
             return self.path.stat().st_mtime_ns
         except OSError:
             return 0
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        """A range of what the log holds now. When the oldest file is dropped, everything moves to lower offsets."""
+        """Return a range of what the log holds now. Offsets become lower when the oldest file is dropped."""
         parts = []
         for path in self._files():
             length = _nbytes(path)

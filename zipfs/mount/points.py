@@ -1,4 +1,4 @@
-"""Mount points as the system lists them: found, cleared when their daemon is dead, tuned, unmounted.
+"""Finds, tunes and unmounts mount points as the system lists them, and clears those whose daemon is dead.
 
 Nothing here touches a path inside a mount: a process that asks its own mount for anything waits for itself, and one
 that asks a mount that hangs waits for ever. What has to be asked is asked by another process (`asking.py`).
@@ -52,7 +52,7 @@ class MountPoint:
 
 
 def mount_points(process: str = "self") -> Iterator[MountPoint]:
-    """Every mount that a process sees, in the order they were made. Raises OSError."""
+    """Return every mount that a process sees, in the order they were made. Raises OSError."""
     for line in Path("/proc", process, "mountinfo").read_bytes().split(b"\n"):
         fields = line.split(b" ")
         if b"-" in fields:
@@ -65,13 +65,13 @@ def mount_points(process: str = "self") -> Iterator[MountPoint]:
 
 
 def _unescape(text: bytes) -> str:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
+    """Decode what mountinfo writes: space, tab, newline and backslash as three octal digits."""
     parts = text.split(b"\\")
     return os.fsdecode(parts[0] + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in parts[1:]))
 
 
 def find(path: str) -> MountPoint | None:
-    """The mount at a path, the topmost if there are several."""
+    """Return the mount at a path, the topmost if there are several."""
     absolute = os.path.abspath(path)
     points = list(mount_points())
     found = [point for point in points if point.path == absolute]
@@ -82,7 +82,7 @@ def find(path: str) -> MountPoint | None:
 
 
 def top_of(path: str) -> str | None:
-    """Where the ZipFS mount in which a path lies has its top; None outside of any. Raises PathError, Hangs."""
+    """Return where the ZipFS mount in which a path lies has its top; None outside of any. Raises PathError, Hangs."""
     absolute = os.path.abspath(path)
     found = _containing(absolute) or _containing(real_path(absolute))
     if found is None or found.root == "/":
@@ -94,19 +94,19 @@ def top_of(path: str) -> str | None:
 
 
 def _containing(absolute: str) -> MountPoint | None:
-    """The ZipFS mount in which a path lies by its name, symlinks apart."""
+    """Return the ZipFS mount in which a path lies by its name, symlinks apart."""
     inside = [point for point in mount_points() if f"{absolute}/".startswith(f"{point.path.rstrip('/')}/")]
     found = max(enumerate(inside), key=lambda item: (len(item[1].path), item[0]), default=(0, None))[1]
     return found if found is not None and found.kind == SUBTYPE else None
 
 
 def mounted_also_at(point: MountPoint) -> list[str]:
-    """Where else in the tree that this process sees what was mounted at a point still is."""
+    """Return where else this process sees what was mounted at a point."""
     return [seen.path for seen in mount_points() if _same(seen, point)]
 
 
 def mounted_also_by(point: MountPoint) -> list[str]:
-    """`name (pid)` of one process of each other mount namespace that has a copy of what was mounted at a point."""
+    """Return `name (pid)` of one process of each other mount namespace with a copy of what was mounted at a point."""
     found: dict[str, str] = {}
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
@@ -122,7 +122,7 @@ def _same(one: MountPoint, other: MountPoint) -> bool:
 
 
 def locate(path: str | os.PathLike[str]) -> str:
-    """The path at which the system lists a mount at `path`: a mount point may be named through a symlink.
+    """Return the path at which the system lists a mount at `path`: a mount point may be named through a symlink.
 
     Not to be called by a daemon for its own mount. Raises Hangs.
     """
@@ -132,13 +132,13 @@ def locate(path: str | os.PathLike[str]) -> str:
 
 
 def is_dead(path: str) -> bool:
-    """Whether the mount at a path has lost its daemon. One that is slow, or hangs, has not."""
+    """Return whether the mount at a path has lost its daemon. One that is slow, or hangs, has not."""
     probe = run_within(["stat", "-f", "--", path], _PROBE_S)
     return probe is not None and probe.code != 0 and "not connected" in probe.said
 
 
 def clear_stale(path: str) -> bool:
-    """Unmount what a dead daemon has left at a path; True if there was something. Raises UnmountFailed."""
+    """Unmount what a dead daemon has left at a path. Return whether there was something. Raises UnmountFailed."""
     cleared = False
     while (point := find(path)) is not None and point.kind == SUBTYPE and is_dead(path):
         unmount(path, lazy=True)
@@ -163,7 +163,7 @@ def make_ready(store: Path, mountpoint: Path) -> None:
 
 
 def unmount(path: str, *, lazy: bool = False) -> None:
-    """Raises StoreBusy where something is still open there, UnmountFailed otherwise."""
+    """Raise StoreBusy where something is still open there, UnmountFailed otherwise."""
     tool = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
     command = [*tool, *(["-l" if tool[0] == "umount" else "-z"] if lazy else []), "--", path]
     try:
@@ -181,7 +181,7 @@ def unmount(path: str, *, lazy: bool = False) -> None:
 
 
 def users_of(path: str, at_most: int = 5) -> list[str]:
-    """`name (pid)` of processes that have something at or below a path open or as their directory."""
+    """Return `name (pid)` of processes that have something at or below a path open or as their directory."""
     found: list[str] = []
     for process in Path("/proc").iterdir():
         if process.name.isdecimal() and len(found) < at_most and _uses(process, path):

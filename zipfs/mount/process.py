@@ -43,11 +43,11 @@ def _raise(limit: int) -> None:
 
 
 def remaining_limits() -> list[str]:
-    """Limits that hold and may one day end the mount or fail a write, as text."""
+    """Return limits that hold and may one day end the mount or fail a write, as text."""
     found = ((name, resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]) for name in _RAISED if name != "NOFILE")
     return [f"RLIMIT_{name} is {limit}" for name, limit in found if limit != resource.RLIM_INFINITY]
 
 
 def stopping_signals() -> list[signal.Signals]:
-    """The signals that end a mount in order: not those that whoever started it has it ignore."""
+    """Return the signals that end a mount in order: not those that whoever started it has it ignore."""
     return [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]

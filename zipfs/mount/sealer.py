@@ -32,7 +32,7 @@ _SEARCH_SOON_S = 1.0
 _AFTER_FAILURE_S = 2.0
 _AT_LEAST_S = 0.05
 _REST = 5.0
-"""Pause after a look, as a multiple of the time that it took."""
+"""Pause after a pass, as a multiple of the time that it took."""
 
 
 class Sealer:
@@ -43,12 +43,12 @@ class Sealer:
     ) -> None:
         self._change_log = change_log
         self._remembered_s = max(quiet_s, linger_s)
-        """How long the time of a change matters."""
+        """Seconds for which the time of a change matters."""
         self._spool = spool
         self._names = names
         self._quiet_s = quiet_s
         self._sealing_s = 0.0
-        """What the last look took."""
+        """Seconds that the last pass took."""
         self._waiting: set[InodeId] = set()
         """Directories that were looked into and belong to a model that is not quiet, is written to or was cut off."""
         self._quiet_at_s = math.inf
@@ -74,7 +74,7 @@ class Sealer:
             await trio.sleep(max(_AT_LEAST_S, min(due_s, _SEARCH_AGAIN_S), _REST * self._sealing_s))
 
     async def _seal_ready(self) -> float | None:
-        """Seal what is ready; returns the seconds until more may become so by time alone, None if nothing will."""
+        """Seal what is ready. Return the seconds until more may become so as time passes, None if nothing will."""
         change_log = self._change_log
         change_log.something_pending = trio.Event()
         if trio.current_time() >= self._search_due_s:
@@ -112,7 +112,7 @@ class Sealer:
         return self._due_s()
 
     def _due_s(self) -> float | None:
-        """Seconds until a directory in which something has happened, or a model that waits, may be quiet."""
+        """Return the seconds until a directory in which something has happened, or a model that waits, may be quiet."""
         change_log = self._change_log
         at_s = [change_log.last_change_s[directory] + self._quiet_s for directory in change_log.unexamined]
         due_s = min(self._quiet_at_s, *at_s) if at_s else self._quiet_at_s
@@ -129,7 +129,7 @@ class Sealer:
         self._search_due_s = trio.current_time() + _SEARCH_AGAIN_S
 
     async def _seal(self, group: Sequence[Pending]) -> bool:
-        """Seal what belongs together; False if some of it could not be, which is noted and found again by a search.
+        """Seal what belongs together. Return False if some of it could not be; a search finds that again.
 
         One model that cannot be sealed never keeps others from it.
         """
@@ -153,8 +153,9 @@ class Sealer:
         return len(sealed) == sum(not item.inode.is_directory for item in group)
 
     def _seal_group(self, group: Sequence[Pending], store: Store) -> list[Pending] | None:
-        """What was sealed; None if something has happened since the look. On the change thread, under its lock:
-        whatever was changed before has touched its directory by now.
+        """Return what was sealed; None if something has happened since it was planned.
+
+        Runs on the change thread, under its lock: whatever was changed before has touched its directory by now.
         """
         if any(item.directory in self._change_log.unexamined for item in group):
             self._waiting.update(item.directory for item in group)
@@ -175,6 +176,9 @@ class Sealer:
         await self._change_log.run(partial(self._note_if_still_so, held))
 
     def _note_if_still_so(self, held: Held, store: Store) -> None:
-        """On the change thread, as `_seal_group`: what has been changed since the look is looked at again."""
+        """Note what was cut off, unless it has changed since it was planned.
+
+        Runs on the change thread, under its lock.
+        """
         if not any(item.directory in self._change_log.unexamined for item in held.items):
             note_interrupted(store, held)

@@ -56,7 +56,7 @@ class Supervisor:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the worker said last (file, file_nbytes, work_nbytes, waiting), and how it keeps dying, if it does."""
+        """Return what the worker said last (file, file_nbytes, work_nbytes, waiting), and how it dies, if it does."""
         found = dict(self._said)
         if self._deaths is not None:
             found["deaths"] = self._deaths.count
@@ -71,7 +71,7 @@ class Supervisor:
         return None if self._process is None else self._process.pid
 
     async def keep(self) -> None:
-        """Start the worker, and again when it ends; stops it when cancelled."""
+        """Start the worker, and again whenever it ends. Stop it when cancelled."""
         pause_s = _RESTART_S
         while True:
             self._began_s = trio.current_time()
@@ -94,7 +94,7 @@ class Supervisor:
         self._deaths = _Deaths(count, since, how, list(self._words), now + pause_s)
 
     async def _run(self) -> int:
-        """Start the worker and stay until it ends; returns its exit code. Raises OSError."""
+        """Start the worker and stay until it ends. Return its exit code. Raises OSError."""
         self._process = process = await trio.lowlevel.open_process(
             self._command,
             stdin=subprocess.PIPE,
@@ -152,7 +152,7 @@ class Supervisor:
             log.warning("the worker wrote: %s", text)
 
     async def _end(self, process: trio.Process) -> None:
-        """Closing its input asks it to stop after the frame that it is at; what is not committed stays in the spool."""
+        """Close the input of the worker: it stops after the frame that it is at. The spool keeps what is not committed."""
         if process.poll() is not None:
             return
         assert process.stdin is not None

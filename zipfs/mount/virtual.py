@@ -33,7 +33,10 @@ _STATUS_NBYTES = 1 << 10
 
 
 class Virtual:
-    """Contents are made when a file is opened; the log shows what is new all the time. Used by the event loop."""
+    """Makes the contents of virtual files when they are opened; the log shows what is new all the time.
+
+    Used by the event loop.
+    """
 
     def __init__(self, status: Callable[[Requester], Awaitable[bytes]], log: Log, counters: Counters) -> None:
         self._status = status
@@ -52,21 +55,21 @@ class Virtual:
             return describe_virtual(number, stat.S_IFREG | 0o400, self._log.nbytes, self._log.mtime_ns)
         # They are as long as when they were last read: making them again for each stat would cost reads of models half
         # a millisecond, and readers go on to the end whatever the length. An empty file they never are.
-        nbytes = self._read_nbytes[number] or len(self._figures(number))
+        nbytes = self._read_nbytes[number] or len(self._counted(number))
         mode = 0o444 if number in _FOR_ALL else 0o400
         return describe_virtual(number, stat.S_IFREG | mode, nbytes, now_ns())
 
     async def open(self, number: InodeT, who: Requester) -> bytes | Log:
-        """What a handle reads from: the log, or a snapshot of another file for one reader."""
+        """Return what a handle reads from: the log, or a snapshot of another file for one reader."""
         if number == _LOG:
             return self._log
         if number != _STATUS:
-            return self._figures(number)
+            return self._counted(number)
         content = await self._status(who)
         self._read_nbytes[number] = len(content)
         return content
 
-    def _figures(self, number: InodeT) -> bytes:
+    def _counted(self, number: InodeT) -> bytes:
         snapshot = self._counters.snapshot()
         text = render_prometheus(snapshot) if number == _METRICS else json.dumps(to_json(snapshot)) + "\n"
         content = text.encode()
@@ -74,7 +77,7 @@ class Virtual:
         return content
 
     def perf(self) -> bytes:
-        """`user.zipfs.perf`: the counters as JSON, without buckets.
+        """Return `user.zipfs.perf`: the counters as JSON, without buckets.
 
         Filled up with spaces to a length that hardly ever changes: a reader asks for the length first and for the value
         later, when there is more to tell.

@@ -93,7 +93,7 @@ class IngestTree:
         return recent_names(catalog, changed, now_ns - self._linger_s * 1e9, now_ns)
 
     def lists_all(self, where: Place) -> bool:
-        """Whether a listing of a directory shows whatever is in it."""
+        """Return whether a listing of a directory shows whatever is in it."""
         return where.inode_id != INGEST_ROOT
 
     # Content
@@ -103,7 +103,7 @@ class IngestTree:
         return NewFile(self, self._spool, name, new)
 
     def is_open_content(self, where: Place) -> bool:
-        """Whether a file is in the spool and may still change. Raises as `Lookup.inode` does."""
+        """Return whether a file is in the spool and may still change. Raises as `Lookup.inode` does."""
         return where.under_ingest and self._lookup.inode(where).state is State.OPEN
 
     def open_spooled(self, where: Place, pid: int, *, writing: bool, fresh: bool) -> OpenFile | None:
@@ -120,7 +120,7 @@ class IngestTree:
         return OpenFile(where, inode, content, pid, spooled=True, writing=writing)
 
     def has_notes(self, where: Place) -> bool:
-        """Whether a reason is kept why the model of a file was not sealed."""
+        """Return whether a reason is kept why the model of a file was not sealed."""
         return self._store.catalog.has_failure(where.inode_id)
 
     def forget_notes(self, txn: Transaction, inode_id: InodeId) -> Change:

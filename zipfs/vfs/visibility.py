@@ -41,7 +41,7 @@ class Requester:
         return self.uid in _OWNERS
 
     def may(self, rights: int, inode: Inode) -> bool:
-        """Whether the mode of an inode grants some of read (4), write (2), enter (1)."""
+        """Return whether the mode of an inode grants some of read (4), write (2), enter (1)."""
         if self.uid == inode.uid:
             granted = inode.mode >> 6
         elif inode.gid in self.groups:
@@ -81,7 +81,7 @@ class Sight:
         self._open: dict[InodeId, bool] = {}
 
     def finds(self, path: bytes) -> bool:
-        """Whether a path of the served tree, or the same below `ingest/`, can be found by listing directories."""
+        """Return whether a path of the served tree, or its like below `ingest/`, is found by listing directories."""
         if self._who.sees_everything:
             return True
         return any(self._finds(path, root) for root in (ROOT, INGEST_ROOT))
@@ -109,7 +109,7 @@ class Sight:
         return b""
 
     def _is_open(self, directory: InodeId) -> bool:
-        """Whether a directory, and all above it, can be listed and entered."""
+        """Return whether a directory, and all above it, can be listed and entered."""
         known = self._open.get(directory)
         if known is None:
             known = self._who.may(_LIST_AND_ENTER, self._catalog.inode(directory)) and self._is_open_above(directory)

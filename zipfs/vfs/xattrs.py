@@ -18,12 +18,12 @@ _MAX_LOOKED_AT = 64
 
 
 def is_computed(name: bytes) -> bool:
-    """Whether an attribute is one that a mount makes up."""
+    """Return whether an attribute is one that a mount makes up."""
     return name.startswith(COMPUTED_PREFIX)
 
 
 def are_sums(where: Place, inode: Inode, who: Requester) -> bool:
-    """Whether the attributes of an inode are those of all that is below it (`directory_sums.py`)."""
+    """Return whether the attributes of an inode are those of all that is below it (`directory_sums.py`)."""
     return inode.is_directory and not where.under_ingest and who.sees_everything
 
 
