@@ -88,6 +88,7 @@ def forged(original: Path, store: Path, statement: str) -> Path:
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "column", "value"), HOSTILE)
 def test_no_command_ends_in_a_traceback(
     run: Run, original: Path, tmp_path: Path, table: str, column: str, value: str

@@ -131,6 +131,7 @@ def test_every_bit_pattern_of_an_item_comes_back(layout: int) -> None:
         assert decode_payload(payload, None, weights.nbytes, isa) == weights.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", sorted(ITEM_NBYTES))
 def test_long_runs_come_back(layout: int) -> None:
     raw = _make("weights", layout, 5_000_003, 3)

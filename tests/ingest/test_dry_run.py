@@ -54,6 +54,7 @@ def _coded(base: BaseRef | None) -> tuple[str, int | None]:
     return ("standalone", None) if base is None else ("against", base.view.offset)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, (way, _) in SCENARIOS.items() if way is in_one_batch])
 def test_it_says_what_an_ingest_does(tmp_path: Path, name: str) -> None:
     tree = write_tree(tmp_path / "tree", named(SCENARIOS[name][1]()))

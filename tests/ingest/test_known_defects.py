@@ -92,6 +92,7 @@ def test_equal_content_is_kept_once(store: Store, tmp_path: Path) -> None:
     assert contents(store.path) == {b"one": first, b"two": second, b"three": second}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", sorted(BITS_OF_DTYPE))
 def test_every_dtype_alone_near_a_base_and_equal_to_it(dtype: str, store: Store, tmp_path: Path) -> None:
     nbytes = 24_000
@@ -282,6 +283,7 @@ MOMENTS = {"read": (Inspector, "piece"), "encoded": (PackExecution, "carry_out")
 """Methods after which the file changes: while it is read, while it is encoded, before it is compared."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_file_that_changes_while_it_is_stored_is_told_and_the_others_are_stored(

@@ -65,6 +65,7 @@ def forget_failures(store: Store) -> None:
             txn.clear_failure(inode_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "method"), [(Inspector, "piece"), (Inspector, "features"), (PackExecution, "carry_out")]
 )

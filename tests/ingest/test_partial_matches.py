@@ -123,6 +123,7 @@ EQUAL: dict[str, tuple[bytes, int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EQUAL)
 def test_rows_that_are_stored_already_are_shared(shelf: Shelf, kind: str) -> None:
     raw, new_nbytes = EQUAL[kind]
@@ -132,6 +133,7 @@ def test_rows_that_are_stored_already_are_shared(shelf: Shelf, kind: str) -> Non
     shelf.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EQUAL)
 def test_rows_that_were_changed_a_little_take_what_the_change_takes(shelf: Shelf, kind: str) -> None:
     raw, new_nbytes = EQUAL[kind]
@@ -147,6 +149,7 @@ def test_rows_that_were_changed_a_little_take_what_the_change_takes(shelf: Shelf
     shelf.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EQUAL)
 def test_rows_of_a_tensor_that_has_a_base_are_shared_too(shelf: Shelf, kind: str) -> None:
     raw, new_nbytes = EQUAL[kind]
@@ -164,6 +167,7 @@ def cut_like(raw: bytes, other: bytes) -> bytes:
     return b"".join(rows.get(raw[at : at + ROW], raw[at : at + ROW]) for at in range(0, len(raw), ROW))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EQUAL)
 def test_a_tensor_that_was_put_together_is_shared_when_it_comes_again(shelf: Shelf, kind: str) -> None:
     raw, _ = EQUAL[kind]
@@ -242,6 +246,7 @@ CASTS: dict[str, tuple[bytes, str, bytes, str, float]] = {
 """First tensor and its type, second and its type, bits an item that the second one may take."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CASTS)
 @pytest.mark.parametrize("cut", ["whole", "slice"])
 def test_the_same_weights_of_another_type_are_found(shelf: Shelf, kind: str, cut: str) -> None:

@@ -119,6 +119,7 @@ def outcome(answer: Future[bytes | memoryview]) -> bytes | str:
     return bytes(answer.result()) if error is None else type(error).__name__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["read", "submit"])
 def test_nothing_is_left_of_a_file_that_was_read_and_closed(path: Path, how: str) -> None:
     with opened(path) as (store, reader), no_collection():

@@ -152,6 +152,7 @@ def failing_commits(times: int) -> Iterator[list[str]]:
         yield failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2, 1000], ids=["once", "also-when-looked-at", "from-then-on"])
 @pytest.mark.parametrize("name", PUBLISHERS)
 def test_a_pack_whose_record_stays_in_the_log_is_kept(name: str, times: int, store: Store) -> None:

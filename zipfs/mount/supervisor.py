@@ -152,7 +152,10 @@ class Supervisor:
             log.warning("the worker wrote: %s", text)
 
     async def _end(self, process: trio.Process) -> None:
-        """Close the input of the worker: it stops after the frame that it is at. The spool keeps what is not committed."""
+        """Close the input of the worker: it stops after the frame that it is at.
+
+        The spool keeps what is not committed.
+        """
         if process.poll() is not None:
             return
         assert process.stdin is not None

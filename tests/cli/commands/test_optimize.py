@@ -40,6 +40,7 @@ def test_a_dry_run_tells_what_would_be_saved_and_a_run_saves_it(path: Path) -> N
     assert all_problems(path) == []
 
 
+@pytest.mark.slow
 def test_people_are_told_in_words(path: Path) -> None:
     assert "would save" in zipfs("optimize", path, "--dry-run").stderr
     assert "rebased 7 tensors" in zipfs("optimize", path).stderr

@@ -49,6 +49,8 @@ from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.objects.values import BlobId
 from zipfs.store.store import Store, open_store
 
+pytestmark = pytest.mark.slow
+
 FAMILY = badly_based_family(20_000)
 
 

@@ -240,6 +240,7 @@ def test_using_a_frame_that_is_not_there_changes_nothing() -> None:
     assert policy.drop_one() is None
 
 
+@pytest.mark.slow
 def test_what_is_remembered_is_bounded() -> None:
     cache = Cache(FramePolicy(64 * MIB, history_frames=1 << 10))
     tracemalloc.start()
@@ -273,6 +274,7 @@ def rate(policy: Policy, trace: Trace) -> float:
     return cache.hits / cache.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget_mib", [16, 64, 256])
 @pytest.mark.parametrize("trace", TRACES)
 def test_it_is_at_least_as_good_as_lru(budget_mib: int, trace: str) -> None:
