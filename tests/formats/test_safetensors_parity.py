@@ -180,6 +180,7 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+@pytest.mark.slow
 @given(headers(), st.booleans(), st.sampled_from([None, (",", ":"), (" ,\n", "\t: ")]), st.integers(0, 9))
 @settings(max_examples=150)
 def test_generated_valid_files(
@@ -203,6 +204,7 @@ FIELD_VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@pytest.mark.slow
 @given(headers(), st.data())
 @settings(max_examples=300)
 def test_headers_with_altered_meaning(made: tuple[dict[str, Any], int], data: st.DataObject) -> None:
@@ -237,6 +239,7 @@ SPELLINGS = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(headers(), st.data())
 @settings(max_examples=500)
 def test_headers_with_altered_tokens(made: tuple[dict[str, Any], int], data: st.DataObject) -> None:
@@ -285,6 +288,7 @@ def test_files_with_altered_bytes(name: str, data: st.DataObject) -> None:
 JSON_ALPHABET = st.sampled_from([*'{}[],:"\\ud80-.e é', '"a"', "null"])
 
 
+@pytest.mark.slow
 @given(st.lists(JSON_ALPHABET, max_size=30).map("".join))
 @settings(max_examples=400)
 @example('\\ud83d\\ude00"')
@@ -294,6 +298,7 @@ def test_unknown_fields_of_any_text(text: str) -> None:
     assert_parity(container(f'{{"__metadata__":{{"x":"{text}"}}}}'))
 
 
+@pytest.mark.slow
 @given(
     st.from_regex(r"-?[0-9]{1,25}(\.[0-9]{0,25})?([eE][-+]?[0-9]{0,12})?", fullmatch=True, alphabet="0123456789.eE+-")
 )

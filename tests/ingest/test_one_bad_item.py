@@ -229,8 +229,9 @@ def test_raw_content_that_cannot_be_removed_is_left_and_the_rest_goes(
     assert contents(store.path) == FILES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [Damaged("blob 7", "decodes to other bytes"), ValueError("a bug")])
-def test_a_family_that_cannot_be_coded_anew_ends_no_optimizing(
+def test_a_family_that_cannot_be_rebased_ends_no_optimizing(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = {b"one/" + name[4:]: content for name, content in badly_based_family(60_000).items()}

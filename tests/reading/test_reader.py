@@ -138,6 +138,7 @@ def test_nothing_is_left_of_a_file_that_was_read_and_closed(path: Path, how: str
         assert reader.nbytes == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["read", "submit"])
 def test_nothing_is_left_of_a_read_that_failed(path: Path, gate: Gate, how: str) -> None:
     """Errors know where they were raised, and with that all that was at hand there."""

@@ -136,6 +136,7 @@ def test_every_base_is_coded_standalone_after_each_step(cluster: Cluster, prices
         assert not (tensor.pinned and tensor.blob_id in moved)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(cluster=clusters())
 def test_carrying_a_plan_out_never_makes_the_cluster_dearer(cluster: Cluster) -> None:
