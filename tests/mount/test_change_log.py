@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 import trio
 
 from tests.support.stores import copy_in, noise
+from zipfs.ingest.queue import seal_everything
 from zipfs.mount import change_log as module
 from zipfs.mount.change_log import ChangeLog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.maintenance.remove import free_spool
-from zipfs.store.namespace import ingest_side
-from zipfs.store.objects.values import INGEST_ROOT, Inode
+from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.objects.values import INGEST_ROOT, ROOT, Inode
 from zipfs.store.store import Store, open_store
 from zipfs.vfs.change import Change
 
@@ -46,3 +48,49 @@ def test_spool_files_are_deleted_on_the_thread_that_makes_changes(
         change_log.close()
     assert len(threads) == 1
     assert threads[0] != threading.get_ident()
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_what_takes_the_place_of_raw_content_is_on_the_disk_before_that_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    """A name that alone led to sealed content, opened to append: after a power cut both were gone."""
+    steps: list[str] = []
+
+    def sync(store: Store) -> None:
+        steps.append("log synced")
+        original_sync(store)
+
+    def fsync(fd: int) -> None:
+        steps.append(f"{Path(os.readlink(f'/proc/self/fd/{fd}')).name} synced")
+        original_fsync(fd)
+
+    def free(store: Store, gone: list[Inode]) -> None:
+        steps.append("freed")
+        free_spool(store, gone)
+
+    with open_store(tmp_path / "store", create=True) as store:
+        sealed = copy_in(store, b"file", noise(1000))
+        seal_everything(store)
+        with store.transaction() as txn:
+            ingest_side.link(txn, txn.catalog.inode(sealed.id), INGEST_ROOT, b"kept")
+            tree.remove_tree(txn, ROOT, b"file")
+        fresh_id = store.reserve_inode_id()
+        if copied:
+            store.spool_path(fresh_id).write_bytes(noise(1000))
+
+        def supersede(txn: Transaction) -> Change:
+            found = ingest_side.supersede(txn, sealed, fresh_id)
+            assert found is not None
+            return Change(found[0], found[1], succeeds=True)
+
+        original_sync, original_fsync = Store.sync, os.fsync
+        monkeypatch.setattr(Store, "sync", sync)
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(module, "free_spool", free)
+        change_log = ChangeLog(store)
+        trio.run(change_log.make, supersede)
+        change_log.close()
+        assert not store.spool_path(sealed.id).exists()
+    wanted = ([f"{fresh_id} synced"] if copied else []) + ["spool synced", "log synced"]
+    assert [step for step in steps[: steps.index("freed")] if step in wanted] == wanted

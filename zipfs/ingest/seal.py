@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from zipfs.ingest.seal_plan import Held, Pending
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
-from zipfs.store.disk.files import open_file, sync_directory
-from zipfs.store.maintenance.remove import free_spool
+from zipfs.store.maintenance.remove import free_spool, sync_spool
 from zipfs.store.namespace import removed, tree
 from zipfs.store.namespace.attributes import attributes_of, put_attributes
 from zipfs.store.namespace.lifecycle import Event, transition
@@ -69,7 +67,7 @@ def seal(
         for directory in directories:
             _copy_attributes_up(txn, directory, changed)
     if any(inode.is_spooled for inode in gone):
-        _sync_spool(store, sealed)  # a power cut must not take the old version and the new one
+        sync_spool(store, (item.inode.id for item in sealed))
     free_spool(store, gone)
     return sealed
 
@@ -109,18 +107,6 @@ def _is_there(catalog: Catalog, item: Pending) -> bool:
     if catalog.entry(item.entry.parent_id, item.entry.name) != item.entry:
         return False
     return b"/".join(filter(None, (tree.path_of(catalog, item.entry.parent_id), item.entry.name))) == item.path
-
-
-def _sync_spool(store: Store, items: Iterable[Pending]) -> None:
-    for item in items:
-        with suppress(FileNotFoundError):
-            fd = open_file(store.spool_path(item.inode.id))
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-    sync_directory(store.path / "spool")
-    store.sync()
 
 
 def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:

@@ -15,7 +15,7 @@ import trio
 
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
-from zipfs.store.maintenance.remove import free_spool
+from zipfs.store.maintenance.remove import free_spool, sync_spool
 from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store
 from zipfs.vfs.change import Change
@@ -49,6 +49,8 @@ class ChangeLog:
         def run() -> tuple[Change, int]:
             with self._session.transaction(fault=fault) as txn:
                 change = work(txn)
+            if change.succeeds and change.inode is not None and any(inode.is_spooled for inode in change.gone):
+                sync_spool(self._session, [change.inode.id])
             free_spool(self._session, change.gone)
             return change, txn.seq
 

@@ -24,6 +24,8 @@ class Change:
     """What was made or changed."""
     gone: list[Inode] = field(default_factory=list)
     """What has lost its last name: its spool file goes with it."""
+    succeeds: bool = False
+    """Whether `inode` takes the place of `gone`: it is on the disk before their raw content goes."""
     touched: set[InodeId] = field(default_factory=set)
     """Directories below `ingest/` that are not quiet because of it."""
     beyond: bool = False

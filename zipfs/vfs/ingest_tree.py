@@ -168,7 +168,7 @@ class IngestTree:
     def supersede(self, txn: Transaction, inode: Inode, fresh_id: InodeId) -> Change:
         """Give the names of sealed content to a new inode; `inode` is None if another open came first."""
         found = ingest_side.supersede(txn, inode, fresh_id)
-        return Change() if found is None else Change(found[0], found[1], beyond=True)
+        return Change() if found is None else Change(found[0], found[1], succeeds=True, beyond=True)
 
     def discard(self, inode_id: InodeId) -> None:
         """Delete a spool file that nobody needs. Any thread may call."""

@@ -5,17 +5,36 @@ Stored content stays in its packs until a collection finds that nothing needs it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from zipfs.errors import PathError
 from zipfs.store.directory import RESERVE
 from zipfs.store.disk import faults
+from zipfs.store.disk.files import open_file, sync_directory
 from zipfs.store.disk.reserve import Reserve
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import Inode
+from zipfs.store.objects.values import Inode, InodeId
 from zipfs.store.store import Store, open_store
+
+
+def sync_spool(store: Store, inode_ids: Iterable[InodeId]) -> None:
+    """Have spool files, and every committed transaction, on the disk: what they take the place of may go then.
+
+    A power cut must not take the old content and the new one. Files that are not there are passed over.
+    """
+    for inode_id in inode_ids:
+        with suppress(FileNotFoundError):
+            fd = open_file(store.spool_path(inode_id))
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+    sync_directory(store.path / "spool")
+    store.sync()
 
 
 def free_spool(store: Store, gone: Iterable[Inode]) -> None:
