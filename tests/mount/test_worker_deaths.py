@@ -91,7 +91,7 @@ def test_the_last_words_of_a_worker_are_kept(mounts: Callable[..., Mount]) -> No
         (mount.store / "ZIPFS.away").rename(marker)
     (mount.ingest / "file").write_bytes(b"content")
     mount.stored("file")
-    assert "deaths" not in mount.status()["worker"]
+    poll(lambda: "deaths" not in mount.status()["worker"])  # the worker tells of it after it is stored
     assert "\nworker " not in zipfs("status", mount.point).stdout
 
 

@@ -72,6 +72,11 @@ def test_a_partner_says_that_a_file_is_not_done(name: str, partner: str, is_empt
     assert not UnfinishedNames(standard=False).covers(name.encode(), stands_beside=beside.__contains__)
 
 
+def test_a_mark_without_a_stem_marks_nothing() -> None:
+    assert STANDARD.covers(b"m/last-unfinished", is_empty=True)
+    assert not STANDARD.covers(b"m/-unfinished", is_empty=True)
+
+
 def test_what_holds_content_is_no_placeholder() -> None:
     beside = {b"model.safetensors.part"}
     assert not STANDARD.covers(b"model.safetensors", is_empty=False, stands_beside=beside.__contains__)

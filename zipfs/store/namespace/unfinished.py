@@ -151,7 +151,7 @@ class UnfinishedNames:
             return True
         if is_directory:
             return False
-        if _is_partial_file(name) or (is_empty and name.endswith(_STEM_PARTNER)):
+        if _is_partial_file(name) or (is_empty and name != _STEM_PARTNER and name.endswith(_STEM_PARTNER)):
             return True
         partners = [*(name + suffix for suffix in _PARTNER_SUFFIXES), _SENTINEL]
         if b"." in name:
