@@ -81,15 +81,18 @@ def note_failure(store: Store, items: Iterable[Pending], why: Callable[[Pending]
                 txn.put_failure(item.inode.id, why(item), tree.now_ns())
 
 
-def note_interrupted(store: Store, held: Held) -> None:
-    """Remember that a model waits because some of its files were cut off, of each file of which that is not noted."""
+def note_interrupted(store: Store, held: Held) -> bool:
+    """Remember that a model waits because some of its files were cut off, of each file of which that is not noted.
+
+    Return whether these files are still there.
+    """
     cut = held.interrupted
     if not all(_is_there(store.catalog, item) for item in cut):
-        return
+        return False
     files = [item for item in held.items if not item.inode.is_directory]
     fresh = [item for item in files if not store.catalog.has_failure(item.inode.id)]
     if not fresh:
-        return
+        return True
     others = f"waits for {os.fsdecode(cut[0].path)}, which was being written when the mount ended"
 
     def why(item: Pending) -> str:
@@ -101,6 +104,7 @@ def note_interrupted(store: Store, held: Held) -> None:
         )
 
     note_failure(store, fresh, why)
+    return True
 
 
 def _is_there(catalog: Catalog, item: Pending) -> bool:

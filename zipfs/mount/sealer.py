@@ -167,18 +167,18 @@ class Sealer:
         return sealed
 
     async def _note_interrupted(self, held: Held) -> None:
-        if not held.interrupted:
+        if not held.interrupted or not await self._change_log.run(partial(self._note_if_still_so, held)):
             return
         for item in held.interrupted:
             if item.inode.id not in self._told:
                 log.warning("%s was being written when the mount ended; it waits below ingest/", printable(item.path))
                 self._told.add(item.inode.id)
-        await self._change_log.run(partial(self._note_if_still_so, held))
 
-    def _note_if_still_so(self, held: Held, store: Store) -> None:
-        """Note what was cut off, unless it has changed since it was planned.
+    def _note_if_still_so(self, held: Held, store: Store) -> bool:
+        """Note what was cut off, unless it has changed since it was planned; return whether it has not.
 
-        Runs on the change thread, under its lock.
+        Runs on the change thread, under its lock. What is opened for writing between two steps of a plan looks cut off.
         """
-        if not any(item.directory in self._change_log.unexamined for item in held.items):
-            note_interrupted(store, held)
+        if any(item.directory in self._change_log.unexamined for item in held.items):
+            return False
+        return note_interrupted(store, held)
