@@ -79,6 +79,7 @@ def test_stored_blobs_are_found_and_sizes_are_told(tmp_path: Path) -> None:
         assert [isinstance(step, Share) for step in same.plan.steps] == [True, True]
         assert same.plan.predicted_nbytes == 0
         assert new.plan.predicted_nbytes == 5000
+        assert (same.plan.unpredicted_nbytes, new.plan.unpredicted_nbytes) == (0, 5000)
         assert "equal bytes" in same.plan.as_text()
 
 

@@ -32,7 +32,7 @@ def virtual(store: Store) -> Virtual:
     async def status(who: Requester) -> bytes:
         return b""
 
-    return Virtual(status, Log(store.log_path), Counters())
+    return Virtual(status, Log(store.path / "log" / "zipfs.log"), Counters())
 
 
 def too_many(*_: object, **__: object) -> int:

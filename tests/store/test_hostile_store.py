@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from tests.support.mounts import zipfs
 from tests.support.stores import make_store, put_file, run
+from tests.support.sums import entry_sum, inode_sum
 from zipfs.cli.extraction import Extraction
 from zipfs.cli.main import cli
 from zipfs.errors import ManifestDamaged, ZipfsError
@@ -28,7 +29,6 @@ from zipfs.store.catalog import log_record
 from zipfs.store.catalog.log_record import Changes
 from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.namespace import tree
-from zipfs.store.objects.columns import entry_sum, inode_sum
 from zipfs.store.objects.values import ROOT, Area, Entry, Inode, InodeId, Kind, State
 from zipfs.store.store import open_store
 

@@ -76,10 +76,15 @@ class Encode:
         return self.found.span
 
     @property
+    def is_predicted(self) -> bool:
+        """Return whether the stored size is predicted: it is of tensors that are large enough."""
+        return self.choice.reason is not Reason.NO_FEATURES
+
+    @property
     def predicted_nbytes(self) -> int:
         """Return the predicted stored size; the raw one where nothing is predicted."""
         choice, span = self.choice, self.found.span
-        if choice.reason is Reason.NO_FEATURES:
+        if not self.is_predicted:
             return span.nbytes
         bits = choice.standalone_bits if choice.base is None else choice.bits
         return min(span.nbytes, round(bits * span.nbytes / item_nbytes(span.dtype) / 8))
@@ -107,6 +112,11 @@ class EncodingPlan:
     @property
     def predicted_nbytes(self) -> int:
         return sum(step.predicted_nbytes for step in self.steps if isinstance(step, Encode))
+
+    @property
+    def unpredicted_nbytes(self) -> int:
+        """Return how many of the predicted bytes are raw ones, which may become fewer."""
+        return sum(step.span.nbytes for step in self.steps if isinstance(step, Encode) and not step.is_predicted)
 
     def as_text(self) -> str:
         """Return a line for each step."""

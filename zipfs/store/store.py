@@ -55,10 +55,6 @@ class Store:
         self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
         self.catalog = Catalog(path / CATALOG, read_only=read_only, stop=self.stop)
 
-    @property
-    def log_path(self) -> Path:
-        return self.path / "log" / "zipfs.log"
-
     def spool_path(self, inode_id: InodeId) -> Path:
         return self.path / "spool" / str(inode_id)
 

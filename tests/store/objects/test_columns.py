@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.sample import SAMPLES
+from tests.support.sums import entry_sum, inode_sum
 from zipfs.store.catalog.schema import CURRENT, statements_of
 from zipfs.store.catalog.statements import column_list
 from zipfs.store.objects.columns import (
@@ -23,9 +24,7 @@ from zipfs.store.objects.columns import (
     PACKS,
     XATTRS,
     Table,
-    entry_sum,
     inode_row_sum,
-    inode_sum,
     layout_row_sum,
     layout_sum,
     row_sum,

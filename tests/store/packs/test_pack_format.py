@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.stores import noise
+from tests.support.sums import entry_sum, inode_sum
 from zipfs.codec import FLOATS, FRAME_NBYTES, Cast, encode_frame
 from zipfs.errors import PackDamaged, UnknownVersion
 from zipfs.store.objects.base_view import View
-from zipfs.store.objects.columns import entry_sum, inode_sum, layout_sum
+from zipfs.store.objects.columns import layout_sum
 from zipfs.store.objects.values import (
     Area,
     BaseRef,

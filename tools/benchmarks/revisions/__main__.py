@@ -322,10 +322,13 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="REGEX", help="measure only what it finds in the name of a row")
     parser.add_argument("--dir", type=Path, help="work in this directory (default: temporary)")
     arguments = parser.parse_args()
+    program = arguments.other.resolve() / ".venv/bin/zipfs"
+    if not program.exists():
+        parser.error(f"there is no {program}; name a checkout in which tools/setup has run")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zipfs-revisions-", dir=arguments.dir)))
         sides = [
-            Side("before", arguments.other.resolve() / ".venv/bin/zipfs", folder / "before"),
+            Side("before", program, folder / "before"),
             Side("after", HERE / ".venv/bin/zipfs", folder / "after"),
         ]
         for side in sides:

@@ -187,15 +187,16 @@ def _plan(
             return os.fsdecode(path), tensor
 
         sources = [source for item in found for source in item.sources] if paths else queued(opened)
-        files = nbytes = predicted_nbytes = 0
+        files = nbytes = predicted_nbytes = unpredicted_nbytes = 0
         for planned in run.plan(sources):
             files, nbytes = files + 1, nbytes + planned.nbytes
             predicted_nbytes += planned.plan.predicted_nbytes
+            unpredicted_nbytes += planned.plan.unpredicted_nbytes
             for line in planned_file_text(planned, origin, terminal_width()):
                 click.echo(line)
         for problem in (problem for item in found for problem in item.failures):
             shower.failed("", problem)
-    message(dry_run_total(files, nbytes, predicted_nbytes))
+    message(dry_run_total(files, nbytes, predicted_nbytes, unpredicted_nbytes))
     if _name_left_out(found) or shower.failures:
         sys.exit(1)
 

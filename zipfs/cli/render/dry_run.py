@@ -33,9 +33,11 @@ def planned_file_text(planned: PlannedFile, origin: Origin, width: int | None) -
     yield ""
 
 
-def dry_run_total(files: int, nbytes: int, predicted_nbytes: int) -> str:
-    """Sum up what would be stored."""
-    return f"{counted(files, 'file')}: {size(nbytes)} would add about {size(predicted_nbytes)}; nothing was written"
+def dry_run_total(files: int, nbytes: int, predicted_nbytes: int, unpredicted_nbytes: int) -> str:
+    """Sum up what would be stored; of `predicted_nbytes` so many are raw bytes, which may become fewer."""
+    raw = f" ({size(unpredicted_nbytes)} of it counted uncompressed)" if unpredicted_nbytes else ""
+    about = f"{size(nbytes)} would add about {size(predicted_nbytes)}{raw}"
+    return f"{counted(files, 'file')}: {about}; nothing was written"
 
 
 def _share(planned: PlannedFile) -> str:

@@ -289,19 +289,9 @@ BLOBS: Final = Table(
 )
 
 
-def inode_sum(inode: Inode) -> int:
-    """Return the checksum of the row of an inode."""
-    return inode_row_sum(INODES.row_of(inode))
-
-
 def inode_row_sum(row: Row) -> int:
     """Return the checksum of the columns of an inode. A row without an atime has that of before there were any."""
     return xxhash.xxh3_64_intdigest(repr(row[:-1] if row[-1] is None else row).encode()) >> 1
-
-
-def entry_sum(entry: Entry) -> int:
-    """Return the checksum of the row of an entry."""
-    return row_sum(ENTRIES.row_of(entry))
 
 
 def layout_sum(extents: Sequence[Extent]) -> int:
