@@ -23,7 +23,7 @@ from tests.support.mounts import REPOSITORY, Mount, noise, poll, run, zipfs
 from zipfs.errors import Damaged
 from zipfs.metrics.counters import Counters
 from zipfs.mount.errors import guarded
-from zipfs.mount.ingest_operations import IngestOperations
+from zipfs.mount.writing_operations import WritingOperations
 from zipfs.mount.reading_operations import ReadingOperations
 
 pytestmark = pytest.mark.mount
@@ -93,7 +93,7 @@ def test_errors_are_counted_by_name(error: Exception, number: int) -> None:
     assert (found.count, found.nbytes, found.failures) == (1, 0, {errno.errorcode[number]: 1})
 
 
-@pytest.mark.parametrize("operations", [ReadingOperations, IngestOperations])
+@pytest.mark.parametrize("operations", [ReadingOperations, WritingOperations])
 def test_every_handler_is_counted(operations: type[pyfuse3.Operations]) -> None:
     ours = {
         name

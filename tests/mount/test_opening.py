@@ -16,7 +16,7 @@ from zipfs.ingest.spool import Spool
 from zipfs.metrics.counters import Counters
 from zipfs.mount import reading_operations
 from zipfs.mount.change_log import ChangeLog
-from zipfs.mount.ingest_operations import IngestOperations
+from zipfs.mount.writing_operations import WritingOperations
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import number_of
 from zipfs.mount.reading_operations import ReadingOperations
@@ -45,7 +45,7 @@ def open_errno(operations: ReadingOperations, where: Place) -> int:
     return int(caught.value.errno)
 
 
-def open_to_replace(operations: IngestOperations, where: Place) -> pyfuse3.FileInfo:
+def open_to_replace(operations: WritingOperations, where: Place) -> pyfuse3.FileInfo:
     flags = pyfuse3.FlagT(os.O_WRONLY | os.O_TRUNC)
     return trio.run(operations.open, number_of(where), flags, pyfuse3.RequestContext())
 
@@ -82,7 +82,7 @@ def test_an_open_that_gets_no_descriptor_is_no_writer(tmp_path: Path, monkeypatc
     with open_store(tmp_path / "store", create=True) as store:
         inode = copy_in(store, b"file", noise(1000))
         changes, spool = ChangeLog(store), Spool(store, 0)
-        operations = IngestOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
+        operations = WritingOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
         with monkeypatch.context() as full:
             full.setattr(os, "open", too_many)
             with pytest.raises(OSError, match="Too many"):
@@ -98,7 +98,7 @@ def test_what_is_to_be_written_anew_is_not_sealed_before_its_writer_comes_back(t
         inode = copy_in(store, b"file", noise(1000))
         seal_everything(store)
         changes, spool = ChangeLog(store), Spool(store, 0)
-        operations = IngestOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
+        operations = WritingOperations(store, changes, virtual(store), Counters(), spool, linger_s=300.0)
         with pytest.raises(pyfuse3.FUSEError) as caught:
             open_to_replace(operations, Place(inode.id, True))
         assert caught.value.errno == errno.ESTALE

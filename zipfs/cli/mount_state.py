@@ -42,6 +42,7 @@ _STATUS: Final = {
     "unsealed_files": int,
     "failed_files": int,
     "unfinished_files": [str],
+    "unfinished_in_place?": [str],
     "worker": _WORKER,
     "writing": [{"path": str, "program": str, "pid": int}],
     "kept": [{"path": str, "files": int, "nbytes": int}],

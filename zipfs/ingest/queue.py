@@ -13,9 +13,13 @@ from zipfs.errors import NoSpace, NotFound, NotWritable, Stopped, StoreBusy, Zip
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.seal import note_interrupted, seal
 from zipfs.ingest.seal_plan import SealPlan, plan_everything
+from zipfs.ingest.seal_written import plan_written, seal_written
 from zipfs.ingest.source import Source, StoredFile
+from zipfs.store.catalog.queries import retrying
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
+from zipfs.store.frames.open_blob import OpenBlobs
+from zipfs.store.frames.overlay import Older, StoredBytes
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.lifecycle import ABSENT, Event, transition
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
@@ -82,6 +86,8 @@ def seal_everything(
             failed(shown, f"{shown}: could not be sealed: {error}")
     for held in plan.held:
         note_interrupted(store, held)
+    written = [inode.id for inode in store.catalog.inodes_in(State.OPEN)]
+    seal_written(store, plan_written(store.catalog, written, names).ready)
     return plan
 
 
@@ -93,15 +99,15 @@ def _source(store: Store, inode: Inode) -> Source:
             current = txn.catalog.inode(inode.id)
         except NotFound:
             return  # removed or replaced while it was compressed
-        if current.state is not State.SEALED:
-            return
+        if (current.state, current.spool_id) != (State.SEALED, inode.spool_id):
+            return  # opened for writing since; it may be sealed again by now
         put_stored(txn, current, stored)
 
     def wanted() -> bool:
-        return store.catalog.is_sealed(inode.id)
+        return store.catalog.is_sealed(inode)
 
     def done() -> None:
-        store.spool_path(inode.id).unlink(missing_ok=True)
+        store.spool_path(inode).unlink(missing_ok=True)
         faults.point("ingest.spool-freed")
 
     def failed(error: ZipfsError) -> None:
@@ -112,7 +118,7 @@ def _source(store: Store, inode: Inode) -> Source:
                 txn.put_failure(inode.id, str(error), tree.now_ns())
 
     return Source(
-        store.spool_path(inode.id),
+        store.spool_path(inode),
         os.fsdecode(path),
         os.path.basename(path),
         inode.nbytes,
@@ -120,13 +126,29 @@ def _source(store: Store, inode: Inode) -> Source:
         done,
         failed,
         final=True,
+        older=_older(store, inode),
         wanted=wanted,
     )
+
+
+def _older(store: Store, inode: Inode) -> Older | None:
+    """Open what shows through the holes of a spool file. Raises CatalogDamaged, Damaged."""
+
+    def attempt() -> Older | None:
+        with store.catalog.snapshot():
+            extents, blobs = store.catalog.extents(inode), store.catalog.blobs_of(inode)
+        if not extents:
+            return None
+        packs = {name: store.packs.open(name) for name in blobs.packs}
+        return Older(StoredBytes(store.frames, extents, OpenBlobs(blobs, packs)))
+
+    return retrying(attempt)
 
 
 def put_stored(txn: Transaction, inode: Inode, stored: StoredFile) -> None:
     """Turn an inode into one whose content is in packs."""
     state = transition(inode.state, ABSENT, Event.COMPRESS).state
+    left_to = txn.catalog.heirs(inode.id) if inode.layout_sum else []
     txn.put_inode(
         replace(
             inode,
@@ -139,5 +161,5 @@ def put_stored(txn: Transaction, inode: Inode, stored: StoredFile) -> None:
     )
     txn.put_extents(inode.id, stored.extents)
     # A file that waited for longer than others of the same content counts for it from now on.
-    txn.attribute([inode.id, *txn.catalog.heirs(inode.id)])
+    txn.attribute([inode.id, *txn.catalog.heirs(inode.id), *left_to])
     txn.clear_failure(inode.id)

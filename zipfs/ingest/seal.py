@@ -36,7 +36,7 @@ def seal(
     moved or removed. One whose path is taken by a directory stays where it is, with the reason kept.
     """
     faults.point("seal.begin")
-    if any(item.inode.id in writing() for item in group):
+    if any(item.inode.spool_number in writing() for item in group):
         return []
     gone: list[Inode] = []
     sealed = []
@@ -67,7 +67,7 @@ def seal(
         for directory in directories:
             _copy_attributes_up(txn, directory, changed)
     if any(inode.is_spooled for inode in gone):
-        sync_spool(store, (item.inode.id for item in sealed))
+        sync_spool(store, (item.inode for item in sealed))
     free_spool(store, gone)
     return sealed
 
@@ -133,7 +133,7 @@ def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:
         replaced = None
     state = transition(inode.state, item.entry.area, Event.SEAL).state
     if state is not inode.state:
-        found = os.stat(_spool_file(store, inode.id))
+        found = os.stat(_spool_file(store, inode))
         mtime_ns = bounded_time_ns(found.st_mtime_ns)
         inode = replace(inode, state=state, nbytes=found.st_size, mtime_ns=mtime_ns)
         txn.put_inode(inode)
@@ -196,9 +196,9 @@ def _copy_attributes_up(txn: Transaction, directory: InodeId, changed: Collectio
         directory = entry.parent_id
 
 
-def _spool_file(store: Store, inode_id: InodeId) -> Path:
+def _spool_file(store: Store, inode: Inode) -> Path:
     """Return the path of a spool file, made where a kill between a file's row and its spool file has left none."""
-    path = store.spool_path(inode_id)
+    path = store.spool_path(inode)
     if not path.exists():
         path.touch(mode=0o600)
     return path

@@ -113,7 +113,7 @@ def _spool_stat(spool: Path | None, inode: Inode) -> os.stat_result | None:
     if spool is None or inode.state is not State.OPEN:
         return None
     try:
-        return os.stat(spool / str(inode.id))
+        return os.stat(spool / str(inode.spool_number))
     except FileNotFoundError:
         return None
 
@@ -146,8 +146,8 @@ def plan_seals(
 ) -> SealPlan:
     """Group what is pending in quiet directories by the leaders of these, and pick the groups that nobody writes to.
 
-    `writing` holds inodes that some handle may still write to. Whoever writes to an unfinished name holds its model,
-    too: a download comes piece by piece.
+    `writing` holds the spool files that some handle may still write to. Whoever writes to an unfinished name holds its
+    model, too: a download comes piece by piece.
     """
     groups: dict[InodeId, list[Pending]] = defaultdict(list)
     for item in pending:
@@ -157,8 +157,8 @@ def plan_seals(
         # Files first: they bring the served directories into being that the directories' attributes go to.
         finished = tuple(sorted((item for item in items if not item.unfinished), key=lambda i: i.inode.is_directory))
         unfinished += [item for item in items if item.unfinished and not item.inode.is_directory]
-        written = tuple(item for item in items if item.inode.id in writing)
-        interrupted = tuple(item for item in finished if item.interrupted and item.inode.id not in writing)
+        written = tuple(item for item in items if item.inode.spool_number in writing)
+        interrupted = tuple(item for item in finished if item.interrupted and item.inode.spool_number not in writing)
         if written or interrupted:
             held.append(Held(finished, written, interrupted))
         elif finished:
@@ -168,7 +168,7 @@ def plan_seals(
 
 def plan_everything(store: Store, names: UnfinishedNames = STANDARD) -> SealPlan:
     """Plan what could be sealed if nobody writes to the store."""
-    pending = find_pending(store.catalog, names=names, spool=store.path / "spool")
+    pending = find_pending(store.catalog, names=names, spool=store.spool_directory)
     with store.catalog.snapshot():
         units = Units(store.catalog, names)
         leaders = {item.directory: units.leader(item.directory) for item in pending}

@@ -19,6 +19,7 @@ from zipfs.errors import PathError, ZipfsError
 from zipfs.ingest.holes import find_holes, largest
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk.files import read_at
+from zipfs.store.frames.overlay import Older, read_over
 from zipfs.store.objects.values import Extent
 
 _ASK_EVERY_S = 0.5
@@ -66,6 +67,8 @@ class Source:
     """Of the file that was opened, which may be another one than its path led to before: attributes that are kept must
     be those of the content, or somebody else's secret would be served as that of whoever owns the directory.
     """
+    older: Older | None = None
+    """What shows through the holes of the file."""
     wanted: Callable[[], bool] = lambda: True
     """Asked now and then while the file is read; once it says no, nothing of it is stored."""
     _asked_s: float = 0.0
@@ -102,8 +105,10 @@ class Source:
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Read bytes, fewer only at the end of the file. Raises SourceError."""
+        """Read bytes, fewer only at the end of the file. Raises SourceError, Damaged."""
         try:
+            if self.older is not None and self.older.nbytes > offset:
+                return bytes(read_over(self._fd, self.older, offset, nbytes))
             return read_at(self._fd, offset, nbytes)
         except OSError as error:
             raise SourceError(self.shown, f"cannot be read: {error.strerror}") from error
@@ -134,7 +139,7 @@ class Source:
 
     def holes(self) -> list[tuple[int, int]]:
         """Return (offset, bytes) of large ranges for which there is nothing on the disk: they are read as zeros."""
-        return largest(find_holes(self._fd, self.nbytes))
+        return [] if self.older is not None else largest(find_holes(self._fd, self.nbytes))
 
 
 class Zeros(Source):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from zipfs.ingest.seal_plan import Pending, find_pending
+from zipfs.ingest.seal_written import plan_written
 from zipfs.store.namespace import tree
 from zipfs.store.namespace.unfinished import UnfinishedNames
 from zipfs.store.objects.values import InodeId, State
@@ -18,6 +19,7 @@ NOTHING_WAITS: Final[Mapping[str, Any]] = {
     "unsealed_files": 0,
     "unfinished_files": [],
     "unfinished_nbytes": 0,
+    "unfinished_in_place": [],
     "kept": [],
 }
 
@@ -55,11 +57,11 @@ def describe_content(store: Store) -> dict[str, Any]:
 
 
 def describe_ingest(store: Store, names: UnfinishedNames) -> dict[str, Any]:
-    """Describe how many files wait for their seal, and what will not be sealed because of its name.
+    """Describe how many files wait for their seal, in both trees, and what will not be sealed because of its name.
 
     What stays because a tool keeps its books there, such as `.git`, is named once for each of these directories.
     """
-    pending = find_pending(store.catalog, names=names, spool=store.path / "spool")
+    pending = find_pending(store.catalog, names=names, spool=store.spool_directory)
     files = [item for item in pending if not item.inode.is_directory]
     unfinished = [item for item in files if item.unfinished]
     kept: dict[bytes, list[int]] = {}
@@ -70,10 +72,12 @@ def describe_ingest(store: Store, names: UnfinishedNames) -> dict[str, Any]:
             kept.setdefault(keeper, []).append(_spool_nbytes(store, item))
         else:
             alone.append(item)
+    written = plan_written(store.catalog, [inode.id for inode in store.catalog.inodes_in(State.OPEN)], names)
     return {
-        "unsealed_files": len(files) - len(unfinished),
+        "unsealed_files": len(files) - len(unfinished) + len(written.ready),
         "unfinished_files": [os.fsdecode(item.path) for item in alone],
         "unfinished_nbytes": sum(_spool_nbytes(store, item) for item in alone),
+        "unfinished_in_place": [os.fsdecode(tree.served_path(store.catalog, inode.id)) for inode in written.unfinished],
         "kept": [
             {"path": os.fsdecode(path), "files": len(sizes), "nbytes": sum(sizes)}
             for path, sizes in sorted(kept.items())
@@ -83,7 +87,7 @@ def describe_ingest(store: Store, names: UnfinishedNames) -> dict[str, Any]:
 
 def _spool_nbytes(store: Store, item: Pending) -> int:
     try:
-        return os.stat(store.spool_path(item.inode.id)).st_size
+        return os.stat(store.spool_path(item.inode)).st_size
     except FileNotFoundError:
         return item.inode.nbytes
 

@@ -74,10 +74,10 @@ def sizes(store: Store, inode: Inode) -> tuple[int, int]:
     """Return (apparent, stored) bytes of a file; what is still in the spool is stored as it is."""
     if inode.is_spooled:
         try:
-            found = os.stat(store.spool_path(inode.id))
+            found = os.stat(store.spool_path(inode))
         except FileNotFoundError:
             return inode.nbytes, inode.stored_nbytes
-        return found.st_size, found.st_blocks * BLOCK_NBYTES
+        return found.st_size, inode.stored_nbytes + found.st_blocks * BLOCK_NBYTES
     return inode.nbytes, inode.stored_nbytes
 
 

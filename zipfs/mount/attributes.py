@@ -45,9 +45,10 @@ def describe(
     attributes.st_blksize = _LISTING_NBYTES if inode.is_directory else _IO_NBYTES
     nbytes, stored_nbytes, mtime_ns, ctime_ns = inode.nbytes, inode.stored_nbytes, inode.mtime_ns, inode.ctime_ns
     if inode.is_spooled:
-        found = spooled or _spool_file(store, inode.id)
+        found = spooled or _spool_file(store, inode)
         if found is not None:
-            nbytes, stored_nbytes = found.st_size, found.st_blocks * BLOCK_NBYTES
+            nbytes = found.st_size
+            stored_nbytes += found.st_blocks * BLOCK_NBYTES  # beside what shows through its holes
             if inode.state is State.OPEN:
                 mtime_ns = bounded_time_ns(found.st_mtime_ns)
                 # What is written moves it, too; a date that was set has moved it already, and may lie ahead.
@@ -64,9 +65,9 @@ def describe(
     return attributes
 
 
-def _spool_file(store: Store, inode_id: InodeId) -> os.stat_result | None:
+def _spool_file(store: Store, inode: Inode) -> os.stat_result | None:
     try:
-        return os.stat(store.spool_path(inode_id))
+        return os.stat(store.spool_path(inode))
     except FileNotFoundError:
         return None  # just created, or just compressed
 

@@ -39,6 +39,9 @@ class ChangeLog:
         self.unexamined: set[InodeId] = set()
         """Directories below `ingest/` in which something has happened since the sealer last looked."""
         self.something_pending = trio.Event()
+        self.last_write_s: dict[InodeId, float] = {}
+        """When something last happened to a file of the served tree that is not sealed, on the event loop's clock."""
+        self.something_written = trio.Event()
 
     async def make(self, work: Callable[[Transaction], Change], *, removes: bool = False, fault: str = "") -> Change:
         """Make a change in a transaction, and free what raw content goes with it.
@@ -49,8 +52,8 @@ class ChangeLog:
         def run() -> tuple[Change, int]:
             with self._session.transaction(fault=fault) as txn:
                 change = work(txn)
-            if change.succeeds and change.inode is not None and any(inode.is_spooled for inode in change.gone):
-                sync_spool(self._session, [change.inode.id])
+            if change.kept_first is not None and any(inode.is_spooled for inode in change.gone):
+                sync_spool(self._session, change.kept_first)
             free_spool(self._session, change.gone)
             return change, txn.seq
 
@@ -60,6 +63,7 @@ class ChangeLog:
             if seq and not change.beyond:  # the request that asked for it tells the kernel all there is
                 self._own.add(seq)
             self.touch(change.touched)
+            self.touch_written(change.written)
         return change
 
     async def run(self, work: Callable[[Store], T]) -> T:
@@ -90,6 +94,13 @@ class ChangeLog:
             self.last_change_s[directory] = now_s
             self.unexamined.add(directory)
             self.something_pending.set()
+
+    def touch_written(self, inode_ids: Iterable[InodeId]) -> None:
+        """Note that something has happened to files of the served tree."""
+        now_s = trio.current_time()
+        for inode_id in inode_ids:
+            self.last_write_s[inode_id] = now_s
+            self.something_written.set()
 
     def changed_since(self, at_s: float) -> list[InodeId]:
         """Return the directories below `ingest/` in which something has happened since a time."""

@@ -23,11 +23,11 @@ import trio
 
 from zipfs.errors import StoreBusy, ZipfsError
 from zipfs.host import mount_option
-from zipfs.ingest.spool import Spool
+from zipfs.ingest.spool import Spool, clear_spool
 from zipfs.metrics.counters import Counters
 from zipfs.mount import points, process
 from zipfs.mount.change_log import ChangeLog
-from zipfs.mount.ingest_operations import IngestOperations
+from zipfs.mount.finisher import Finisher
 from zipfs.mount.invalidator import Invalidator
 from zipfs.mount.logs import Log, UnwrittenLog
 from zipfs.mount.points import MountFailed
@@ -38,13 +38,14 @@ from zipfs.mount.supervisor import Supervisor
 from zipfs.mount.sweeper import Sweeper
 from zipfs.mount.tree_operations import TreeOperations
 from zipfs.mount.virtual import Virtual
+from zipfs.mount.writing_operations import WritingOperations
 from zipfs.reading.warm_up import warm_up
 from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.space import default_reserve_nbytes
 from zipfs.store.marker import read_marker
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
-from zipfs.store.objects.values import InodeId
 from zipfs.store.store import Store, open_store
+from zipfs.vfs.refused_copies import RefusedCopies
 from zipfs.vfs.visibility import Requester, Sight, status_for_others
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class MountOptions:
     store: Path
     mountpoint: Path
     read_only: bool = False
+    takes_writes: bool = True
+    """Whether files of the served tree can be written to; else content is written below `ingest/` only."""
     allow_other: bool = False
     cache_nbytes: int = 512 << 20
     ingest_memory_nbytes: int = 256 << 20
@@ -132,24 +135,43 @@ class _Mount:
         self._virtual = Virtual(self._status, journal, self._counters)
         self._operations: ReadingOperations
         self._sealer: Sealer | None = None
+        self._finisher: Finisher | None = None
         self._supervisor: Supervisor | None = None
         if options.read_only:
             self._operations = ReadingOperations(store, self._virtual, self._counters)
             return
         reserve = default_reserve_nbytes(store.path) if options.reserve_nbytes is None else options.reserve_nbytes
+        clear_spool(store)
         spool = Spool(store, reserve)
-        self._operations = IngestOperations(
-            store, self._change_log, self._virtual, self._counters, spool, linger_s=options.linger_s
+        self._operations = WritingOperations(
+            store,
+            self._change_log,
+            self._virtual,
+            self._counters,
+            spool,
+            linger_s=options.linger_s,
+            takes_writes=options.takes_writes,
         )
         self._sealer = Sealer(
             self._change_log, spool, options.unfinished, quiet_s=options.quiet_s, linger_s=options.linger_s
+        )
+        self._finisher = Finisher(
+            self._change_log,
+            spool,
+            options.unfinished,
+            quiet_s=options.quiet_s,
+            tell_sealed=self._sealer.sealed_more,
         )
         worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]
         if options.optimize_after_s is not None:
             worker_options += ["--optimize-after", str(options.optimize_after_s)]
         self._supervisor = Supervisor(store, worker_options)
-        _clear_spool(store)
         store.reserve.fill()
+
+    @property
+    def _refused_copies(self) -> RefusedCopies | None:
+        operations = self._operations
+        return operations.refused_copies if isinstance(operations, TreeOperations) else None
 
     def run(self) -> None:
         mountpoint = str(self._options.mountpoint)
@@ -176,12 +198,13 @@ class _Mount:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_on_signal)
             nursery.start_soon(self._tell_ready)
-            if self._sealer is not None and self._supervisor is not None:
+            if self._sealer is not None and self._finisher is not None and self._supervisor is not None:
                 nursery.start_soon(self._sealer.watch)
+                nursery.start_soon(self._finisher.watch)
                 nursery.start_soon(self._supervisor.keep)
                 nursery.start_soon(self._wake_worker)
-            if isinstance(self._operations, TreeOperations):
-                refused = self._operations.refused_copies
+            refused = self._refused_copies
+            if refused is not None:
                 nursery.start_soon(Sweeper(self._change_log, refused, self._options.mountpoint).watch)
             async with trio.open_nursery() as listeners:
                 listeners.start_soon(self._invalidator.follow)
@@ -228,20 +251,11 @@ class _Mount:
             None if supervisor is None else supervisor.pid,
             [(handle.where.inode_id, handle.pid) for handle in self._operations.open_files.writers()],
         )
-        operations = self._operations
-        document["hints"] = operations.refused_copies.hints() if isinstance(operations, TreeOperations) else []
+        refused = self._refused_copies
+        document["hints"] = [] if refused is None else refused.hints()
         if not who.sees_everything:
             document = status_for_others(document, Sight(self._store.catalog, who).finds)
         return json.dumps(document, indent=1).encode() + b"\n"
-
-
-def _clear_spool(store: Store) -> None:
-    """Remove spool files that no inode has: of files that were unlinked while open, when the daemon was killed."""
-    names = [name for name in os.listdir(store.path / "spool") if name.isdecimal()]
-    needed = store.catalog.spooled()
-    for name in names:
-        if InodeId(int(name)) not in needed:
-            (store.path / "spool" / name).unlink(missing_ok=True)
 
 
 def _mount_reason(mountpoint: str, error: BaseException) -> str:

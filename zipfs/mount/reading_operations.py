@@ -26,7 +26,7 @@ from zipfs.mount.numbers import VIRTUAL_DIRECTORY, place
 from zipfs.mount.virtual import FILES, NAME, Virtual
 from zipfs.reading import Reader, open_content
 from zipfs.store.catalog.tree_queries import NAMES_AT_ONCE
-from zipfs.store.objects.values import NAME_NBYTES_AT_MOST, ROOT
+from zipfs.store.objects.values import NAME_NBYTES_AT_MOST, ROOT, State
 from zipfs.store.store import Store
 from zipfs.vfs import xattrs
 from zipfs.vfs.directory_sums import sum_directory
@@ -205,7 +205,8 @@ class ReadingOperations(pyfuse3.Operations):
                 raise self.names.missing(where) from error
             content = others[0].content.again()
         handle = OpenFile(where, inode, content, ctx.pid, spooled=False, writing=False)
-        return FileInfo(fh=self.handles.add(handle), keep_cache=True)
+        # What is open is written to by another mount here: this kernel does not see what comes.
+        return FileInfo(fh=self.handles.add(handle), keep_cache=inode.state is not State.OPEN)
 
     @guarded
     async def read(  # type: ignore[override]  # pyfuse3 takes any buffer, and copies no memoryview
@@ -219,7 +220,11 @@ class ReadingOperations(pyfuse3.Operations):
         content = handle.content
         found = content.read_cached(off, size)
         if found is None:
-            found = await _outcome(content.submit(off, size))
+            handle.reads += 1
+            try:
+                found = await _outcome(content.submit(off, size))
+            finally:
+                handle.end_read()
         return found
 
     @guarded

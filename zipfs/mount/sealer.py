@@ -60,6 +60,10 @@ class Sealer:
         self.sealed = trio.Event()
         """Set whenever the queue has grown."""
 
+    def sealed_more(self) -> None:
+        """Tell that the queue has grown."""
+        self.sealed.set()
+
     async def watch(self) -> None:
         while True:
             try:
@@ -149,7 +153,7 @@ class Sealer:
         if sealed is None:
             return True
         if sealed:
-            self.sealed.set()
+            self.sealed_more()
         return len(sealed) == sum(not item.inode.is_directory for item in group)
 
     def _seal_group(self, group: Sequence[Pending], store: Store) -> list[Pending] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from abc import abstractmethod
 from functools import partial
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FUSEError, InodeT, ModeT, RequestContext
 
-from zipfs.errors import NotFound, ReadOnly
+from zipfs.errors import NotFound
 from zipfs.host import bounded_time_ns
 from zipfs.ingest.spool import Spool
 from zipfs.metrics.counters import Counters
@@ -30,6 +31,7 @@ from zipfs.vfs.place import Place
 from zipfs.vfs.refused_copies import RefusedCopies
 from zipfs.vfs.served_tree import ServedTree
 from zipfs.vfs.trees import Name, NewInode, RenameFlags, Tree, same_tree
+from zipfs.vfs.writable_files import WritableFiles
 
 _RENAME_FLAGS = pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE
 
@@ -48,14 +50,17 @@ class TreeOperations(ReadingOperations):
         spool: Spool,
         *,
         linger_s: float,
+        takes_writes: bool = True,
     ) -> None:
+        """With `takes_writes` off, content is written below `ingest/` only."""
         super().__init__(store, virtual, counters)
         self.change_log = change_log
         self.spool = spool
         self.linger_s = linger_s
-        self.refused_copies = RefusedCopies()
+        self.refused_copies = None if takes_writes else RefusedCopies()
         self.served = ServedTree(self.refused_copies)
-        self.ingest = IngestTree(store, spool, self.names, self.reader, linger_s)
+        self.ingest = IngestTree(store, linger_s)
+        self.files = WritableFiles(store, spool, self.names, self.reader, self.open_files)
 
     def _tree(self, where: Place) -> Tree:
         return self.ingest if where.under_ingest else self.served
@@ -108,16 +113,16 @@ class TreeOperations(ReadingOperations):
                 where,
                 attr.st_size if fields.update_size else None,
                 bounded_time_ns(attr.st_mtime_ns) if fields.update_mtime else None,
+                ctx.pid,
             )
         alteration = attributes_to_set(attr, fields)
         if alteration:
             await self._alter(where, alteration)
         return describe(self.store, where, *self.names.stat(where))
 
-    async def _set_size_and_mtime(self, where: Place, nbytes: int | None, mtime_ns: int | None) -> None:
+    @abstractmethod
+    async def _set_size_and_mtime(self, where: Place, nbytes: int | None, mtime_ns: int | None, pid: int) -> None:
         """Change what a spool file has, too."""
-        if nbytes is not None:
-            raise ReadOnly(f"inode {where.inode_id}")
 
     # Names
 

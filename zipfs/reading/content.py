@@ -15,10 +15,12 @@ from typing import Protocol
 from zipfs.errors import CatalogDamaged, Damaged
 from zipfs.reading.reader import Reader
 from zipfs.reading.windows import OpenFile, Window
+from zipfs.store.catalog.blob_queries import BlobRows
 from zipfs.store.catalog.queries import retrying
 from zipfs.store.disk.files import open_file, read_at
 from zipfs.store.frames.open_blob import OpenBlobs
-from zipfs.store.objects.values import Inode, InodeId, State
+from zipfs.store.frames.overlay import Older, is_hole, ranges, read_over
+from zipfs.store.objects.values import Extent, Inode, State
 from zipfs.store.store import Store
 
 Bytes = bytes | memoryview
@@ -49,9 +51,8 @@ class Content(Protocol):
 class StoredContent:
     """Content in packs. Takes over one use of the file."""
 
-    def __init__(self, reader: Reader, inode_id: InodeId, file: OpenFile) -> None:
+    def __init__(self, reader: Reader, file: OpenFile) -> None:
         self._reader = reader
-        self._inode_id = inode_id
         self._file = file
         self.nbytes = file.slices.nbytes
 
@@ -117,13 +118,13 @@ class StoredContent:
         except BaseException as error:  # noqa: BLE001  # whoever waits for the answer gets it
             answer.set_exception(error.with_traceback(None))  # which would refer to the windows
 
-    def again(self) -> Content:
+    def again(self) -> StoredContent:
         self._reader.share_file(self._file)
-        return StoredContent(self._reader, self._inode_id, self._file)
+        return StoredContent(self._reader, self._file)
 
     def close(self) -> None:
         """Let go of the packs, if nobody else has the file open."""
-        self._reader.close_file(self._inode_id, self._file)
+        self._reader.close_file(self._file)
 
 
 def _in_parts(windows: Sequence[Window]) -> bool:
@@ -131,16 +132,52 @@ def _in_parts(windows: Sequence[Window]) -> bool:
     return any(window.error is not None and window.stop - window.first > 1 for window in windows)
 
 
+class OlderVersion(Older):
+    """The stored content that shows through the holes of a spool file. Takes over one use of it."""
+
+    content: StoredContent
+
+    def read_cached(self, offset: int, nbytes: int) -> Bytes | None:
+        """Return bytes that are in memory, all of which show through."""
+        return self.content.read_cached(offset, nbytes)
+
+    def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
+        """Read bytes on other threads, all of which show through."""
+        return self.content.submit(offset, nbytes)
+
+    def again(self) -> OlderVersion:
+        """Return it for one user more, closed on its own."""
+        other = OlderVersion(self.content.again())
+        other.clip(self.nbytes)
+        return other
+
+    def close(self) -> None:
+        self.content.close()
+
+
 class SpooledContent:
-    """Content of a file that is not compressed yet. Takes over the file descriptor, unless `close` says what to do at
-    the end instead of closing it.
+    """Content of a file that is not compressed yet. Takes over the file descriptor and the older version that shows
+    through the holes of the file, unless `close` says what to do at the end instead of closing both.
     """
 
-    def __init__(self, fd: int, where: str, reader: Reader, close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        where: str,
+        reader: Reader,
+        older: OlderVersion | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
         self._fd = fd
         self._where = where
         self._reader = reader
-        self._close = partial(os.close, fd) if close is None else close
+        self._older = older
+        self._close = self._close_both if close is None else close
+
+    def _close_both(self) -> None:
+        os.close(self._fd)
+        if self._older is not None:
+            self._older.close()
 
     @property
     def nbytes(self) -> int:
@@ -149,8 +186,10 @@ class SpooledContent:
     def stat(self) -> os.stat_result:
         return os.fstat(self._fd)
 
-    def read(self, offset: int, nbytes: int) -> bytes:
+    def read(self, offset: int, nbytes: int) -> Bytes:
         try:
+            if self._older is not None and self._older.nbytes > offset:
+                return read_over(self._fd, self._older, offset, nbytes)
             return read_at(self._fd, offset, nbytes)
         except OSError as error:
             raise Damaged(self._where, f"cannot be read: {error.strerror}") from error
@@ -158,6 +197,12 @@ class SpooledContent:
     def read_cached(self, offset: int, nbytes: int) -> Bytes | None:
         buffer = bytearray(nbytes)
         try:
+            if self._older is not None and self._older.nbytes > offset:
+                stop = min(offset + nbytes, self._older.nbytes)
+                if is_hole(self._fd, offset, stop):
+                    return self._older.read_cached(offset, nbytes) if stop == offset + nbytes else None
+                if any(hole for _, _, hole in ranges(self._fd, offset, stop)):
+                    return None
             got = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
@@ -167,10 +212,14 @@ class SpooledContent:
         return memoryview(buffer) if got == nbytes else None
 
     def submit(self, offset: int, nbytes: int) -> Future[Bytes]:
+        older = self._older
+        if older is not None and offset + nbytes <= older.nbytes and is_hole(self._fd, offset, offset + nbytes):
+            return older.submit(offset, nbytes)
         return self._reader.run(self.read, offset, nbytes)
 
     def again(self) -> Content:
-        return SpooledContent(os.dup(self._fd), self._where, self._reader)
+        older = None if self._older is None else self._older.again()
+        return SpooledContent(os.dup(self._fd), self._where, self._reader, older)
 
     def close(self) -> None:
         self._close()
@@ -185,13 +234,37 @@ def open_content(store: Store, reader: Reader, inode: Inode) -> Content:
             extents = store.catalog.extents(current)
             blobs = store.catalog.blobs_of(current)
         if current.state is State.STORED:
-            if missing := {extent.blob_id for extent in extents} - blobs.keys():
-                raise CatalogDamaged(f"blob {min(missing)} is missing")
-            packs = {name: store.packs.open(name) for name in blobs.packs}
-            opened = OpenBlobs(blobs, packs)
-            return StoredContent(reader, inode.id, reader.open_file(inode.id, extents, opened))
+            return _open_stored(store, reader, current, extents, blobs)
         # A spool file that vanishes here has just been compressed: the next look finds it STORED.
-        path = store.spool_path(inode.id)
-        return SpooledContent(open_file(path), str(path), reader)
+        path = store.spool_path(current)
+        fd = open_file(path)
+        try:
+            older = OlderVersion(_open_stored(store, reader, current, extents, blobs)) if extents else None
+        except BaseException:
+            os.close(fd)
+            raise
+        return SpooledContent(fd, str(path), reader, older)
 
     return retrying(attempt)
+
+
+def open_older(store: Store, reader: Reader, inode: Inode) -> OlderVersion | None:
+    """Open what shows through the holes of a spool file; None where nothing does. Raises as `open_content` does."""
+
+    def attempt() -> OlderVersion | None:
+        with store.catalog.snapshot():
+            extents = store.catalog.extents(inode)
+            blobs = store.catalog.blobs_of(inode)
+        return OlderVersion(_open_stored(store, reader, inode, extents, blobs)) if extents else None
+
+    return retrying(attempt)
+
+
+def _open_stored(
+    store: Store, reader: Reader, inode: Inode, extents: Sequence[Extent], blobs: BlobRows
+) -> StoredContent:
+    if missing := {extent.blob_id for extent in extents} - blobs.keys():
+        raise CatalogDamaged(f"blob {min(missing)} is missing")
+    packs = {name: store.packs.open(name) for name in blobs.packs}
+    opened = OpenBlobs(blobs, packs)
+    return StoredContent(reader, reader.open_file(inode.id, inode.layout_sum, extents, opened))

@@ -25,7 +25,7 @@ from zipfs.errors import ZipfsError
 from zipfs.metrics.counters import Counters
 from zipfs.reading.decode_window import bare, decode_window, join
 from zipfs.reading.readahead import AccessOrder
-from zipfs.reading.windows import Countdown, OpenFile, Window
+from zipfs.reading.windows import Countdown, FileKey, OpenFile, Window
 from zipfs.store.frames.buffers import buffer_nbytes
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.counters import FrameCounters
@@ -55,7 +55,7 @@ class Reader:
         self._frames = frames
         self._counters = counters or Counters()
         self._lock = threading.Lock()
-        self._files: dict[InodeId, OpenFile] = {}
+        self._files: dict[FileKey, OpenFile] = {}
         self._access_orders: OrderedDict[int, AccessOrder] = OrderedDict()
         self._kept: OrderedDict[Window, None] = OrderedDict()
         self._read: OrderedDict[Window, None] = OrderedDict()
@@ -138,17 +138,23 @@ class Reader:
 
     # Files
 
-    def open_file(self, inode_id: InodeId, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob]) -> OpenFile:
-        """Return the file of an inode, shared by all who have it open; to be handed to `close_file`."""
+    def open_file(
+        self, inode_id: InodeId, version: int, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob]
+    ) -> OpenFile:
+        """Return a version of the file of an inode, shared by all who have it open; to be handed to `close_file`.
+
+        Each sequence of extents of an inode has another `version`.
+        """
+        key = inode_id, version
         with self._lock:
-            file = self._files.get(inode_id)
+            file = self._files.get(key)
             if file is None:
                 layout = hash(tuple((extent.offset, extent.nbytes) for extent in extents))
                 order = self._access_orders.setdefault(layout, {})
                 self._access_orders.move_to_end(layout)
                 if len(self._access_orders) > _ACCESS_ORDERS:
                     self._access_orders.popitem(last=False)
-                file = self._files[inode_id] = OpenFile(inode_id, extents, blobs, order)
+                file = self._files[key] = OpenFile(key, extents, blobs, order)
             file.users += 1
             return file
 
@@ -157,13 +163,13 @@ class Reader:
         with self._lock:
             file.users += 1
 
-    def close_file(self, inode_id: InodeId, file: OpenFile) -> None:
+    def close_file(self, file: OpenFile) -> None:
         """Count one user less; drop what was decoded of a file that has none."""
         with self._lock:
             file.users -= 1
             if file.users:
                 return
-            del self._files[inode_id]
+            del self._files[file.key]
             for window in set(file.windows.values()):
                 if window.content is not None:
                     self._forget(window)

@@ -20,13 +20,17 @@ _AGAIN_NBYTES: Final = 4 << 20
 """The page cache lets single pages go at any time; a reader that has lost so much begins anew."""
 
 
+FileKey = tuple[InodeId, int]
+"""An inode, and which version of its content."""
+
+
 class OpenFile:
     """A file that somebody reads, its packs open."""
 
     def __init__(
-        self, inode_id: InodeId, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob], order: AccessOrder
+        self, key: FileKey, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob], order: AccessOrder
     ) -> None:
-        self.inode_id = inode_id
+        self.key = key
         self.slices = FileSlices(extents)
         self.blobs = blobs
         self.readahead = Readahead(self.slices, order)

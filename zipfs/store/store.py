@@ -20,7 +20,7 @@ from zipfs.store.disk.stopping import Stop
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.open_blob import OpenBlob, open_blob
 from zipfs.store.marker import is_store, read_marker, write_marker
-from zipfs.store.objects.values import BlobId, InodeId
+from zipfs.store.objects.values import BlobId, Inode, InodeId
 from zipfs.store.packs.backend import PackBackend
 from zipfs.store.packs.local import LocalPacks
 
@@ -55,8 +55,14 @@ class Store:
         self.manifests = ManifestLog(path / "manifests", store_id, read_only=read_only)
         self.catalog = Catalog(path / CATALOG, read_only=read_only, stop=self.stop)
 
-    def spool_path(self, inode_id: InodeId) -> Path:
-        return self.path / "spool" / str(inode_id)
+    @property
+    def spool_directory(self) -> Path:
+        """Return the directory of the spool files."""
+        return self.path / "spool"
+
+    def spool_path(self, inode: Inode) -> Path:
+        """Return the path of the spool file of a file that has one."""
+        return self.spool_directory / str(inode.spool_number)
 
     def lock(self, name: str) -> FileLock:
         """Return one of the locks that `disk/locks.py` lists."""

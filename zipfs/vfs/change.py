@@ -23,11 +23,13 @@ class Change:
     inode: Inode | None = None
     """What was made or changed."""
     gone: list[Inode] = field(default_factory=list)
-    """What has lost its last name: its spool file goes with it."""
-    succeeds: bool = False
-    """Whether `inode` takes the place of `gone`: it is on the disk before their raw content goes."""
+    """What has lost its last name, or has its content elsewhere now: its spool file goes with it."""
+    kept_first: list[Inode] | None = None
+    """What takes the place of `gone`, if anything does: it is on the disk before their raw content goes."""
     touched: set[InodeId] = field(default_factory=set)
     """Directories below `ingest/` that are not quiet because of it."""
+    written: set[InodeId] = field(default_factory=set)
+    """Files of the served tree that are not quiet because of it, if they are open content."""
     beyond: bool = False
     """Whether it may reach names or attributes that the request does not name, such as those in the other tree."""
 

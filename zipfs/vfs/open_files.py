@@ -23,6 +23,26 @@ class OpenFile:
     """The thread that opened it."""
     spooled: bool
     writing: bool
+    reads: int = 0
+    """Reads under way."""
+    _left: list[Content] = field(default_factory=list)
+    """What reads under way may still read from, and no later ones."""
+
+    def read_on(self, inode: Inode, content: Content) -> None:
+        """Read from the spool from now on: the file is being written to. Takes over a use of the spool."""
+        self._left.append(self.content)
+        self.inode, self.content, self.spooled = inode, content, True
+        self._close_left()
+
+    def end_read(self) -> None:
+        """Count one read under way less."""
+        self.reads -= 1
+        self._close_left()
+
+    def _close_left(self) -> None:
+        if not self.reads:
+            while self._left:
+                self._left.pop().close()
 
 
 @dataclass(slots=True, eq=False)

@@ -45,6 +45,9 @@ class Tree(Protocol):
     def check_new(self, name: Name, kind: Kind) -> None:
         """Raise ReadOnly for what cannot be made in this tree. Called before the transaction."""
 
+    def check_writable(self, where: Place) -> None:
+        """Raise ReadOnly where content of this tree is not written to."""
+
     def made(self, inode: Inode) -> None:
         """Take notice of what was made. Called after the transaction."""
 

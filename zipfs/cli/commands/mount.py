@@ -30,6 +30,7 @@ _NOT_PASSED_ON: Final = frozenset({"daemon", "ready_fd"})
 @click.argument("mountpoint", type=AnyPath())
 @click.option("-f", "--foreground", is_flag=True, help="Stay in front; Ctrl-C unmounts.")
 @click.option("--read-only", is_flag=True, help="Refuse every change; needs no right to write to the store.")
+@click.option("--no-write", is_flag=True, help="Take new content below ingest/ only; names can be changed anywhere.")
 @click.option(
     "--allow-other", is_flag=True, help="Let other users in (for ordinary users: see user_allow_other in fuse.conf)."
 )
@@ -58,6 +59,7 @@ def mount_command(
     mountpoint: Path,
     foreground: bool,
     read_only: bool,
+    no_write: bool,
     allow_other: bool,
     cache_size: int,
     ingest_memory: int,
@@ -74,8 +76,9 @@ def mount_command(
 ) -> None:
     """Serve STORE at MOUNTPOINT, and return when the mount answers.
 
-    STORE is created if it is missing, in a directory that is there. What is copied to MOUNTPOINT/ingest/ appears at its
-    final path within seconds and is compressed in the background.
+    STORE is created if it is missing, in a directory that is there. What is written anywhere in MOUNTPOINT is there at
+    once and is compressed in the background; a model that is copied to MOUNTPOINT/ingest/ appears at its final path as
+    a whole, within seconds.
 
     \b
     Example:
@@ -101,6 +104,7 @@ def mount_command(
             store=store,
             mountpoint=mountpoint,
             read_only=read_only,
+            takes_writes=not no_write,
             allow_other=allow_other,
             cache_nbytes=cache_size,
             ingest_memory_nbytes=ingest_memory,

@@ -81,6 +81,8 @@ def wait_command(mount: Path, timeout_s: float | None) -> None:
         warning(f"{printable(failure['path'])}: {printable(failure['error'])}")
     for path in status["unfinished_files"]:
         warning(f"{printable(path)}: not served, for its name says that it is not finished")
+    for path in status.get("unfinished_in_place", []):
+        warning(f"{printable(path)}: served and not compressed, for its name says that it is not finished")
     if status["errors"] or status["unfinished_files"]:
         sys.exit(1)
 

@@ -171,7 +171,19 @@ DROP INDEX entries_by_inode;
 CREATE INDEX entries_by_inode ON entries (inode_id, area);
 """
 
-SCRIPTS: Final = {"0001-first": FIRST, "0002-views": _VIEWS, "0003-planned": _PLANNED, "0004-times": _TIMES}
+_WRITTEN_IN_PLACE = """
+-- The number of the spool file of content that was opened for writing once it was finished. NULL in rows from before,
+-- which keep their checksums: a new file's spool file is called as its inode.
+ALTER TABLE inodes ADD COLUMN spool_id INTEGER;
+"""
+
+SCRIPTS: Final = {
+    "0001-first": FIRST,
+    "0002-views": _VIEWS,
+    "0003-planned": _PLANNED,
+    "0004-times": _TIMES,
+    "0005-written-in-place": _WRITTEN_IN_PLACE,
+}
 """SQL of each migration by its name, oldest first."""
 
 MIGRATION_SET: Final = "zipfs-catalog"

@@ -98,6 +98,7 @@ CREATE TABLE inodes (
     layout_sum INTEGER NOT NULL,
     sum INTEGER NOT NULL,
     atime_ns INTEGER,                   -- when somebody last set it; reading leaves it alone. NULL: shown as the mtime
+    spool_id INTEGER,                   -- what the spool file is called; NULL: as the inode
     CHECK ((kind = 'file') = (state <> 'none')),
     CHECK ((kind = 'symlink') = (target IS NOT NULL))
 );

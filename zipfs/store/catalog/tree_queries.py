@@ -95,8 +95,9 @@ class TreeQueries(Database):
         return [self._inode(row) for row in rows]
 
     def spooled(self) -> set[InodeId]:
-        """Return the inodes whose content is in the spool."""
-        return {InodeId(row[0]) for row in self._query("SELECT id FROM inodes WHERE state IN ('open', 'sealed')")}
+        """Return the numbers of the spool files that hold content."""
+        rows = self._query("SELECT coalesce(spool_id, id) FROM inodes WHERE state IN ('open', 'sealed')")
+        return {InodeId(row[0]) for row in rows}
 
     def _inode(self, row: Sequence[Any]) -> Inode:
         """Return the inode of a row that begins with `_INODE_COLUMNS`."""
@@ -124,9 +125,10 @@ class TreeQueries(Database):
         rows = self._query(f"{_SELECT_ENTRIES_OF} AND area = ?", (inode_id, int(Area.LINGERING)))
         return [self._entry(row) for row in rows]
 
-    def is_sealed(self, inode_id: InodeId) -> bool:
-        """Return whether there is an inode with this id whose content is in the spool and final."""
-        return self._row("SELECT 1 FROM inodes WHERE id = ? AND state = 'sealed'", (inode_id,)) is not None
+    def is_sealed(self, inode: Inode) -> bool:
+        """Return whether the content of an inode is in the spool and final, and has not been written to since."""
+        row = self._row("SELECT spool_id FROM inodes WHERE id = ? AND state = 'sealed'", (inode.id,))
+        return row == (inode.spool_id,)
 
     def has_name(self, inode_id: InodeId) -> bool:
         """Return whether an inode has a name in either tree."""
@@ -254,11 +256,11 @@ class TreeQueries(Database):
             return {blob_column(name): blob_column(value) for name, value in rows}
 
     def extents(self, inode: Inode) -> tuple[Extent, ...]:
-        """Return the extents of a STORED file, none of any other.
+        """Return the extents of a file: of one in the spool, those of the older version that shows through its holes.
 
         Raises CatalogDamaged unless they are those that were written.
         """
-        if inode.state is not State.STORED:
+        if inode.state is not State.STORED and not inode.layout_sum:
             return ()
         rows = self._query(_SELECT_EXTENTS, (inode.id,))
         with rows_made_values(self.path):

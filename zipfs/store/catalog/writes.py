@@ -249,7 +249,7 @@ class Transaction:
                 " JOIN blobs ON blobs.id = blob_id GROUP BY owner"
             )
         )
-        for inode_id, nbytes in self.catalog._query("SELECT id, stored_nbytes FROM inodes WHERE state = 'stored'"):
+        for inode_id, nbytes in self.catalog._query("SELECT id, stored_nbytes FROM inodes WHERE kind = 'file'"):
             if added.get(inode_id, 0) != nbytes:
                 self.set_stored_nbytes(InodeId(inode_id), added.get(inode_id, 0))
 

@@ -32,18 +32,18 @@ def check(store: Store, *, read_data: bool = False, report: Report = report_noth
 
 def _check_spool(store: Store) -> Iterator[Problem]:
     for inode in store.catalog.inodes_in(State.SEALED):
-        path = store.spool_path(inode.id)
+        path = store.spool_path(inode)
         paths = paths_of(store.catalog, [inode.id])
         try:
             nbytes = path.stat().st_size
         except FileNotFoundError:
-            if not store.catalog.is_sealed(inode.id):
+            if not store.catalog.is_sealed(inode):
                 continue
             yield Problem("spool", str(path), "is missing, and its content was not compressed yet", paths)
             continue
         if nbytes != inode.nbytes:
             yield Problem("spool", str(path), f"has {nbytes} bytes instead of {inode.nbytes}", paths)
     known = store.catalog.spooled()
-    for path in (store.path / "spool").iterdir():
+    for path in store.spool_directory.iterdir():
         if not path.name.isdecimal() or int(path.name) not in known:
             yield Problem("spool", str(path), "belongs to no file; the next mount deletes it", harmless=True)

@@ -105,7 +105,7 @@ def _set_aside(path: Path, manifests: ManifestLog, segment: int, end: int, rebui
         file.write(rest)
     manifests.truncate(segment, end)
     with closing(Catalog(path / CATALOG, read_only=True)) as catalog:
-        known = {str(inode_id) for inode_id in catalog.spooled()}
+        known = {str(number) for number in catalog.spooled()}
     for spooled in (path / "spool").iterdir():
         if spooled.name not in known:
             spooled.rename(aside / f"spool-{spooled.name}")

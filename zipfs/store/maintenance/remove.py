@@ -17,23 +17,23 @@ from zipfs.store.disk.files import open_file, sync_directory
 from zipfs.store.disk.reserve import Reserve
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import Inode, InodeId
+from zipfs.store.objects.values import Inode
 from zipfs.store.store import Store, open_store
 
 
-def sync_spool(store: Store, inode_ids: Iterable[InodeId]) -> None:
+def sync_spool(store: Store, inodes: Iterable[Inode]) -> None:
     """Have spool files, and every committed transaction, on the disk: what they take the place of may go then.
 
     A power cut must not take the old content and the new one. Files that are not there are passed over.
     """
-    for inode_id in inode_ids:
+    for inode in inodes:
         with suppress(FileNotFoundError):
-            fd = open_file(store.spool_path(inode_id))
+            fd = open_file(store.spool_path(inode))
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-    sync_directory(store.path / "spool")
+    sync_directory(store.spool_directory)
     store.sync()
 
 
@@ -41,7 +41,7 @@ def free_spool(store: Store, gone: Iterable[Inode]) -> None:
     """Delete the spool files of inodes that are gone. Whoever has one open can still read it."""
     for inode in gone:
         if inode.is_spooled:
-            store.spool_path(inode.id).unlink(missing_ok=True)
+            store.spool_path(inode).unlink(missing_ok=True)
 
 
 def open_to_remove(path: Path, stop: Stop | None = None) -> Store:

@@ -2,7 +2,7 @@
 
 New files are PENDING entries of OPEN inodes. Once sealed, the entry lingers beside the served one, so that whoever
 looks again finds what it wrote for as long as that is served. Sealed content never changes: opening it for writing
-gives its names below `ingest/` to a new inode (`supersede`). Removing a name here never removes a served one by itself
+gives its names below `ingest/` to a new inode (`writing.py`). Removing a name here never removes a served one by itself
 (`removed.py`); moving a lingering entry moves the served one along, as long as it still is the same file.
 
 These functions run inside a transaction of the caller and raise PathError; raw content is freed by the caller
@@ -11,15 +11,12 @@ afterwards. Which step may follow which is in `lifecycle.py`.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from zipfs.errors import AlreadyExists, InvalidMove, IsADirectory, NotADirectory, NotFound
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.namespace import interrupted, removed, tree
-from zipfs.store.namespace.attributes import attributes_of, put_xattrs, with_attributes
 from zipfs.store.namespace.lifecycle import Effect, Event, transition
-from zipfs.store.objects.values import INGEST_ROOT, Area, Entry, Inode, InodeId, Kind, State
+from zipfs.store.objects.values import INGEST_ROOT, Entry, Inode, InodeId, Kind
 
 
 def check_name(parent_id: InodeId, name: bytes) -> None:
@@ -68,32 +65,6 @@ def link(txn: Transaction, inode: Inode, parent_id: InodeId, name: bytes) -> Ino
     tree.link(txn, parent_id, name, inode, Event.LINK)
     removed.note_made(txn, parent_id, name, inode)
     return txn.catalog.inode(inode.id)
-
-
-def supersede(txn: Transaction, inode: Inode, fresh_id: InodeId) -> tuple[Inode, list[Inode]] | None:
-    """Give every name that sealed content has below `ingest/` to a new OPEN inode; None if it has none there.
-
-    The caller has reserved `fresh_id` and copied the content into its spool file, unless it is to be truncated. Returns
-    the new inode, and the old one if that has lost its last name.
-    """
-    if inode.kind is not Kind.FILE:
-        raise InvalidMove(f"inode {inode.id}", "only the content of a file can be replaced")
-    names = [entry for entry in txn.catalog.entries_of(inode.id) if entry.area is not Area.SERVED]
-    if not names:
-        return None
-    inode = txn.catalog.inode(inode.id)  # it may have been compressed since it was looked at
-    steps = [transition(inode.state, entry.area, Event.WRITE) for entry in names]
-    if not all(Effect.NEW_INODE in step.effects for step in steps):
-        return None
-    now, kept = tree.now_ns(), attributes_of(txn.catalog, inode)
-    fresh = with_attributes(Inode(fresh_id, Kind.FILE, State.OPEN, 0, 0, 0, 0, now, now), kept)
-    txn.put_inode(fresh)
-    put_xattrs(txn, fresh, kept.xattrs)
-    for entry, step in zip(names, steps, strict=True):
-        assert step.area is not None
-        txn.put_entry(replace(entry, inode_id=fresh.id, area=step.area))
-    gone = tree.drop_if_nameless(txn, inode)
-    return fresh, [] if gone is None else [gone]
 
 
 def mark_changed(txn: Transaction, inode: Inode) -> None:

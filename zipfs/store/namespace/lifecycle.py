@@ -26,6 +26,8 @@ class Event(enum.StrEnum):
     """A file is made to be written to."""
     MAKE = "made below ingest/"
     """A directory or symlink is made."""
+    CREATE_SERVED = "created in the served tree"
+    """A file is made to be written to, and is served at once."""
     MAKE_SERVED = "made in the served tree"
     """A directory or symlink is made."""
     IMPORT = "imported"
@@ -34,9 +36,11 @@ class Event(enum.StrEnum):
     """A further name is given."""
     SERVE = "given a served name"
     WRITE = "opened for writing"
+    REWRITE = "written anew"
+    """What is served is emptied while somebody reads it, or is to part from its names below `ingest/`."""
     CHANGE = "given other attributes"
     SEAL = "sealed"
-    """The name is finished: what it leads to is served from now on."""
+    """The name is finished: what it leads to is served from now on, and compressed."""
     SEAL_FAILS = "kept from being sealed"
     COMPRESS = "compressed"
     COMPRESS_FAILS = "kept from being compressed"
@@ -59,7 +63,9 @@ class Effect(enum.Enum):
     SERVE = enum.auto()
     """The path is served; what was served there before makes way."""
     NEW_INODE = enum.auto()
-    """Names below `ingest/` lead to a new inode, with the old content or none."""
+    """The names on the side of the event lead to a new inode, with the old content or none."""
+    SHOW_OLDER = enum.auto()
+    """The spool file begins as one hole, and what is stored shows through it."""
     MOVE_SERVED = enum.auto()
     """The served name follows."""
     FORGET_LINGERING = enum.auto()
@@ -95,9 +101,10 @@ _FINISHED: Final = (*_FINAL, State.NONE)
 _ALL: Final = (State.OPEN, *_FINISHED)
 
 STAGES: Final[frozenset[Stage]] = frozenset(
-    {(State.OPEN, Area.PENDING)} | {(state, area) for state in _FINISHED for area in Area}
+    {(State.OPEN, area) for area in (Area.PENDING, Area.SERVED)}
+    | {(state, area) for state in _FINISHED for area in Area}
 )
-"""The stages that a name can be in: OPEN content is never served."""
+"""The stages that a name can be in: what lingers below `ingest/` is finished."""
 
 
 _SAME: Final = None
@@ -105,6 +112,7 @@ _SAME: Final = None
 _NO_EFFECTS: Final[tuple[Effect, ...]] = ()
 _SEALS: Final = (Effect.SERVE, Effect.CLEAR_FAILURE)
 _STORES: Final = (Effect.FREE_SPOOL, Effect.CLEAR_FAILURE)
+_ANEW: Final = (Effect.NEW_INODE, Effect.FORGET_LINGERING)
 
 _Row = tuple[Event, Sequence[State | None], Area | None, State | None, Area | None, tuple[Effect, ...]]
 
@@ -112,33 +120,40 @@ _Row = tuple[Event, Sequence[State | None], Area | None, State | None, Area | No
 _ROWS: Final[tuple[_Row, ...]] = (
     (Event.CREATE, [ABSENT], ABSENT, State.OPEN, Area.PENDING, _NO_EFFECTS),
     (Event.MAKE, [ABSENT], ABSENT, State.NONE, Area.PENDING, _NO_EFFECTS),
+    (Event.CREATE_SERVED, [ABSENT], ABSENT, State.OPEN, Area.SERVED, _NO_EFFECTS),
     (Event.MAKE_SERVED, [ABSENT], ABSENT, State.NONE, Area.SERVED, _NO_EFFECTS),
     (Event.IMPORT, [ABSENT], ABSENT, State.SEALED, ABSENT, _NO_EFFECTS),
     (Event.LINK, _ALL, ABSENT, _SAME, Area.PENDING, _NO_EFFECTS),
-    (Event.SERVE, _FINISHED, ABSENT, _SAME, Area.SERVED, _NO_EFFECTS),
+    (Event.SERVE, _ALL, ABSENT, _SAME, Area.SERVED, _NO_EFFECTS),
     (Event.WRITE, [State.OPEN], Area.PENDING, _SAME, Area.PENDING, _NO_EFFECTS),
     (Event.WRITE, [State.SEALED], Area.PENDING, State.OPEN, Area.PENDING, (Effect.NEW_INODE, Effect.FREE_SPOOL)),
     (Event.WRITE, [State.STORED], Area.PENDING, State.OPEN, Area.PENDING, (Effect.NEW_INODE,)),
     (Event.WRITE, _FINAL, Area.LINGERING, State.OPEN, Area.PENDING, (Effect.NEW_INODE,)),
+    (Event.WRITE, [State.OPEN], Area.SERVED, _SAME, Area.SERVED, _NO_EFFECTS),
+    (Event.WRITE, [State.SEALED], Area.SERVED, State.OPEN, Area.SERVED, (Effect.FORGET_LINGERING,)),
+    (Event.WRITE, [State.STORED], Area.SERVED, State.OPEN, Area.SERVED, (Effect.SHOW_OLDER, Effect.FORGET_LINGERING)),
+    (Event.REWRITE, [State.SEALED], Area.SERVED, State.OPEN, Area.SERVED, (*_ANEW, Effect.FREE_SPOOL)),
+    (Event.REWRITE, [State.STORED], Area.SERVED, State.OPEN, Area.SERVED, _ANEW),
     (Event.CHANGE, _ALL, Area.PENDING, _SAME, Area.PENDING, _NO_EFFECTS),
     (Event.CHANGE, _FINAL, Area.LINGERING, _SAME, Area.LINGERING, _NO_EFFECTS),
     (Event.CHANGE, [State.NONE], Area.LINGERING, _SAME, Area.PENDING, _NO_EFFECTS),
-    (Event.CHANGE, _FINISHED, Area.SERVED, _SAME, Area.SERVED, _NO_EFFECTS),
+    (Event.CHANGE, _ALL, Area.SERVED, _SAME, Area.SERVED, _NO_EFFECTS),
     (Event.SEAL, [State.OPEN], Area.PENDING, State.SEALED, Area.LINGERING, _SEALS),
     (Event.SEAL, _FINISHED, Area.PENDING, _SAME, Area.LINGERING, _SEALS),
+    (Event.SEAL, [State.OPEN], Area.SERVED, State.SEALED, Area.SERVED, (Effect.CLEAR_FAILURE,)),
     (Event.SEAL_FAILS, _ALL, Area.PENDING, _SAME, Area.PENDING, (Effect.NOTE_FAILURE,)),
     (Event.COMPRESS, [State.SEALED], ABSENT, State.STORED, ABSENT, _STORES),
     (Event.COMPRESS_FAILS, [State.SEALED], ABSENT, _SAME, ABSENT, (Effect.NOTE_FAILURE,)),
     (Event.REMOVE, _SPOOLED, Area.PENDING, _SAME, ABSENT, (Effect.FREE_SPOOL,)),
     (Event.REMOVE, _NOT_SPOOLED, Area.PENDING, _SAME, ABSENT, _NO_EFFECTS),
     (Event.REMOVE, _FINISHED, Area.LINGERING, _SAME, ABSENT, _NO_EFFECTS),
-    (Event.REMOVE, [State.SEALED], Area.SERVED, _SAME, ABSENT, (Effect.FREE_SPOOL, Effect.FORGET_LINGERING)),
+    (Event.REMOVE, _SPOOLED, Area.SERVED, _SAME, ABSENT, (Effect.FREE_SPOOL, Effect.FORGET_LINGERING)),
     (Event.REMOVE, _NOT_SPOOLED, Area.SERVED, _SAME, ABSENT, (Effect.FORGET_LINGERING,)),
     (Event.RENAME, _ALL, Area.PENDING, _SAME, Area.PENDING, _NO_EFFECTS),
     (Event.RENAME, _FINISHED, Area.LINGERING, _SAME, Area.LINGERING, (Effect.MOVE_SERVED,)),
-    (Event.RENAME, _FINISHED, Area.SERVED, _SAME, Area.SERVED, (Effect.FORGET_LINGERING,)),
+    (Event.RENAME, _ALL, Area.SERVED, _SAME, Area.SERVED, (Effect.FORGET_LINGERING,)),
     (Event.FOLLOW, _FINISHED, Area.SERVED, _SAME, Area.SERVED, _NO_EFFECTS),
-    (Event.REPLACE, [State.SEALED], Area.SERVED, _SAME, ABSENT, (Effect.FREE_SPOOL,)),
+    (Event.REPLACE, _SPOOLED, Area.SERVED, _SAME, ABSENT, (Effect.FREE_SPOOL,)),
     (Event.REPLACE, _NOT_SPOOLED, Area.SERVED, _SAME, ABSENT, _NO_EFFECTS),
     (Event.PART, _FINISHED, Area.LINGERING, _SAME, Area.PENDING, _NO_EFFECTS),
     (Event.FORGET, _FINISHED, Area.LINGERING, _SAME, ABSENT, _NO_EFFECTS),

@@ -217,7 +217,7 @@ def unlink(txn: Transaction, parent_id: InodeId, name: bytes, event: Event = Eve
 def drop_if_nameless(txn: Transaction, inode: Inode) -> Inode | None:
     if txn.catalog.has_name(inode.id):
         return None
-    left_to = txn.catalog.heirs(inode.id) if inode.state is State.STORED else []
+    left_to = txn.catalog.heirs(inode.id) if inode.layout_sum else []
     txn.drop_inode(inode.id)
     txn.attribute(left_to)
     return inode
@@ -247,10 +247,15 @@ def forget_lingering(txn: Transaction, parent_id: InodeId, name: bytes) -> None:
     for at, inode in reversed(list(walk(txn.catalog, txn.catalog.inode(entry.inode_id), path))):
         if inode.is_directory:
             forget_lingering_directory(txn, at)
-            continue
-        for lingering in txn.catalog.lingering_entries_of(inode.id):
-            transition(inode.state, lingering.area, Event.FORGET)
-            txn.drop_entry(lingering.parent_id, lingering.name)
+        else:
+            forget_lingering_names(txn, inode)
+
+
+def forget_lingering_names(txn: Transaction, inode: Inode) -> None:
+    """Drop the lingering entries of a file or symlink."""
+    for lingering in txn.catalog.lingering_entries_of(inode.id):
+        transition(inode.state, lingering.area, Event.FORGET)
+        txn.drop_entry(lingering.parent_id, lingering.name)
 
 
 def forget_lingering_directory(txn: Transaction, path: bytes) -> None:

@@ -249,6 +249,7 @@ INODES: Final = ValueTable(
         Column("sha256", SHA256, optional=True, omitted=None),
         Column("layout_sum", COUNT, omitted=0),
         Column("atime_ns", TIME_NS, optional=True, omitted=None),
+        Column("spool_id", INODE_ID, optional=True, omitted=None),
     ),
     owner=None,
     summed=True,
@@ -290,8 +291,13 @@ BLOBS: Final = Table(
 
 
 def inode_row_sum(row: Row) -> int:
-    """Return the checksum of the columns of an inode. A row without an atime has that of before there were any."""
-    return xxhash.xxh3_64_intdigest(repr(row[:-1] if row[-1] is None else row).encode()) >> 1
+    """Return the checksum of the columns of an inode.
+
+    A row without the last column or the last two has that of before there were any.
+    """
+    if row[-1] is None:
+        row = row[:-2] if row[-2] is None else row[:-1]
+    return xxhash.xxh3_64_intdigest(repr(row).encode()) >> 1
 
 
 def layout_sum(extents: Sequence[Extent]) -> int:

@@ -40,9 +40,9 @@ class State(enum.StrEnum):
     """Where the content of an inode is."""
 
     OPEN = "open"
-    """In the spool, and may still change."""
+    """In the spool, and may still change. Where the spool file has a hole, its extents say what is there."""
     SEALED = "sealed"
-    """In the spool, final, waiting to be compressed."""
+    """In the spool, as of OPEN content; final, waiting to be compressed."""
     STORED = "stored"
     """In packs, listed by extents."""
     NONE = "none"
@@ -79,6 +79,8 @@ class Inode:
     layout_sum: int = 0
     atime_ns: int | None = None
     """None of what was stored before format 3, which did not keep it: its mtime is shown then."""
+    spool_id: InodeId | None = None
+    """Of a file whose finished content was opened for writing: the number of the spool file that it got for that."""
 
     @property
     def is_directory(self) -> bool:
@@ -88,6 +90,11 @@ class Inode:
     def is_spooled(self) -> bool:
         """Return whether the content is in the spool."""
         return self.state is State.OPEN or self.state is State.SEALED
+
+    @property
+    def spool_number(self) -> InodeId:
+        """Return the number by which the spool file is called, of a file that has one."""
+        return self.id if self.spool_id is None else self.spool_id
 
 
 @dataclass(frozen=True, slots=True)
