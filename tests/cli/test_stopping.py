@@ -75,7 +75,7 @@ def test_what_waits_in_the_spool_stays_there(source: Path, tmp_path: Path) -> No
     path = make_store(tmp_path, {b"before": b"1"})
     with open_store(path) as store:
         inode = copy_in(store, b"late", b"")
-        spooled = store.spool_path(inode.id)
+        spooled = store.spool_path(inode)
         spooled.unlink()
         spooled.hardlink_to(source)
     stopped(["ingest", path], signal.SIGTERM, when=lambda: parts(path))

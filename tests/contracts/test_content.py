@@ -119,7 +119,7 @@ def test_it_is_read_whatever_becomes_of_the_file(kept: Kept) -> None:
     if kept.inode.state is State.STORED:
         remove(kept.store, b"file")
     else:
-        kept.store.spool_path(kept.inode.id).unlink()
+        kept.store.spool_path(kept.inode).unlink()
     other = content.again()
     assert content.read(0, content.nbytes) == WHOLE
     content.close()

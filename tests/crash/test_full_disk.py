@@ -120,10 +120,11 @@ def test_a_write_is_refused_before_the_disk_is_full_to_the_last_byte(path: Path)
             inode = ingest_side.create(txn, INGEST_ROOT, b"big", Kind.FILE, 0o644, 0, 0)
         chunk = noise(1 << 20, 6)
         written = 0
+        spool.acquire(inode, writing=True, fresh=True)
         refused = False
         while not refused:
             try:
-                written += spool.write(inode.id, written, chunk)
+                written += spool.write(inode, written, chunk)
             except NoSpace:
                 refused = True
         assert written > 20 << 20
@@ -131,7 +132,8 @@ def test_a_write_is_refused_before_the_disk_is_full_to_the_last_byte(path: Path)
         with store.transaction() as txn:
             gone = tree.unlink(txn, INGEST_ROOT, b"big")
         assert gone is not None
-        store.spool_path(inode.id).unlink()
+        spool.release(inode, writing=True)
+        store.spool_path(inode).unlink()
         copy_in(store, b"small", b"fits")
         compress(store)
         assert problems(store) == []

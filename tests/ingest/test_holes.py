@@ -135,7 +135,7 @@ def test_a_huge_hole_takes_no_time_and_has_no_sum(tmp_path: Path) -> None:
 def test_a_hole_in_the_spool_is_skipped_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store(tmp_path / "store", create=True) as store:
         inode = copy_in(store, b"a", b"begin")
-        os.truncate(store.spool_path(inode.id), 1 << 30)
+        os.truncate(store.spool_path(inode), 1 << 30)
         read = count_read(monkeypatch)
         assert compress(store).failures == []
         assert read() < 40 * MIB

@@ -15,7 +15,7 @@ from zipfs.mount import change_log as module
 from zipfs.mount.change_log import ChangeLog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.maintenance.remove import free_spool
-from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.namespace import ingest_side, tree, writing
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, Inode
 from zipfs.store.store import Store, open_store
 from zipfs.vfs.change import Change
@@ -39,10 +39,10 @@ def test_spool_files_are_deleted_on_the_thread_that_makes_changes(
     monkeypatch.setattr(module, "free_spool", free)
     with open_store(tmp_path / "store", create=True) as store:
         inode = copy_in(store, b"file", noise(1000))
-        assert store.spool_path(inode.id).exists()
+        assert store.spool_path(inode).exists()
         change_log = ChangeLog(store)
         trio.run(change_log.make, remove)
-        assert not store.spool_path(inode.id).exists()
+        assert not store.spool_path(inode).exists()
         assert change_log.unexamined == {INGEST_ROOT}
         assert change_log.something_pending.is_set()
         change_log.close()
@@ -77,12 +77,12 @@ def test_what_takes_the_place_of_raw_content_is_on_the_disk_before_that_goes(
             tree.remove_tree(txn, ROOT, b"file")
         fresh_id = store.reserve_inode_id()
         if copied:
-            store.spool_path(fresh_id).write_bytes(noise(1000))
+            (store.spool_directory / str(fresh_id)).write_bytes(noise(1000))
 
         def supersede(txn: Transaction) -> Change:
-            found = ingest_side.supersede(txn, sealed, fresh_id)
+            found = writing.supersede(txn, sealed, fresh_id, under_ingest=True, shows_older=False)
             assert found is not None
-            return Change(found[0], found[1], succeeds=True)
+            return Change(found[0], found[1], kept_first=[found[0]])
 
         original_sync, original_fsync = Store.sync, os.fsync
         monkeypatch.setattr(Store, "sync", sync)
@@ -91,6 +91,6 @@ def test_what_takes_the_place_of_raw_content_is_on_the_disk_before_that_goes(
         change_log = ChangeLog(store)
         trio.run(change_log.make, supersede)
         change_log.close()
-        assert not store.spool_path(sealed.id).exists()
+        assert not store.spool_path(sealed).exists()
     wanted = ([f"{fresh_id} synced"] if copied else []) + ["spool synced", "log synced"]
     assert [step for step in steps[: steps.index("freed")] if step in wanted] == wanted

@@ -23,8 +23,8 @@ from tests.support.mounts import REPOSITORY, Mount, noise, poll, run, zipfs
 from zipfs.errors import Damaged
 from zipfs.metrics.counters import Counters
 from zipfs.mount.errors import guarded
-from zipfs.mount.writing_operations import WritingOperations
 from zipfs.mount.reading_operations import ReadingOperations
+from zipfs.mount.writing_operations import WritingOperations
 
 pytestmark = pytest.mark.mount
 

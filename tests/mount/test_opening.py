@@ -16,11 +16,11 @@ from zipfs.ingest.spool import Spool
 from zipfs.metrics.counters import Counters
 from zipfs.mount import reading_operations
 from zipfs.mount.change_log import ChangeLog
-from zipfs.mount.writing_operations import WritingOperations
 from zipfs.mount.logs import Log
 from zipfs.mount.numbers import number_of
 from zipfs.mount.reading_operations import ReadingOperations
 from zipfs.mount.virtual import Virtual
+from zipfs.mount.writing_operations import WritingOperations
 from zipfs.reading import Content, Reader, open_content
 from zipfs.store.objects.values import INGEST_ROOT, Inode
 from zipfs.store.store import Store, open_store
@@ -86,7 +86,7 @@ def test_an_open_that_gets_no_descriptor_is_no_writer(tmp_path: Path, monkeypatc
         with monkeypatch.context() as full:
             full.setattr(os, "open", too_many)
             with pytest.raises(OSError, match="Too many"):
-                operations.ingest.open_spooled(Place(inode.id, True), 1, writing=True, fresh=False)
+                operations.files.open_spooled(Place(inode.id, True), 1, writing=True)
         assert not spool.writing()
         operations.reader.close()
         changes.close()

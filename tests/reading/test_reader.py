@@ -325,7 +325,7 @@ def test_what_the_page_cache_has_is_not_decoded_ahead_again(path: Path) -> None:
 
 
 def test_a_slice_is_kept_once_all_of_it_was_asked_for_and_until_it_is_asked_for_again() -> None:
-    file = OpenFile(InodeId(1), [Extent(0, 3 * FRAME_NBYTES + 10, BlobId(1), 0)], {}, {})
+    file = OpenFile((InodeId(1), 0), [Extent(0, 3 * FRAME_NBYTES + 10, BlobId(1), 0)], {}, {})
     file.note_answer(100, FRAME_NBYTES)
     assert not file.is_kept(0)
     file.note_answer(0, 100)

@@ -29,8 +29,10 @@ from zipfs.store.maintenance.check import check
 from zipfs.store.maintenance.collect import Collected, collect
 from zipfs.store.maintenance.problem import Problem
 from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
+from zipfs.vfs.writable_files import Beginning, Reopening
 
 Tensor = tuple[str, Sequence[int], bytes]
 """dtype, shape, raw bytes."""
@@ -195,21 +197,56 @@ def copy_in(store: Store, served: bytes, content: bytes, *, durable: bool = Fals
     if existing is not None:
         inode = store.catalog.inode(existing.inode_id)
         if inode.state is not State.OPEN:
-            fresh = store.reserve_inode_id()
-            with store.transaction() as txn:
-                superseding = ingest_side.supersede(txn, inode, fresh)
-            assert superseding is not None
-            inode, gone = superseding
-            removal.free_spool(store, gone)
+            inode = open_again(store, inode, under_ingest=True, emptied=True)
     else:
         with store.transaction() as txn:
             inode = ingest_side.create(txn, parent, name, Kind.FILE, 0o644, 0, 0)
-    spool.truncate(inode.id, 0)
-    if content:
-        spool.write(inode.id, 0, content)
+    write_open(spool, inode, 0, content, emptied=True)
     if durable:
-        spool.sync(inode.id)
+        spool.acquire(inode, writing=False)
+        spool.sync(inode)
+        spool.release(inode, writing=False)
         store.sync()
+    return inode
+
+
+def write_open(spool: Spool, inode: Inode, offset: int, content: bytes, *, emptied: bool = False) -> None:
+    """Open a file in the spool through which nothing shows, write to it, and close it."""
+    spool.acquire(inode, writing=True, fresh=True)
+    if emptied:
+        spool.truncate(inode, 0)
+    if content:
+        spool.write(inode, offset, content)
+    spool.release(inode, writing=True)
+
+
+def open_again(store: Store, inode: Inode, *, under_ingest: bool, emptied: bool, apart: bool | None = None) -> Inode:
+    """What opening finished content for writing does through a mount; returns the inode that is open now."""
+    is_apart = under_ingest if apart is None else apart
+    if emptied:
+        begins = Beginning.EMPTY
+    elif inode.state is State.STORED:
+        begins = Beginning.HOLE
+    else:
+        begins = Beginning.COPY if is_apart else Beginning.SAME
+    with Reader(store.frames) as reader:
+        content = open_content(store, reader, inode) if begins is Beginning.COPY else None
+        number = store.reserve_inode_id()
+        reopening = Reopening(store, Spool(store, 0), inode, number, under_ingest, is_apart, begins, content)
+        reopening.prepare()
+        with store.transaction() as txn:
+            change = reopening.make(txn)
+        reopening.close()
+    assert change.inode is not None
+    removal.free_spool(store, change.gone)
+    return change.inode
+
+
+def create_served(store: Store, name: bytes, content: bytes) -> Inode:
+    """What making a file at the top of the served tree does through a mount."""
+    with store.transaction() as txn:
+        inode = tree.make(txn, ROOT, name, Kind.FILE, Event.CREATE_SERVED, 0o644, 0, 0)
+    write_open(Spool(store, 0), inode, 0, content)
     return inode
 
 
@@ -257,7 +294,7 @@ def spooled(store: Store) -> dict[bytes, bytes]:
     """Every file below `ingest/`, at the path where it is to be served."""
     found = {}
     for path, inode in tree.walk(store.catalog, store.catalog.inode(INGEST_ROOT)):
-        if inode.state is State.OPEN and not store.spool_path(inode.id).exists():
+        if inode.state is State.OPEN and not store.spool_path(inode).exists():
             found[path] = b""  # nothing was written yet
         elif inode.kind is Kind.FILE:
             with Reader(store.frames) as reader:

@@ -30,6 +30,7 @@ from zipfs.ingest.spool import Spool
 from zipfs.metrics.counters import Counters
 from zipfs.reading import Reader
 from zipfs.store.catalog.writes import Transaction
+from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
@@ -38,13 +39,14 @@ from zipfs.vfs.ingest_tree import IngestTree
 from zipfs.vfs.lookup import Lookup
 from zipfs.vfs.open_files import OpenFiles, Unlinked
 from zipfs.vfs.place import Place
-from zipfs.vfs.refused_copies import RefusedCopies
 from zipfs.vfs.served_tree import ServedTree
 from zipfs.vfs.trees import Name, NewInode, RenameFlags, same_tree
+from zipfs.vfs.writable_files import WritableFiles
 
 DIRECTORY = NewInode(Kind.DIRECTORY, 0o755, 0, 0)
 FILE = NewInode(Kind.FILE, 0o644, 0, 0)
 PLAIN = RenameFlags()
+INGEST = Place(INGEST_ROOT, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class House:
     names: Lookup
     served: ServedTree
     ingest: IngestTree
+    files: WritableFiles
 
     def make(self, work: Callable[[Transaction], Change]) -> Change:
         with self.store.transaction() as txn:
@@ -68,8 +71,9 @@ def house(tmp_path: Path) -> Iterator[House]:
     with open_store(tmp_path / "store", create=True) as store, Reader(store.frames, Counters()) as reader:
         spool, open_files = Spool(store, 0), OpenFiles()
         names = Lookup(store, open_files, shows_ingest=True)
-        served = ServedTree(RefusedCopies())
-        yield House(store, spool, open_files, names, served, IngestTree(store, spool, names, reader, linger_s=300.0))
+        served, ingest = ServedTree(None), IngestTree(store, linger_s=300.0)
+        files = WritableFiles(store, spool, names, reader, open_files)
+        yield House(store, spool, open_files, names, served, ingest, files)
         assert problems(store) == []
 
 
@@ -212,11 +216,11 @@ def test_a_move_touches_every_directory_that_was_moved(house: House) -> None:
 
 
 def test_a_file_is_written_by_whoever_makes_it_until_he_closes_it(house: House) -> None:
-    new = house.ingest.new_file(ingest_name(b"file"), FILE)
+    new = house.files.new_file(house.ingest, INGEST, ingest_name(b"file"), FILE)
     inode = house.make(new.make).inode
     assert inode is not None
     assert inode.id in house.spool.writing()
-    opened = new.opened(inode, 1)
+    opened = new.opened(1)
     assert opened.writing
     assert opened.spooled
     opened.content.close()
@@ -224,7 +228,7 @@ def test_a_file_is_written_by_whoever_makes_it_until_he_closes_it(house: House) 
 
 
 def test_a_file_that_was_not_made_leaves_nothing(house: House) -> None:
-    new = house.ingest.new_file(ingest_name(b"file"), FILE)
+    new = house.files.new_file(house.ingest, INGEST, ingest_name(b"file"), FILE)
 
     def make_and_fail(txn: Transaction) -> Change:
         new.make(txn)
@@ -237,21 +241,37 @@ def test_a_file_that_was_not_made_leaves_nothing(house: House) -> None:
     assert os.listdir(house.store.path / "spool") == []
 
 
-def test_what_is_sealed_is_not_opened_for_writing_and_gets_a_new_inode(house: House) -> None:
-    old = copy_in(house.store, b"file", noise(100))
+def reopen(house: House, where: Place, *, emptied: bool) -> Change:
+    inode = house.names.inode(where)
+    reopening = house.files.reopening(where, inode, house.store.reserve_inode_id(), emptied=emptied)
+    reopening.prepare()
+    change = house.make(reopening.make)
+    reopening.close()
+    free_spool(house.store, change.gone)
+    return change
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_is_sealed_gets_a_new_inode_below_ingest(house: House, compressed: bool) -> None:
+    old = copy_in(house.store, b"file", noise(10_000))
     seal_everything(house.store)
+    if compressed:
+        compress(house.store)
     where = Place(old.id, True)
-    assert house.ingest.open_spooled(where, 1, writing=True, fresh=False) is None
-    assert not house.ingest.is_open_content(where)
-    fresh_id = house.store.reserve_inode_id()
-    house.ingest.copy(house.ingest.open_to_copy(old), fresh_id, old.mtime_ns)
-    change = house.make(lambda txn: house.ingest.supersede(txn, house.store.catalog.inode(old.id), fresh_id))
+    assert house.files.open_spooled(where, 1, writing=True) is None
+    assert not house.files.is_open_content(where)
+    change = reopen(house, where, emptied=False)
     assert change.inode is not None
+    assert change.inode.id != old.id
     assert change.gone == []  # it is served
-    assert house.ingest.is_open_content(Place(fresh_id, True))
-    assert house.store.spool_path(fresh_id).read_bytes() == noise(100)
-    again = house.store.reserve_inode_id()
-    assert house.make(lambda txn: house.ingest.supersede(txn, old, again)).inode is None  # another open came first
+    opened = house.files.open_spooled(Place(change.inode.id, True), 1, writing=False)
+    assert opened is not None
+    assert bytes(opened.content.read(0, 20_000)) == noise(10_000)
+    opened.content.close()
+    again = house.files.reopening(where, old, house.store.reserve_inode_id(), emptied=True)
+    again.prepare()
+    assert house.make(again.make).inode is None  # another open came first
+    again.abandon()
 
 
 def test_raw_content_goes_with_its_last_name_when_that_gets_a_new_inode(house: House) -> None:
@@ -261,8 +281,7 @@ def test_raw_content_goes_with_its_last_name_when_that_gets_a_new_inode(house: H
     house.make(lambda txn: house.ingest.link(txn, sealed.id, ingest_name(b"kept")))
     house.make(lambda txn: house.served.unlink(txn, served_name(b"again")))
     assert pending_names(house.store) == {(b"kept", Area.PENDING)}
-    fresh_id = house.store.reserve_inode_id()
-    change = house.make(lambda txn: house.ingest.supersede(txn, sealed, fresh_id))
+    change = reopen(house, Place(sealed.id, True), emptied=True)
     assert [inode.id for inode in change.gone] == [sealed.id]
     assert change.gone[0].state is State.SEALED
 
@@ -272,8 +291,8 @@ def test_who_is_not_root_and_truncates_a_file_takes_its_set_ids(house: House) ->
     for mode, cleared in ((0o644, 0), (0o4755, stat.S_ISUID), (0o6755, stat.S_ISUID | stat.S_ISGID), (0o2644, 0)):
         house.make(partial(house.ingest.alter, inode_id=inode.id, alteration=SetAttributes(mode=mode)))
         found = house.store.catalog.inode(inode.id)
-        assert house.ingest.set_ids_to_clear(found, 0) is None
-        clearing = house.ingest.set_ids_to_clear(found, 1000)
+        assert house.files.set_ids_to_clear(found, 0) is None
+        clearing = house.files.set_ids_to_clear(found, 1000)
         changed = 0 if clearing is None else found.mode & clearing.bits
         assert changed == cleared
 
@@ -324,7 +343,7 @@ def test_what_was_unlinked_here_is_not_there_and_what_others_removed_is_gone(hou
 def test_an_open_file_that_was_unlinked_has_its_attributes_and_no_names(house: House) -> None:
     inode = copy_in(house.store, b"file", noise(10))
     where = Place(inode.id, True)
-    opened = house.ingest.open_spooled(where, 1, writing=False, fresh=False)
+    opened = house.files.open_spooled(where, 1, writing=False)
     assert opened is not None
     house.open_files.add(opened)
     house.make(lambda txn: house.ingest.alter(txn, inode.id, PutXattr(b"user.a", b"1")))

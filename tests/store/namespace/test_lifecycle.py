@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stores import all_problems, compress, copy_in, problems, put_file, remove
+from tests.support.stores import all_problems, compress, copy_in, create_served, open_again, problems, put_file, remove
 from zipfs.errors import IllegalTransition, NotFound, ZipfsError
 from zipfs.ingest.import_tree import find
 from zipfs.ingest.queue import queued, seal_everything
 from zipfs.ingest.seal import note_failure, seal
 from zipfs.ingest.seal_plan import find_pending
+from zipfs.ingest.seal_written import plan_written, seal_written
 from zipfs.store.maintenance.rebuild import rebuild
 from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import ingest_side, tree
@@ -45,6 +46,8 @@ class Looked:
     lingering: frozenset[bytes]
     failed: bool
     spooled: bool
+    open_over: bool
+    """Whether something stored shows through the spool file."""
 
 
 def observe(store: Store, kind: Kind, inode_id: InodeId, at: tuple[InodeId, bytes] | None) -> Looked:
@@ -54,6 +57,11 @@ def observe(store: Store, kind: Kind, inode_id: InodeId, at: tuple[InodeId, byte
         state: State | None = catalog.inode(entry.inode_id if entry is not None else inode_id).state
     except NotFound:
         state = ABSENT
+    try:
+        inode = catalog.inode(inode_id)
+        spooled, open_over = store.spool_path(inode).exists(), state is State.OPEN and catalog.extents(inode) != ()
+    except NotFound:
+        spooled, open_over = (store.spool_directory / str(inode_id)).exists(), False
     entries = catalog.entries_of(inode_id)
     if kind is Kind.DIRECTORY:  # of which each side has its own inode
         found = [catalog.entry(root, name) for root in (ROOT, INGEST_ROOT) for name in (NAME, OTHER)]
@@ -69,17 +77,18 @@ def observe(store: Store, kind: Kind, inode_id: InodeId, at: tuple[InodeId, byte
         others(Area.SERVED),
         others(Area.LINGERING),
         catalog.has_failure(inode_id),
-        store.spool_path(inode_id).exists(),
+        spooled,
+        open_over,
     )
 
 
 def effects(before: Looked, after: Looked) -> set[Effect]:
     """What has happened besides the new stage."""
     replaced = before.entry and after.entry and before.entry.inode_id != after.entry.inode_id
-    below_ingest = before.entry is not None and before.entry.area is not Area.SERVED
     seen = {
         Effect.SERVE: not before.served and bool(after.served),
-        Effect.NEW_INODE: bool(replaced) and below_ingest,
+        Effect.NEW_INODE: bool(replaced) and after.state is State.OPEN,
+        Effect.SHOW_OLDER: after.open_over and not before.open_over,
         Effect.MOVE_SERVED: bool(before.served and after.served) and before.served != after.served,
         Effect.FORGET_LINGERING: bool(before.lingering) and not after.lingering,
         Effect.NOTE_FAILURE: after.failed and not before.failed,
@@ -94,6 +103,8 @@ def effects(before: Looked, after: Looked) -> set[Effect]:
 
 def make(store: Store, state: State | None, area: Area | None, kind: Kind) -> InodeId:
     """Make an inode whose name `NAME` is at a stage; a PENDING name of what is final is its only one."""
+    if (state, area) == (State.OPEN, Area.SERVED):
+        return create_served(store, NAME, CONTENT).id
     if kind is Kind.FILE:
         inode_id = copy_in(store, NAME, CONTENT).id
     else:
@@ -124,7 +135,14 @@ def side(area: Area | None) -> InodeId:
 
 
 def written(store: Store, area: Area | None, inode: Inode) -> None:
-    copy_in(store, NAME, b"new")
+    if area is not Area.SERVED:
+        copy_in(store, NAME, b"new")
+    elif inode.state is not State.OPEN:
+        open_again(store, inode, under_ingest=False, emptied=False)
+
+
+def written_anew(store: Store, area: Area | None, inode: Inode) -> None:
+    open_again(store, inode, under_ingest=False, emptied=True, apart=True)
 
 
 def given_attributes(store: Store, area: Area | None, inode: Inode) -> None:
@@ -135,6 +153,7 @@ def given_attributes(store: Store, area: Area | None, inode: Inode) -> None:
 
 def sealed(store: Store, area: Area | None, inode: Inode) -> None:
     seal(store, find_pending(store.catalog))
+    seal_written(store, plan_written(store.catalog, [inode.id]).ready)
 
 
 def kept_from_its_seal(store: Store, area: Area | None, inode: Inode) -> None:
@@ -203,6 +222,7 @@ ACTIONS: dict[Event, Callable[[Store, Area | None, Inode], None]] = {
     Event.LINK: linked,
     Event.SERVE: served,
     Event.WRITE: written,
+    Event.REWRITE: written_anew,
     Event.CHANGE: given_attributes,
     Event.SEAL: sealed,
     Event.SEAL_FAILS: kept_from_its_seal,
@@ -297,6 +317,7 @@ def test_what_is_made_begins_where_the_table_says(store: Store, tmp_path: Path) 
         made = {
             Event.CREATE: ingest_side.create(txn, INGEST_ROOT, b"file", Kind.FILE, 0o644, 0, 0),
             Event.MAKE: ingest_side.create(txn, INGEST_ROOT, b"dir", Kind.DIRECTORY, 0o755, 0, 0),
+            Event.CREATE_SERVED: tree.make(txn, ROOT, b"file", Kind.FILE, Event.CREATE_SERVED, 0o644, 0, 0),
             Event.MAKE_SERVED: tree.make(txn, ROOT, b"dir", Kind.DIRECTORY, Event.MAKE_SERVED, 0o755, 0, 0),
         }
     for event, inode in made.items():
@@ -322,17 +343,15 @@ def test_every_stage_can_be_reached_and_left() -> None:
     assert left >= STAGES
 
 
-def test_open_content_is_never_served(store: Store) -> None:
+def test_open_content_does_not_linger(store: Store) -> None:
     """Not even where a store says so that somebody else has written."""
     inode = copy_in(store, NAME, CONTENT)
     with store.transaction() as txn:
-        txn.put_entry(Entry(ROOT, NAME, inode.id, Area.SERVED))
+        txn.put_entry(Entry(INGEST_ROOT, NAME, inode.id, Area.LINGERING))
     with pytest.raises(IllegalTransition), store.transaction() as txn:
-        tree.rename(txn, ROOT, NAME, ROOT, OTHER)
+        tree.rename(txn, INGEST_ROOT, NAME, INGEST_ROOT, OTHER)
     with pytest.raises(IllegalTransition), store.transaction() as txn:
-        tree.link(txn, ROOT, OTHER, inode, Event.SERVE)
-    with pytest.raises(IllegalTransition), store.transaction() as txn:
-        tree.unlink(txn, ROOT, NAME)
+        tree.unlink(txn, INGEST_ROOT, NAME)
 
 
 def test_a_rebuilt_catalog_has_every_name_at_its_stage(tmp_path: Path) -> None:

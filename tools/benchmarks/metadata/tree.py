@@ -116,7 +116,7 @@ def fill_ingest(store: Store, files: int, advance: Callable[[int], None]) -> Non
                 name = b"shard-%06d.safetensors.incomplete" % number
                 inode = tree.new_inode(txn, Kind.FILE, Event.CREATE, 0o644, 0, 0)
                 txn.put_entry(Entry(parent_id, name, inode.id, Area.PENDING))
-                store.spool_path(inode.id).write_bytes(b"%d" % number)
+                store.spool_path(inode).write_bytes(b"%d" % number)
         advance(len(numbers))
 
 
