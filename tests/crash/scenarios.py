@@ -17,9 +17,12 @@ from tests.support.stores import (
     collect_garbage,
     compress,
     copy_in,
+    create_served,
+    cut_off,
     import_path,
     model,
     noise,
+    open_again,
     optimize_all,
     problems,
     put_file,
@@ -32,6 +35,7 @@ from tests.support.stores import (
 from zipfs.ingest.queue import seal_everything
 from zipfs.store.maintenance.collect import merge_small_packs
 from zipfs.store.maintenance.repair import repair
+from zipfs.store.objects.values import ROOT, State
 from zipfs.store.store import Store, open_store
 
 Files = dict[bytes, bytes]
@@ -178,6 +182,40 @@ def _nothing(store: Store) -> None:
     return
 
 
+WRITTEN: Final[Files] = {b"written-1": model(tuned(BASE, 5)), b"written-2": b"in place"}
+"""Made in the served tree."""
+
+
+def _written(store: Store) -> None:
+    for name, content in WRITTEN.items():
+        if store.catalog.entry(ROOT, name) is None:
+            create_served(store, name, content)
+
+
+def _seal_written(store: Store) -> None:
+    compress(store)
+
+
+def _reopen(store: Store) -> None:
+    """Open what is stored, and what waits to be compressed, for writing, and let it be compressed again."""
+    for name in (b"m/model.safetensors", b"old/sub/waiting"):
+        inode = served_inode(store, name)
+        if inode.state is not State.OPEN:
+            open_again(store, inode, under_ingest=False, emptied=False)
+    compress(store)
+
+
+CUT_NBYTES: Final = 50_001
+CUT: Final[Files] = {b"m/model.safetensors": REPLACED[b"m/model.safetensors"][:CUT_NBYTES]}
+
+
+def _cut(store: Store) -> None:
+    inode = served_inode(store, b"m/model.safetensors")
+    if inode.state is not State.OPEN:
+        inode = open_again(store, inode, under_ingest=False, emptied=False)
+    cut_off(store, inode, CUT_NBYTES)
+
+
 SCENARIOS: Final = {
     "seal": Scenario(_seal, _copied, _BEFORE, _AFTER, NEW),
     "compress": Scenario(_compress, _copied, _BEFORE, _AFTER, NEW),
@@ -186,6 +224,9 @@ SCENARIOS: Final = {
     "optimize": Scenario(_optimize, _badly_based, {**_BEFORE, **FAMILY}, {**_BEFORE, **FAMILY}, FAMILY),
     "merge": Scenario(_merge, _scattered, {**_BEFORE, **SMALL}, {**_BEFORE, **SMALL}, SMALL),
     "collect": Scenario(_collect, _garbage, _COLLECTED, _COLLECTED, {}),
+    "write": Scenario(_seal_written, _written, {**_BEFORE, **WRITTEN}, {**_BEFORE, **WRITTEN}, WRITTEN),
+    "reopen": Scenario(_reopen, _nothing, _BEFORE, _BEFORE, {**REPLACED, **DROPPED}),
+    "cut": Scenario(_cut, _nothing, _BEFORE, {**_BEFORE, **CUT}, {}),
     "repair": Scenario(_repair, _damage_an_index, _BEFORE, _BEFORE, {}, damaged=True),
 }
 

@@ -54,6 +54,10 @@ STEPS: list[tuple[str, str]] = [
             *("gc.snapshot-synced", "gc.snapshot-renamed", "gc.snapshot-committed"),
         )
     ],
+    *[("write", f"seal-written.{step}") for step in ("begin", "logged", "committed")],
+    *[("reopen", f"reopen.{step}{nth}") for step in ("prepared", "logged", "committed") for nth in ("", ":2")],
+    *[("reopen", point) for point in ("ingest.committed", "ingest.spool-freed")],
+    *[("cut", f"clip.{step}") for step in ("truncated", "logged", "committed")],
     *[("repair", point) for point in fault_points("repair")],
 ]
 """Scenario and fault point; `:n` stands for the n-th time that the point is reached."""

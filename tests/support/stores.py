@@ -23,12 +23,13 @@ from zipfs.ingest.queue import drain, seal_everything
 from zipfs.ingest.spool import Spool
 from zipfs.library import Library
 from zipfs.reading import Reader, open_content
+from zipfs.reading.content import open_older
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.maintenance import remove as removal
 from zipfs.store.maintenance.check import check
 from zipfs.store.maintenance.collect import Collected, collect
 from zipfs.store.maintenance.problem import Problem
-from zipfs.store.namespace import ingest_side, tree
+from zipfs.store.namespace import ingest_side, tree, writing
 from zipfs.store.namespace.lifecycle import Event
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
@@ -234,12 +235,23 @@ def open_again(store: Store, inode: Inode, *, under_ingest: bool, emptied: bool,
         number = store.reserve_inode_id()
         reopening = Reopening(store, Spool(store, 0), inode, number, under_ingest, is_apart, begins, content)
         reopening.prepare()
-        with store.transaction() as txn:
+        with store.transaction(fault="reopen") as txn:
             change = reopening.make(txn)
         reopening.close()
     assert change.inode is not None
     removal.free_spool(store, change.gone)
     return change.inode
+
+
+def cut_off(store: Store, inode: Inode, nbytes: int) -> None:
+    """What truncating a file that is open does through a mount."""
+    spool = Spool(store, 0)
+    with Reader(store.frames) as reader:
+        spool.acquire(inode, writing=True, open_older=lambda: open_older(store, reader, inode))
+        if spool.truncate(inode, nbytes):
+            with store.transaction(fault="clip") as txn:
+                writing.clip(txn, inode.id, nbytes)
+        spool.release(inode, writing=True)
 
 
 def create_served(store: Store, name: bytes, content: bytes) -> Inode:

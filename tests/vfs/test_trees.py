@@ -39,6 +39,7 @@ from zipfs.vfs.ingest_tree import IngestTree
 from zipfs.vfs.lookup import Lookup
 from zipfs.vfs.open_files import OpenFiles, Unlinked
 from zipfs.vfs.place import Place
+from zipfs.vfs.refused_copies import RefusedCopies
 from zipfs.vfs.served_tree import ServedTree
 from zipfs.vfs.trees import Name, NewInode, RenameFlags, same_tree
 from zipfs.vfs.writable_files import WritableFiles
@@ -134,12 +135,17 @@ def test_no_attributes_are_no_change() -> None:
 # The served tree
 
 
-def test_no_file_is_made_in_the_served_tree(house: House) -> None:
+def test_where_content_is_not_written_to_no_file_is_made_in_the_served_tree(house: House) -> None:
+    refusing = ServedTree(RefusedCopies())
     for kind in (Kind.DIRECTORY, Kind.SYMLINK):
-        house.served.check_new(served_name(b"name"), kind)
+        refusing.check_new(served_name(b"name"), kind)
     with pytest.raises(ReadOnly) as caught:
-        house.served.check_new(served_name(b"name"), Kind.FILE)
+        refusing.check_new(served_name(b"name"), Kind.FILE)
     assert caught.value.errno == errno.EROFS
+    with pytest.raises(ReadOnly):
+        refusing.check_writable(Place(InodeId(7), False))
+    house.served.check_new(served_name(b"name"), Kind.FILE)
+    house.served.check_writable(Place(InodeId(7), False))
 
 
 @pytest.mark.parametrize("name", tree.RESERVED_AT_ROOT)

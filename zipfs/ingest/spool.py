@@ -292,7 +292,7 @@ def _open_spool_file(path: Path, *, shows_older: bool) -> int:
     if not shows_older:
         return open_or_create_file(path)
     try:
-        return open_file(path)
+        return open_file(path, os.O_RDWR)
     except FileNotFoundError as error:
         raise Damaged(
             path, "is missing, and what was changed of a file with it; `zipfs fsck` names the file"

@@ -58,10 +58,12 @@ def observe(store: Store, kind: Kind, inode_id: InodeId, at: tuple[InodeId, byte
     except NotFound:
         state = ABSENT
     try:
-        inode = catalog.inode(inode_id)
-        spooled, open_over = store.spool_path(inode).exists(), state is State.OPEN and catalog.extents(inode) != ()
+        spooled = store.spool_path(catalog.inode(inode_id)).exists()
     except NotFound:
-        spooled, open_over = (store.spool_directory / str(inode_id)).exists(), False
+        spooled = (store.spool_directory / str(inode_id)).exists()
+    open_over = False
+    if state is State.OPEN:
+        open_over = catalog.extents(catalog.inode(inode_id if entry is None else entry.inode_id)) != ()
     entries = catalog.entries_of(inode_id)
     if kind is Kind.DIRECTORY:  # of which each side has its own inode
         found = [catalog.entry(root, name) for root in (ROOT, INGEST_ROOT) for name in (NAME, OTHER)]

@@ -42,6 +42,10 @@ _SELECT_NEWEST_MEMBER = (
 _SELECT_NEWEST_STORED = "SELECT inode_id FROM extents ORDER BY inode_id DESC LIMIT 1"
 
 
+_LATER_COLUMNS = ("atime_ns", "spool_id")
+"""Of inodes, what migrations have added."""
+
+
 class Position(NamedTuple):
     """How far into the manifest log a catalog has come."""
 
@@ -65,10 +69,12 @@ class Catalog(TreeQueries, SimilarityQueries, SizeQueries, StatisticsQueries, Ma
         super().__init__(path, read_only=read_only, stop=stop)
         try:
             self.position()
-            if read_only and not self._has_column("inodes", "atime_ns"):
+            missing = [name for name in _LATER_COLUMNS if not self._has_column("inodes", name)] if read_only else []
+            if missing:
                 # Of a catalog that nobody has migrated yet. Once somebody does, the column of the table is the first of
                 # the two of that name, and the one that is read.
-                self._query("CREATE TEMP VIEW inodes AS SELECT *, NULL AS atime_ns FROM main.inodes")
+                added = ", ".join(f"NULL AS {name}" for name in missing)
+                self._query(f"CREATE TEMP VIEW inodes AS SELECT *, {added} FROM main.inodes")
         except BaseException:
             self.close()
             raise
