@@ -28,7 +28,7 @@ from zipfs.host import bounded_time_ns
 from zipfs.store.disk import faults
 from zipfs.store.disk.files import create_file, open_file, open_or_create_file, sync_directory
 from zipfs.store.disk.space import free_nbytes
-from zipfs.store.frames.overlay import Bytes, Older, fill_edges, keeps_holes
+from zipfs.store.frames.overlay import BLOCK_NBYTES, Bytes, Older, fill_edges, keeps_holes
 from zipfs.store.namespace.writing import clip
 from zipfs.store.objects.values import Inode, InodeId, State
 from zipfs.store.store import Store
@@ -166,7 +166,7 @@ class Spool:
         self._check_space(len(data))
         entry = self._use(inode)
         try:
-            if entry.older is None or entry.older.nbytes <= offset:
+            if entry.older is None or entry.older.nbytes <= offset - offset % BLOCK_NBYTES:
                 _write_all(entry.fd, offset, data)
             else:
                 with entry.filling:
