@@ -48,7 +48,7 @@ class WritingOperations(TreeOperations):
         if writing:
             self._tree(where).check_writable(where)
             await self._forget_notes(where)
-        file = await self._open_spooled(where, ctx.pid, writing=writing, truncating=truncating)
+        file = await self._open_spooled(where, ctx.pid, writing=writing, truncating=truncating, leaving=truncating)
         if file is None:  # to read it, what is finished need not be copied
             return await super()._open(where, flags, ctx)
         try:
@@ -65,16 +65,19 @@ class WritingOperations(TreeOperations):
         return FileInfo(fh=self.handles.add(file), keep_cache=True)
 
     async def _open_spooled(
-        self, where: Place, pid: int, *, writing: bool, truncating: bool = False
+        self, where: Place, pid: int, *, writing: bool, truncating: bool = False, leaving: bool = False
     ) -> OpenFile | None:
-        """Open a file in the spool. One that is finished becomes open again if it is for `writing`; None otherwise."""
+        """Open a file in the spool. One that is finished becomes open again if it is for `writing`; None otherwise.
+
+        `leaving`: what is truncated as it is opened is left to those who read it.
+        """
         while writing or self.files.is_open_content(where):
             async with self.change_log.lock:  # or it could be sealed between the look and the count of writers
                 file = self.files.open_spooled(where, pid, writing=writing, fresh=truncating)
             if file is not None:
                 return file
             if writing:
-                await self._reopen(where, emptied=truncating)
+                await self._reopen(where, emptied=truncating, leaving=leaving)
         return None
 
     async def _forget_notes(self, where: Place) -> None:
@@ -82,7 +85,7 @@ class WritingOperations(TreeOperations):
             self._touch(where)  # first, or what a look has found would be noted after all
             await self.change_log.make(lambda txn: self.ingest.forget_notes(txn, where.inode_id))
 
-    async def _reopen(self, where: Place, *, emptied: bool) -> None:
+    async def _reopen(self, where: Place, *, emptied: bool, leaving: bool) -> None:
         """Have finished content be open again. Look anew afterwards: another open may have been first.
 
         Raises Gone where the names lead to a new inode: the kernel looks the name up again, and opens what it finds.
@@ -91,7 +94,7 @@ class WritingOperations(TreeOperations):
         inode = self.names.inode(where)
         if inode.state is State.OPEN:
             return
-        reopening = self.files.reopening(where, inode, number, emptied=emptied)
+        reopening = self.files.reopening(where, inode, number, emptied=emptied, leaving=leaving)
         try:
             await trio.to_thread.run_sync(reopening.prepare)
             self.spool.expect(number)

@@ -79,8 +79,12 @@ class WritableFiles:
         set_ids = stat.S_ISUID | (stat.S_ISGID if inode.mode & stat.S_IXGRP else 0)
         return None if uid == 0 or not inode.mode & set_ids else ClearMode(set_ids)
 
-    def reopening(self, where: Place, inode: Inode, number: InodeId, *, emptied: bool) -> Reopening:
+    def reopening(
+        self, where: Place, inode: Inode, number: InodeId, *, emptied: bool, leaving: bool = False
+    ) -> Reopening:
         """Return how finished content becomes open again, in spool file `number`.
+
+        `leaving`: one that is read by others is left to them.
 
         Raises Gone for what is unlinked: there is no name that could lead to it.
         """
@@ -90,7 +94,7 @@ class WritableFiles:
         is_read = any(not file.where.under_ingest for file in self._open_files.of_inode(inode.id))
         apart = (
             where.under_ingest
-            or (emptied and inode.nbytes > 0 and is_read)
+            or (leaving and inode.nbytes > 0 and is_read)
             or any(entry.area is Area.PENDING for entry in names)
         )
         begins = self._beginning(inode, emptied=emptied, apart=apart)
@@ -160,6 +164,8 @@ class Reopening:
                 # Gone if it has just been compressed: `make` finds that the inode has changed.
                 with suppress(FileNotFoundError):
                     os.link(self.store.spool_path(self.inode), path)
+                    if os.stat(path).st_mtime_ns != self.inode.mtime_ns:  # it was set since the seal
+                        os.utime(path, ns=(self.inode.mtime_ns, self.inode.mtime_ns))
             case Beginning.COPY:
                 assert self.content is not None
                 self.spool.make(self.number, content=self.content)
