@@ -10,6 +10,7 @@ that cannot be written concern all of them, and end the run.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 BATCH_NBYTES = 1 << 30
 _BATCH_FILES = 256
+_REOPENS_S = 0.2
 _SPACE_MARGIN_NBYTES = 4 << 20
 """For index, manifests and catalog, beyond the frames of a pack."""
 
@@ -91,8 +93,8 @@ class Pipeline:
                 raise
 
     def _fail(self, source: Source, error: Exception) -> None:
-        """Note why a file was not stored. One that was removed meanwhile is none that failed."""
-        if isinstance(error, NotWanted):
+        """Note why a file was not stored. One that was removed or opened for writing meanwhile is none that failed."""
+        if isinstance(error, NotWanted) or (isinstance(error, SourceError) and not _stays_wanted(source)):
             log.info("%s", error)
             return
         if not isinstance(error, ZipfsError):
@@ -205,6 +207,16 @@ class Pipeline:
     def _clear_unfinished(self) -> None:
         """Delete packs of a killed process: nothing refers to them, and the lock says that nobody is writing them."""
         self._store.packs.clear_unfinished()
+
+
+def _stays_wanted(source: Source) -> bool:
+    """Return whether a file that could not be read is to be stored still.
+
+    One that is opened for writing again is another on the disk a moment before its row says so.
+    """
+    if source.wanted() and source.final:
+        time.sleep(_REOPENS_S)
+    return source.wanted()
 
 
 def _may_concern_one(error: Exception) -> bool:

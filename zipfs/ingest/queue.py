@@ -44,6 +44,8 @@ def queued(store: Store) -> Iterator[Source]:
         try:
             yield _source(store, inode)
         except ZipfsError as error:
+            if not store.catalog.is_sealed(inode):
+                continue  # opened for writing since, and what shows through it cut off
             log.error("inode %d waits to be compressed and cannot be: %s", inode.id, error)
 
 
