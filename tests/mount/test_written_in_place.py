@@ -220,6 +220,27 @@ def test_what_is_emptied_as_it_is_opened_stays_with_its_readers(shared: Mount, s
     assert shared.stored(path.name).read_bytes() == b"a new version"
 
 
+def test_the_version_that_is_left_to_its_readers_keeps_its_attributes(mount: Mount) -> None:
+    """As it was when it was left, not when they opened it; and they can change them."""
+    path = mount.point / "attributes"
+    path.write_bytes(DATA)
+    first = os.open(path, os.O_RDONLY)
+    mount.stored("attributes")
+    second = os.open(path, os.O_RDONLY)
+    path.chmod(0o640)
+    os.setxattr(path, "user.note", b"kept")
+    path.write_bytes(b"a new version")
+    assert [os.fstat(fd).st_mode & 0o7777 for fd in (first, second)] == [0o640, 0o640]
+    os.close(first)
+    assert os.getxattr(second, "user.note") == b"kept"
+    os.utime(second, ns=(10**18, 10**18 + 7))
+    os.fchmod(second, 0o600)
+    assert (os.fstat(second).st_mtime_ns, os.fstat(second).st_mode & 0o7777) == (10**18 + 7, 0o600)
+    assert os.pread(second, len(DATA) + 1, 0) == DATA
+    os.close(second)
+    assert path.stat().st_mode & 0o7777 == 0o640
+
+
 def test_what_is_emptied_and_not_finished_is_empty_for_all(shared: Mount) -> None:
     path = shared.point / "emptied-open"
     with open(path, "w+b", buffering=0) as first:

@@ -98,6 +98,8 @@ class WritingOperations(TreeOperations):
         try:
             await trio.to_thread.run_sync(reopening.prepare)
             self.spool.expect(number)
+            if reopening.apart:
+                self.open_files.remember_inode(self.store.catalog, inode.id)
             change = await self.change_log.make(reopening.make, fault="reopen")
         except BaseException:
             await trio.to_thread.run_sync(reopening.abandon)

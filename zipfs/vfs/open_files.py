@@ -101,10 +101,14 @@ class OpenFiles:
     def remember(self, catalog: Catalog, parent_id: InodeId, name: bytes) -> Entry | None:
         """Keep what a name leads to, which is about to vanish, for whoever has it open."""
         entry = catalog.entry(parent_id, name)
-        if entry is not None and entry.inode_id in self._users:
-            inode = catalog.inode(entry.inode_id)
-            self._unlinked[inode.id] = Unlinked(inode, catalog.xattrs(inode.id))
+        if entry is not None:
+            self.remember_inode(catalog, entry.inode_id)
         return entry
+
+    def remember_inode(self, catalog: Catalog, inode_id: InodeId) -> None:
+        """Keep what is known of an inode that is about to lose its names, for whoever has it open."""
+        if inode_id in self._users:
+            self._unlinked[inode_id] = Unlinked(catalog.inode(inode_id), catalog.xattrs(inode_id))
 
     def unlinked(self, inode_id: InodeId) -> Unlinked | None:
         """Return what is kept of an inode that has no row any more, or what it was when it was opened."""
