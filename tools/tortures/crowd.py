@@ -65,6 +65,7 @@ def play_mounted(folder: Path, seeds: Sequence[int], operations: int, at_most: i
         if not served.wait_until_stored(60.0):
             found.wrong.append("not everything is compressed a minute after the last operation")
         found.wrong += _differences(served.point, files)
+        found.wrong += served.left_in_spool()
         served.umount()
         found.wrong += [f"fsck: {problem}" for problem in served.problems(read_data=True)]
     except Hangs as error:

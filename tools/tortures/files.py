@@ -42,6 +42,8 @@ class Handle:
     fd: int
     flags: int
     view: mmap.mmap | None = None
+    born: str = ""
+    """How it came to be, in words."""
 
     @property
     def readable(self) -> bool:
@@ -143,7 +145,7 @@ class Files:
         elif flags & os.O_TRUNC:
             body.mtime_ns = None
         body.settle()
-        handle = Handle(self._number(), body, fd, flags)
+        handle = Handle(self._number(), body, fd, flags, born=f"{self.done[-1]}{f', was {state}' if state else ''}")
         self.handles.append(handle)
         self.check_stat(info, body, f"opened {name}")
         if writes and self.on_mount and (now := os.getxattr(fd, _STATE)) != b"open":

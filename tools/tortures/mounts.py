@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
+import multiprocessing
 import os
 import re
 import select
 import signal
-import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Final
 
-from zipfs.host import own_command
+import zipfs.mount.daemon  # noqa: F401  # so that each fork has it
+from zipfs.cli.main import main as daemon_main
 from zipfs.mount import points
 from zipfs.store.directory import create_store
+from zipfs.store.disk import faults
 from zipfs.store.maintenance.check import check
 from zipfs.store.store import open_store
 
 OPTIONS: Final = ("--quiet", "0.05", "--no-optimize", "--cache-size", "64M", "--ingest-memory", "64M")
+_FORK: Final = multiprocessing.get_context("fork")
 _START_S: Final = 60.0
 _END_S: Final = 60.0
+_DELETED_S: Final = 3.0
 _MNT_DETACH: Final = 2
 _MESSAGE: Final = re.compile(rb"\d{4}-\d\d-\d\d [\d:,]+ (\d+) ([A-Z]+) (.*)")
 _STORED: Final = re.compile(rb"zipfs.ingest.worker: stored ")
@@ -41,7 +48,7 @@ class Served:
     store: Path
     point: Path
     options: tuple[str, ...] = OPTIONS
-    daemon: subprocess.Popen[bytes] | None = None
+    daemon: ForkProcess | None = None
     _log_read: int = 0
     _log_number: int = 0
     """The inode of the log that was read so far."""
@@ -57,20 +64,17 @@ class Served:
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Mount, and return when it answers. Raises Hangs."""
         read_end, write_end = os.pipe()
-        command = own_command(
-            "mount", *self.options, "--daemon", f"--ready-fd={write_end}", "--", str(self.store), str(self.point)
-        )
         said = self.store.with_name(f"{self.store.name}.said")
-        with said.open("wb") as file:
-            self.daemon = subprocess.Popen(
-                command, env={**os.environ, **(environment or {})}, cwd="/", stdin=subprocess.DEVNULL,
-                stdout=file, stderr=file, pass_fds=[write_end], start_new_session=True,
-            )  # fmt: skip
+        arguments = [*self.options, "--daemon", f"--ready-fd={write_end}", "--", str(self.store), str(self.point)]
+        self.daemon = _FORK.Process(
+            target=_serve, args=(arguments, said, dict(environment or {}), read_end), daemon=True
+        )
+        self.daemon.start()
         os.close(write_end)
         try:
             ready, _, _ = select.select([read_end], [], [], _START_S)
             if not ready or not os.read(read_end, 1):
-                if self.daemon.poll() == -signal.SIGKILL:
+                if self.daemon.exitcode == -signal.SIGKILL:
                     return  # by a fault point that lies so early
                 raise Hangs(f"the mount does not start: {said.read_text(errors='replace')[-2000:]}")
         finally:
@@ -78,11 +82,11 @@ class Served:
 
     @property
     def pid(self) -> int:
-        assert self.daemon is not None
+        assert self.daemon is not None and self.daemon.pid is not None
         return self.daemon.pid
 
     def is_alive(self) -> bool:
-        return self.daemon is not None and self.daemon.poll() is None
+        return self.daemon is not None and self.daemon.exitcode is None
 
     def workers(self) -> list[int]:
         """Return the children of the daemon."""
@@ -93,11 +97,8 @@ class Served:
     def has_died(self, within_s: float) -> bool:
         """Return whether the daemon has ended, or ends soon."""
         assert self.daemon is not None
-        try:
-            self.daemon.wait(within_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        self.daemon.join(within_s)
+        return self.daemon.exitcode is not None
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -119,8 +120,8 @@ class Served:
         if not self.has_died(_END_S):
             raise Hangs("the daemon does not end")
         assert self.daemon is not None
-        if self.daemon.returncode != 0:
-            self.trouble.append(f"the daemon ended with {self.daemon.returncode}")
+        if self.daemon.exitcode != 0:
+            self.trouble.append(f"the daemon ended with {self.daemon.exitcode}")
         self.read_log()
 
     def abort(self) -> None:
@@ -154,15 +155,18 @@ class Served:
                 self.counts["compressed"] += 1
 
     def problems(self, *, read_data: bool = False) -> list[str]:
-        """Return what a check of the store finds that is not harmless, and what lies in the spool for no file."""
+        """Return what a check of the store finds that is not harmless."""
         with open_store(self.store, read_only=True) as store:
-            found = [str(problem) for problem in check(store, read_data=read_data) if not problem.harmless]
-        deadline = time.monotonic() + 2.0  # what was just compressed or removed is deleted a moment after its row
-        while left := list(self._left_in_spool()):
+            return [str(problem) for problem in check(store, read_data=read_data) if not problem.harmless]
+
+    def left_in_spool(self) -> list[str]:
+        """Return what lies in the spool for no file for some seconds: what goes is deleted after its row."""
+        deadline = time.monotonic() + _DELETED_S
+        while found := list(self._left_in_spool()):
             if time.monotonic() > deadline:
-                return [*found, *left]
+                return found
             time.sleep(0.02)
-        return found
+        return []
 
     def _left_in_spool(self) -> Iterator[str]:
         names = sorted(os.listdir(self.store / "spool"))
@@ -181,6 +185,21 @@ class Served:
                     return True
             time.sleep(0.05)
         return False
+
+
+def _serve(arguments: list[str], said: Path, environment: dict[str, str], read_end: int) -> None:
+    """Be the daemon, in a fork of whoever starts it: to import it anew each time would take longer than all else."""
+    os.close(read_end)
+    os.setsid()
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    importlib.reload(faults)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    sys.argv[1:] = ["mount", *arguments]
+    daemon_main()
 
 
 def mounted() -> dict[str, str]:

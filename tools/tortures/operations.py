@@ -56,8 +56,11 @@ def told(player: Player) -> str:
     for body in concerned:
         lines.append(f"  to {body} since it was right as a whole:")
         lines += [f"    {line}" for line in body.history[-_HISTORY:]]
+        lines.append(f"  names: {player.files.tree.names_of(body)}; handles:")
         handles = [handle for handle in player.files.handles if handle.body is body]
-        lines.append(f"  names: {player.files.tree.names_of(body)}, handles: {[handle.number for handle in handles]}")
+        lines += [
+            f"    {handle.number}{'' if handle.view is None else ', mapped'}: {handle.born}" for handle in handles
+        ]
     return "\n".join(lines)
 
 
