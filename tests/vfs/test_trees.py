@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +32,7 @@ from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import tree
 from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
-from zipfs.vfs.change import Change, ClearMode, DropXattr, PutXattr, SetAttributes, keep
+from zipfs.vfs.change import Change, DropXattr, PutXattr, SetAttributes, keep
 from zipfs.vfs.ingest_tree import IngestTree
 from zipfs.vfs.lookup import Lookup
 from zipfs.vfs.open_files import OpenFiles, Unlinked
@@ -119,7 +117,7 @@ def test_what_is_open_and_has_no_name_keeps_what_is_changed_of_it(house: House) 
     keep(unlinked, SetAttributes(mode=0o600, mtime_ns=5))
     keep(unlinked, PutXattr(b"user.b", b"2"))
     keep(unlinked, DropXattr(b"user.a"))
-    keep(unlinked, ClearMode(0o200))
+    keep(unlinked, SetAttributes(clearing=0o200))
     assert (unlinked.inode.mode, unlinked.inode.mtime_ns) == (0o400, 5)
     assert unlinked.inode.ctime_ns >= inode.ctime_ns
     assert unlinked.xattrs == {b"user.b": b"2"}
@@ -290,17 +288,6 @@ def test_raw_content_goes_with_its_last_name_when_that_gets_a_new_inode(house: H
     change = reopen(house, Place(sealed.id, True), emptied=True)
     assert [inode.id for inode in change.gone] == [sealed.id]
     assert change.gone[0].state is State.SEALED
-
-
-def test_who_is_not_root_and_truncates_a_file_takes_its_set_ids(house: House) -> None:
-    inode = copy_in(house.store, b"file", noise(100))
-    for mode, cleared in ((0o644, 0), (0o4755, stat.S_ISUID), (0o6755, stat.S_ISUID | stat.S_ISGID), (0o2644, 0)):
-        house.make(partial(house.ingest.alter, inode_id=inode.id, alteration=SetAttributes(mode=mode)))
-        found = house.store.catalog.inode(inode.id)
-        assert house.files.set_ids_to_clear(found, 0) is None
-        clearing = house.files.set_ids_to_clear(found, 1000)
-        changed = 0 if clearing is None else found.mode & clearing.bits
-        assert changed == cleared
 
 
 def test_a_listing_of_ingest_shows_what_waits_and_what_is_new(house: House) -> None:

@@ -25,7 +25,7 @@ from zipfs.errors import StoreBusy, ZipfsError
 from zipfs.host import mount_option
 from zipfs.ingest.spool import Spool, clear_spool
 from zipfs.metrics.counters import Counters
-from zipfs.mount import points, process
+from zipfs.mount import device, points, process
 from zipfs.mount.change_log import ChangeLog
 from zipfs.mount.finisher import Finisher
 from zipfs.mount.invalidator import Invalidator
@@ -181,6 +181,7 @@ class _Mount:
             arguments.add("ro")
         if self._options.allow_other:
             arguments.add("allow_other")
+        device.prepare(self._store.frames.buffers)
         try:
             pyfuse3.init(self._operations, mountpoint, arguments)
         except (RuntimeError, OSError) as error:

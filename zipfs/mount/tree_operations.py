@@ -30,6 +30,7 @@ from zipfs.vfs.ingest_tree import IngestTree
 from zipfs.vfs.place import Place
 from zipfs.vfs.refused_copies import RefusedCopies
 from zipfs.vfs.served_tree import ServedTree
+from zipfs.vfs.set_ids import lost_set_ids
 from zipfs.vfs.trees import Name, NewInode, RenameFlags, Tree, same_tree
 from zipfs.vfs.writable_files import WritableFiles
 
@@ -115,10 +116,20 @@ class TreeOperations(ReadingOperations):
                 bounded_time_ns(attr.st_mtime_ns) if fields.update_mtime else None,
                 ctx.pid,
             )
-        alteration = attributes_to_set(attr, fields)
+        alteration = attributes_to_set(attr, fields, self._lost_set_ids(where, fields, ctx))
         if alteration:
             await self._alter(where, alteration)
         return describe(self.store, where, *self.names.stat(where))
+
+    def _lost_set_ids(self, where: Place, fields: pyfuse3.SetattrFields, ctx: RequestContext) -> int:
+        """Return what a change of owner or size takes from a mode. A request that names nothing is about that alone."""
+        if fields.update_mode:
+            return 0
+        names_nothing = not (fields.update_mtime or fields.update_atime or fields.update_ctime or fields.update_size)
+        is_given_away = fields.update_uid or fields.update_gid or names_nothing
+        if not is_given_away and not (fields.update_size and ctx.uid != 0):
+            return 0
+        return lost_set_ids(self.names.stat(where)[0], ctx.uid, ctx.gid, ctx.pid)
 
     @abstractmethod
     async def _set_size_and_mtime(self, where: Place, nbytes: int | None, mtime_ns: int | None, pid: int) -> None:
@@ -198,12 +209,13 @@ class TreeOperations(ReadingOperations):
         await self.change_log.make(lambda txn: self._tree(old).rename(txn, *names, how))
 
 
-def attributes_to_set(attr: EntryAttributes, fields: pyfuse3.SetattrFields) -> SetAttributes:
-    """Return what setattr(2) asks to change, except the size."""
+def attributes_to_set(attr: EntryAttributes, fields: pyfuse3.SetattrFields, clearing: int) -> SetAttributes:
+    """Return what setattr(2) asks to change, except the size; `clearing` are bits that the mode loses with it."""
     return SetAttributes(
         attr.st_mode if fields.update_mode else None,
         attr.st_uid if fields.update_uid else None,
         attr.st_gid if fields.update_gid else None,
         bounded_time_ns(attr.st_mtime_ns) if fields.update_mtime else None,
         bounded_time_ns(attr.st_atime_ns) if fields.update_atime else None,
+        clearing,
     )

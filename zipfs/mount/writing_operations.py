@@ -11,13 +11,16 @@ import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, InodeT, ModeT, RequestContext
 
 from zipfs.errors import Gone, NotFound
+from zipfs.mount import device
 from zipfs.mount.attributes import describe
 from zipfs.mount.errors import guarded
 from zipfs.mount.handles import Readable
 from zipfs.mount.tree_operations import TreeOperations
 from zipfs.store.objects.values import Inode, Kind, State
+from zipfs.vfs.change import SetAttributes
 from zipfs.vfs.open_files import OpenFile
 from zipfs.vfs.place import Place
+from zipfs.vfs.set_ids import lost_set_ids
 from zipfs.vfs.trees import Name, NewInode
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
@@ -54,9 +57,10 @@ class WritingOperations(TreeOperations):
         try:
             if truncating:
                 await self._truncate(file.inode, 0)
-                clearing = self.files.set_ids_to_clear(file.inode, ctx.uid)
-                if clearing is not None:
-                    await self._alter(where, clearing)
+                # Other truncations ask for this by themselves; the one that is part of an open does not.
+                lost = 0 if ctx.uid == 0 else lost_set_ids(file.inode, ctx.uid, ctx.gid, ctx.pid)
+                if lost:
+                    await self._alter(where, SetAttributes(clearing=lost))
         except BaseException:
             file.content.close()
             raise
@@ -133,12 +137,13 @@ class WritingOperations(TreeOperations):
 
     @guarded
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        data = device.written(fh, off, buf)
         handle = self.handles.file(fh)
         if not isinstance(handle, OpenFile):
             raise FUSEError(errno.EROFS)
-        written = await trio.to_thread.run_sync(self.spool.write, handle.inode, off, buf)
+        await trio.to_thread.run_sync(self.spool.write, handle.inode, off, data)
         self._touch(handle.where)
-        return written
+        return len(data)
 
     @guarded
     async def flush(self, fh: FileHandleT) -> None:

@@ -53,6 +53,8 @@ class SetAttributes:
     gid: int | None = None
     mtime_ns: int | None = None
     atime_ns: int | None = None
+    clearing: int = 0
+    """Bits that the mode loses."""
 
     def __bool__(self) -> bool:
         return self != SetAttributes()
@@ -60,7 +62,7 @@ class SetAttributes:
     def _of(self, inode: Inode) -> Inode:
         return replace(
             inode,
-            mode=inode.mode if self.mode is None else self.mode & 0o7777,
+            mode=(inode.mode if self.mode is None else self.mode & 0o7777) & ~self.clearing,
             uid=inode.uid if self.uid is None else self.uid,
             gid=inode.gid if self.gid is None else self.gid,
             mtime_ns=inode.mtime_ns if self.mtime_ns is None else self.mtime_ns,
@@ -72,19 +74,6 @@ class SetAttributes:
 
     def keep(self, unlinked: Unlinked) -> None:
         unlinked.inode = self._of(unlinked.inode)
-
-
-@dataclass(frozen=True, slots=True)
-class ClearMode:
-    """Take bits from a mode."""
-
-    bits: int
-
-    def alter(self, txn: Transaction, inode: Inode) -> Inode:
-        return replace(inode, mode=inode.mode & ~self.bits)
-
-    def keep(self, unlinked: Unlinked) -> None:
-        unlinked.inode = replace(unlinked.inode, mode=unlinked.inode.mode & ~self.bits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,12 @@ def requester(uid: int, gid: int, pid: int) -> Requester:
     """Return who sent a request. Supplementary groups are read from /proc, and are none where that does not say."""
     if uid in _OWNERS:
         return Requester(uid, frozenset())
-    return Requester(uid, frozenset({gid}) | _supplementary_groups(pid, uid))
+    return Requester(uid, groups_of(uid, gid, pid))
+
+
+def groups_of(uid: int, gid: int, pid: int) -> frozenset[int]:
+    """Return the groups that a process is in."""
+    return frozenset({gid}) | _supplementary_groups(pid, uid)
 
 
 def _supplementary_groups(pid: int, uid: int) -> frozenset[int]:

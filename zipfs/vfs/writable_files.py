@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from zipfs.store.disk import faults
 from zipfs.store.namespace import writing
 from zipfs.store.objects.values import Area, Inode, InodeId, State
 from zipfs.store.store import Store
-from zipfs.vfs.change import Change, ClearMode
+from zipfs.vfs.change import Change
 from zipfs.vfs.lookup import Lookup
 from zipfs.vfs.open_files import OpenFile, OpenFiles
 from zipfs.vfs.place import Place
@@ -69,15 +68,6 @@ class WritableFiles:
     def new_file(self, tree: Tree, parent: Place, name: Name, new: NewInode) -> NewFile:
         """Return a file that is to be made and opened for writing."""
         return NewFile(self, tree, parent, name, new)
-
-    def set_ids_to_clear(self, inode: Inode, uid: int) -> ClearMode | None:
-        """Return what an open that truncates does to the mode of a file.
-
-        What anybody but root writes does not run as the owner of what it replaces. The kernel sees to that for writes
-        and truncations, but not for the one that is part of an open.
-        """
-        set_ids = stat.S_ISUID | (stat.S_ISGID if inode.mode & stat.S_IXGRP else 0)
-        return None if uid == 0 or not inode.mode & set_ids else ClearMode(set_ids)
 
     def reopening(
         self, where: Place, inode: Inode, number: InodeId, *, emptied: bool, leaving: bool = False

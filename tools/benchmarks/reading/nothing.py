@@ -19,7 +19,8 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FlagT, FUSEError, InodeT, ReaddirToken, RequestContext
 
-from zipfs.mount import points
+from zipfs.mount import device, points
+from zipfs.store.frames.buffers import BufferPool
 
 KEEP_S = 3600
 
@@ -99,6 +100,7 @@ def main() -> None:
         sys.exit(__doc__)
     folder, mountpoint = Path(sys.argv[1]), sys.argv[2]
     operations = Nothing(folder)
+    device.prepare(BufferPool(0))
     pyfuse3.init(operations, mountpoint, {"fsname=nothing", "ro"})
     try:
         trio.run(_serve, operations, mountpoint)
