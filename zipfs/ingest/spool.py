@@ -27,6 +27,7 @@ from zipfs.errors import CatalogDamaged, Damaged, NoSpace
 from zipfs.host import bounded_time_ns
 from zipfs.store.disk import faults
 from zipfs.store.disk.files import create_file, open_file, open_or_create_file, sync_directory
+from zipfs.store.disk.page_cache import PageCache
 from zipfs.store.disk.space import free_nbytes
 from zipfs.store.frames.overlay import BLOCK_NBYTES, Bytes, Older, fill_edges, keeps_holes
 from zipfs.store.namespace.writing import clip
@@ -53,6 +54,11 @@ class _Open:
     filling: threading.Lock = field(default_factory=threading.Lock)
     """Held while blocks are filled with what shows through and with what is written: no two may fill the same one."""
 
+    def older_from(self, offset: int) -> Older | None:
+        """Return the older version if it may show through from the block on in which a write begins."""
+        is_beyond = self.older is None or self.older.nbytes <= offset - offset % BLOCK_NBYTES
+        return None if is_beyond else self.older
+
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
@@ -76,6 +82,7 @@ class Spool:
         # Often enough that what is written between two looks cannot use up the reserve.
         self._check_every = min(_CHECK_SPACE_EVERY_NBYTES, reserve_nbytes // 4)
         self._unchecked = self._check_every
+        self._page_cache = PageCache()
 
     @property
     def directory(self) -> Path:
@@ -166,11 +173,12 @@ class Spool:
         self._check_space(len(data))
         entry = self._use(inode)
         try:
-            if entry.older is None or entry.older.nbytes <= offset - offset % BLOCK_NBYTES:
+            older = entry.older_from(offset)
+            if older is None:
                 _write_all(entry.fd, offset, data)
             else:
                 with entry.filling:
-                    before, behind = fill_edges(entry.fd, entry.older, offset, len(data))
+                    before, behind = fill_edges(entry.fd, older, offset, len(data))
                     _write_all(
                         entry.fd, offset - len(before), b"".join((before, data, behind)) if before or behind else data
                     )
@@ -179,6 +187,29 @@ class Spool:
         finally:
             self.release(inode, writing=True)
         return len(data)
+
+    def write_at_once(self, inode: Inode, offset: int, data: bytes | memoryview) -> bool:
+        """Write all of `data` to a file that the caller has open for writing, if that takes but a copy of them.
+
+        Return whether it was done; if not, `write` has to be called on a thread that may wait. Raises NoSpace.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            entry = self._open[inode.spool_number]
+            if entry.older_from(offset) is not None or not self._page_cache.takes(len(data)):
+                return False
+            self._count_space(len(data))
+            self._mark(entry)
+        finally:
+            self._lock.release()
+        began_s = time.perf_counter()
+        try:
+            _write_all(entry.fd, offset, data)
+        except OSError as error:
+            raise self._no_space(error) from error
+        self._page_cache.took(time.perf_counter() - began_s)
+        return True
 
     def _use(self, inode: Inode) -> _Open:
         """Count one writer more of a file that is open, until `release`."""
@@ -252,13 +283,17 @@ class Spool:
 
     def _check_space(self, nbytes: int) -> None:
         with self._lock:
-            self._unchecked += nbytes
-            if self._unchecked < self._check_every:
-                return
-            free = free_nbytes(self._store.path)
-            if free - nbytes < self._reserve:
-                raise NoSpace(self._store.path, f"{free >> 20} MiB free, {self._reserve >> 20} MiB kept in reserve")
-            self._unchecked = 0
+            self._count_space(nbytes)
+
+    def _count_space(self, nbytes: int) -> None:
+        """Under the lock."""
+        self._unchecked += nbytes
+        if self._unchecked < self._check_every:
+            return
+        free = free_nbytes(self._store.path)
+        if free - nbytes < self._reserve:
+            raise NoSpace(self._store.path, f"{free >> 20} MiB free, {self._reserve >> 20} MiB kept in reserve")
+        self._unchecked = 0
 
     def _no_space(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

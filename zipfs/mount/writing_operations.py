@@ -23,6 +23,7 @@ from zipfs.vfs.place import Place
 from zipfs.vfs.set_ids import lost_set_ids
 from zipfs.vfs.trees import Name, NewInode
 
+_TOUCH_EVERY_S = 0.05
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 
 
@@ -141,8 +142,12 @@ class WritingOperations(TreeOperations):
         handle = self.handles.file(fh)
         if not isinstance(handle, OpenFile):
             raise FUSEError(errno.EROFS)
-        await trio.to_thread.run_sync(self.spool.write, handle.inode, off, data)
-        self._touch(handle.where)
+        if not (handle.writing and self.spool.write_at_once(handle.inode, off, data)):
+            await trio.to_thread.run_sync(self.spool.write, handle.inode, off, data)
+        now_s = trio.current_time()
+        if now_s >= handle.touched_s + _TOUCH_EVERY_S:  # what is open for writing is not quiet anyway
+            handle.touched_s = now_s
+            self._touch(handle.where)
         return len(data)
 
     @guarded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ class OpenFile:
     """The thread that opened it."""
     spooled: bool
     writing: bool
+    touched_s: float = -math.inf
+    """When a write to it was last noted, on the event loop's clock."""
     reads: int = 0
     """Reads under way."""
     _left: list[Content] = field(default_factory=list)
