@@ -49,6 +49,10 @@ class ReadingOperations(pyfuse3.Operations):
     enable_acl = False
 
     shows_ingest: ClassVar[bool] = False
+    sees_all_writes: ClassVar[bool] = False
+    """Whether content is written to through this kernel alone. What another mount has written in place is not in the
+    pages that this kernel keeps: it drops them at each open of such a file.
+    """
 
     def __init__(self, store: Store, virtual: Virtual, counters: Counters) -> None:
         super().__init__()
@@ -205,8 +209,8 @@ class ReadingOperations(pyfuse3.Operations):
                 raise self.names.missing(where) from error
             content = others[0].content.again()
         handle = OpenFile(where, inode, content, ctx.pid, spooled=False, writing=False)
-        # What is open is written to by another mount here: this kernel does not see what comes.
-        return FileInfo(fh=self.handles.add(handle), keep_cache=inode.state is not State.OPEN)
+        same_pages = self.sees_all_writes or (inode.state is not State.OPEN and inode.spool_id is None)
+        return FileInfo(fh=self.handles.add(handle), keep_cache=same_pages)
 
     @guarded
     async def read(  # type: ignore[override]  # pyfuse3 takes any buffer, and copies no memoryview

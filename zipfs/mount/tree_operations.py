@@ -41,6 +41,7 @@ class TreeOperations(ReadingOperations):
     """Both trees, of a mount that may change them."""
 
     shows_ingest: ClassVar[bool] = True
+    sees_all_writes: ClassVar[bool] = True
 
     def __init__(
         self,
