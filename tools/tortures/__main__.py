@@ -76,28 +76,35 @@ def torture_kills(arguments: argparse.Namespace, folder: Path) -> Found:
         lanes.append((seed, process, beat))
     found = Found()
     _watch(lanes, found)
-    for seed, process, _ in lanes:
-        said, _ = process.communicate()
-        try:
-            document: dict[str, Any] = json.loads(said)
-        except ValueError:
-            errors = folder / f"said-{seed}"
-            found.wrong.append(f"lane {seed} ended with {process.returncode}: {errors.read_text()[-3000:]}")
-            continue
-        found.counts += Counter(document["counts"])
-        found.steps += document["counts"].get("operations", 0)
-        if document["wrong"]:
-            found.wrong.append(f"lane {seed}, after {document['kills']} kills: {document['wrong']}")
     return found
+
+
+def _take(seed: int, process: subprocess.Popen[str], found: Found) -> None:
+    """Add what a lane that has ended has to say."""
+    said, _ = process.communicate()
+    try:
+        document: dict[str, Any] = json.loads(said)
+    except ValueError:
+        found.wrong.append(f"lane {seed} ended with {process.returncode}: see what it said to standard error")
+        return
+    found.counts += Counter(document["counts"])
+    found.steps += document["counts"].get("operations", 0)
+    if document["wrong"]:
+        found.wrong.append(f"lane {seed}, after {document['kills']} kills: {document['wrong']}")
+        say(found.wrong[-1])
 
 
 def _watch(lanes: list[tuple[int, subprocess.Popen[str], Path]], found: Found) -> None:
     """Wait for all; abort the mount of one that makes no step."""
     seen = {seed: ("", time.monotonic()) for seed, _, _ in lanes}
     told_s = time.monotonic()
-    while any(process.poll() is None for _, process, _ in lanes):
+    running = list(lanes)
+    while running:
         time.sleep(0.5)
-        for seed, process, beat in lanes:
+        for lane in [lane for lane in running if lane[1].poll() is not None]:
+            running.remove(lane)
+            _take(lane[0], lane[1], found)
+        for seed, process, beat in running:
             words = beat.read_text() if beat.exists() else ""
             if words != seen[seed][0]:
                 seen[seed] = (words, time.monotonic())

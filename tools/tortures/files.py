@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.tortures.model import Body, Difference, Tree, compare, listed
+from tools.tortures.model import Body, Difference, Short, Tree, compare, listed
 
 BLOCK_NBYTES: Final = 4096
 RENAME_NOREPLACE: Final = 1
@@ -179,7 +179,7 @@ class Files:
         for name in self.tree.names_of(body):
             while os.stat(self.path(name)).st_ino != body.inode:
                 if time.monotonic() > deadline:
-                    raise Difference(f"{name} still leads to the version before the one that O_TRUNC has made")
+                    raise Short(f"{name} still leads to the version before the one that O_TRUNC has made")
                 time.sleep(0.001)
 
     def close(self, handle: Handle, *, keep_mapping: bool = False) -> None:

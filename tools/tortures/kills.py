@@ -191,6 +191,7 @@ class Lane:
             reason = _reason_against(names, found, content)
             if not reason:
                 _adopt(player, names, found, content)
+                player.look_for_directories()
                 return
             reasons.append(reason)
         raise Difference(f"{when}: {'; or: '.join(reasons)}")

@@ -20,7 +20,7 @@ class Difference(Exception):
 
 
 class Short(Difference):
-    """What was read is right, but ends early, as it does where the file system dies meanwhile."""
+    """What is seen is right, but ends early or is old, as it is where the file system dies meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

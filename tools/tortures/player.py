@@ -11,7 +11,7 @@ from typing import Final
 
 from tools.tortures.content import Content, tuned
 from tools.tortures.files import BLOCK_NBYTES, RENAME_EXCHANGE, RENAME_NOREPLACE, Files, Handle
-from tools.tortures.model import Body
+from tools.tortures.model import Body, Difference, listed
 
 DIRECTORIES: Final = ("d0", "d1")
 FREE_DIRECTORIES: Final = ("d2", "d3")
@@ -65,6 +65,13 @@ class Player:
     def begin(self) -> None:
         for name in DIRECTORIES:
             os.mkdir(self.files.path(name))
+
+    def look_for_directories(self) -> None:
+        """Take the directories as they are: whether one was moved as the file system died is not known before."""
+        names = (*DIRECTORIES, *FREE_DIRECTORIES)
+        self._directories = [name for name in names if os.path.isdir(self.files.path(name))]
+        if len(self._directories) != len(DIRECTORIES):
+            raise Difference(f"directories: {listed(self._directories)}")
 
     def step(self) -> None:
         """Do one operation. Raises Difference, and OSError for what should not have been refused."""
