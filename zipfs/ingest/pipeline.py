@@ -77,7 +77,7 @@ class Pipeline:
         """
         bases, joined_nbytes = self._joined, self._joined_nbytes
         self._joined, self._joined_nbytes = set(), 0
-        return rebase_after_ingest(self._store, self._executor, bases, joined_nbytes, self.stop)
+        return rebase_after_ingest(self._store, self._search.reader, self._executor, bases, joined_nbytes, self.stop)
 
     def _store_by_itself(self, source: Source, error: Exception | None) -> None:
         """Store one file, unless that has ended in `error` already. Raises NoSpace: the next would not fit either."""

@@ -1,6 +1,6 @@
 """The extents of one stored file: by which method each is stored, against what, why, and what sketches predict.
 
-Predictions come from sketches that the store keeps, in bits per item. Where it keeps none there is none, and none
+Predictions come from sketches, in bits per item. There is none of what is too small to have one, and none
 against a view that is a range or a cast. Reasons are those that the rules of the base choice give for what is stored
 now. The catalog is asked about this file alone: an inventory of the whole store tells the same methods, and takes as
 long as the store is large. Used by the thread whose store it is.
@@ -83,8 +83,9 @@ def stored_extents(store: Store, inode: Inode) -> list[StoredExtent]:
         blobs = catalog.blobs_of(inode)
         places = {blob_id: Place(*use) for blob_id, use in catalog.first_uses(sorted(blobs)).items()}
         members = catalog.members_of(sorted(blobs))
-        predictions = _Predictions(store, blobs)
-        return [_stored_extent(inode, extent, blobs, places, members, predictions) for extent in extents]
+    # Outside of the snapshot: what sketches are made of is opened in its present form.
+    predictions = _Predictions(store, blobs)
+    return [_stored_extent(inode, extent, blobs, places, members, predictions) for extent in extents]
 
 
 def _stored_extent(
@@ -124,7 +125,6 @@ class _Predictions:
 
     def __init__(self, store: Store, blobs: Mapping[BlobId, Blob]) -> None:
         self._catalog = store.catalog
-        self._sketches = store.catalog.sketches(sorted(blobs))
         self._signatures = store.catalog.signatures(sorted(blobs))
         self._search = CandidateSearch(store)
         self._search.begin()
@@ -133,8 +133,9 @@ class _Predictions:
         self, blob: Blob, method: StorageMethod, oldest_member: BlobId | None
     ) -> tuple[Prediction | None, Reason | None]:
         """Return what is predicted of a blob that is stored by `method`, and why it is stored so."""
-        mine = self._sketches.get(blob.id) if blob.dtype else None
         base_id = None if blob.base is None else blob.base.blob_id
+        sketches = self._search.reader.sketches([blob.id] if base_id is None else [blob.id, base_id])
+        mine = sketches.get(blob.id)
         candidates: list[tuple[BlobId, bytes]] = []
         bits = np.zeros(0)
         standalone = float("inf")
@@ -144,7 +145,7 @@ class _Predictions:
             candidates = [one for one in self._near(blob) if one[0] not in (blob.id, base_id)]
             others = len(candidates)
             if base_id is not None:
-                candidates.append((base_id, self._sketches.get(base_id, b"")))
+                candidates.append((base_id, sketches.get(base_id, b"")))
             bits = predict_against(mine, [sketch for _, sketch in candidates], blob.dtype)
             against = float(bits[-1]) if base_id is not None and np.isfinite(bits[-1]) else None
             best, other = self._best(bits[:others].tolist(), [blob_id for blob_id, _ in candidates[:others]])
@@ -153,7 +154,7 @@ class _Predictions:
         choice = reconstruct_choice(
             self._search,
             blob,
-            self._features(blob.id),
+            self._features(blob.id, mine),
             candidates,
             bits,
             standalone,
@@ -162,8 +163,8 @@ class _Predictions:
         )
         return prediction, None if choice is None else choice.reason
 
-    def _features(self, blob_id: BlobId) -> TensorFeatures | None:
-        sketch, signature = self._sketches.get(blob_id), self._signatures.get(blob_id)
+    def _features(self, blob_id: BlobId, sketch: bytes | None) -> TensorFeatures | None:
+        signature = self._signatures.get(blob_id)
         return None if sketch is None or signature is None else TensorFeatures(sketch, signature)
 
     def _near(self, blob: Blob) -> list[tuple[BlobId, bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -18,7 +18,7 @@ from zipfs.store.disk.locks import FileLock
 from zipfs.store.disk.reserve import Reserve
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.frames.cache import FrameCache
-from zipfs.store.frames.open_blob import OpenBlob, open_blob
+from zipfs.store.frames.open_blob import OpenBlob, OpenBlobs, open_blob
 from zipfs.store.marker import is_store, read_marker, write_marker
 from zipfs.store.objects.values import BlobId, Inode, InodeId
 from zipfs.store.packs.backend import PackBackend
@@ -95,6 +95,18 @@ class Store:
             # Of one moment: a blob and its base may change places.
             with self.catalog.snapshot():
                 return open_blob(self.packs.open, self.catalog.blob(blob_id), self.catalog.blob)
+
+        return retrying(attempt)
+
+    def open_blobs(self, blob_ids: Sequence[BlobId]) -> OpenBlobs:
+        """Open some blobs in their present forms, for a thread that is in no transaction; those that are gone are not
+        in it. Raises CatalogDamaged, Damaged; `OpenBlobs` says what it raises when one is asked for.
+        """
+
+        def attempt() -> OpenBlobs:
+            with self.catalog.snapshot():
+                rows = self.catalog.blobs_with_bases(blob_ids)
+                return OpenBlobs(rows, {name: self.packs.open(name) for name in rows.packs})
 
         return retrying(attempt)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.stores import changed, weights
 from zipfs.bases.similarity.alignment import Candidate, PartialMatch
+from zipfs.bases.similarity.member_sample import member_sample
 from zipfs.bases.similarity.minhash import MinhashSample, SampleScan
 from zipfs.bases.similarity.partial_matches import search_partial_matches
 from zipfs.errors import Damaged
@@ -44,13 +45,13 @@ class FakeSearch:
     members: Mapping[BlobId, bytes] = field(default_factory=dict)
     asked_for_members_of: list[set[BlobId]] = field(default_factory=list)
 
-    def with_common_keys(self, sample: MinhashSample, nbytes: int) -> list[Candidate]:
-        del sample, nbytes
+    def with_common_keys(self, sample: MinhashSample, nbytes: int, besides: BlobId | None) -> list[Candidate]:
+        del sample, nbytes, besides
         return [Candidate(blob_id, "BF16", sampled(raw)) for blob_id, raw in self.standalone.items()]
 
     def members_of(self, base_ids: set[BlobId]) -> list[Candidate]:
         self.asked_for_members_of.append(base_ids)
-        return [Candidate(blob_id, "BF16", sampled(raw), True) for blob_id, raw in self.members.items()]
+        return [Candidate(blob_id, "BF16", member_sample(sampled(raw))) for blob_id, raw in self.members.items()]
 
 
 @dataclass(slots=True)

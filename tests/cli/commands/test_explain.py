@@ -56,7 +56,7 @@ def test_a_file_for_people(run: Run, family_store: Path) -> None:
 
 def test_a_reason_that_is_not_known_is_not_guessed(run: Run, family_store: Path) -> None:
     with open_store(family_store) as opened:
-        sql(opened.catalog, "DELETE FROM sketches")
+        sql(opened.catalog, "DELETE FROM signatures")
     found = run("explain", family_store, "me/tuned/model.safetensors", "--json").json
     check(found, FILE)
     assert [one["parts"][0]["reason"] for one in found["tensors"]] == ["equal", None, None, "equal"]

@@ -239,6 +239,8 @@ def test_ranges_of_the_new_base_are_found_and_those_of_the_old_one_lead_nowhere(
         (new_base,) = (name for name in FAMILY if base_of(store, name)[-1] is None)
         anchored = {row[0] for row in sql(store.catalog, "SELECT DISTINCT blob_id FROM anchors")}
         assert anchored == {blob_ids(store, new_base)[-1]}
+        sampled = {row[0] for row in sql(store.catalog, "SELECT blob_id FROM landmarks")}
+        assert sampled == {blob_ids(store, name)[-1] for name in FAMILY if name != new_base}  # short ones, of members
         grown = changed(FAMILY[new_base][-40_000:], 2, 0.1, 5) + weights(3000, 6)
         put_file(store, tmp_path, b"grown", model(grown))
         assert blob_ids(store, new_base)[-1] in base_of(store, b"grown")

@@ -132,6 +132,33 @@ def test_both_refuse_the_same_rows(new: sqlite3.Connection, migrated: sqlite3.Co
                 db.execute(statement)
 
 
+def test_what_is_read_anew_is_dropped_from_an_older_catalog_which_becomes_smaller(tmp_path: Path) -> None:
+    """Of tensors of one frame; members keep their samples, and large tensors all."""
+    path = tmp_path / "store"
+    with open_store(path, create=True) as store:
+        sql(store.catalog, "DELETE FROM _sqlite_migrations WHERE name = '0006-read-anew'")
+        sql(store.catalog, "INSERT INTO packs VALUES (1, zeroblob(16), 1)")
+        for blob_id in range(1, 401):
+            base_id = 1 if blob_id > 200 else None
+            nbytes = (1 << 20) + (blob_id % 200 < 40)
+            sql(
+                store.catalog,
+                "INSERT INTO blobs VALUES (?, ?, zeroblob(16), 'BF16', '[1]', ?, 0, 1, 0, 1, x'00000001', ?, '')",
+                (blob_id, nbytes, base_id, base_id and nbytes),
+            )
+            sql(store.catalog, "INSERT INTO sketches VALUES (?, zeroblob(2032))", (blob_id,))
+            sql(store.catalog, "INSERT INTO landmarks VALUES (?, zeroblob(4000))", (blob_id,))
+        sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
+    before_nbytes = (path / "catalog.db").stat().st_size
+    with open_store(path) as store:
+        sketched = {row[0] for row in sql(store.catalog, "SELECT blob_id FROM sketches")}
+        sampled = {row[0] for row in sql(store.catalog, "SELECT blob_id FROM landmarks")}
+    large = {blob_id for blob_id in range(1, 401) if blob_id % 200 < 40}
+    assert sketched == large
+    assert sampled == large | set(range(201, 401))
+    assert (path / "catalog.db").stat().st_size < 0.75 * before_nbytes
+
+
 def test_the_trigger_of_the_first_schema_is_gone(migrated: sqlite3.Connection) -> None:
     """Blobs and bases change places within a transaction, so that chains are looked for at its end."""
     assert migrated.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from zipfs.bases.similarity.member_sample import Marks, MemberSample, marks_of
 from zipfs.bases.similarity.minhash import MinhashSample
 from zipfs.bases.similarity.scale import cast_array, estimate_scale
 from zipfs.bases.similarity.size_model import predict_residual
@@ -44,8 +45,16 @@ class Candidate:
 
     blob_id: int
     dtype: str
-    sample: MinhashSample
-    is_member: bool = False
+    sample: MinhashSample | MemberSample
+
+    @property
+    def is_member(self) -> bool:
+        return isinstance(self.sample, MemberSample)
+
+    @property
+    def index_keys(self) -> list[int]:
+        """Return the hashes by which others look the tensor up; none of a member."""
+        return [] if isinstance(self.sample, MemberSample) else self.sample.index_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,31 +177,53 @@ def _cast(dtype: str, theirs: str) -> tuple[Cast | None, bool]:
 
 def _groups(mine: MinhashSample, dtype: str, standalone_bits: float, candidates: Sequence[Candidate]) -> list[_Group]:
     votes: list[tuple[Candidate, Cast | None, int, NDArray[np.intp], NDArray[np.intp]]] = []
+    marks = marks_of(mine)
     for candidate in candidates:
-        theirs = candidate.sample
         cast, possible = _cast(dtype, candidate.dtype)
-        if not possible or not theirs.hashes.size or theirs.item_nbytes != item_nbytes(candidate.dtype):
+        if not possible or not candidate.sample.places.size:
             continue
-        if candidate.is_member and cast is not None:
+        if isinstance(candidate.sample, MemberSample):
+            if cast is not None:
+                continue
+            hits, at = _equal(marks, candidate.sample)
+        elif candidate.sample.item_nbytes != item_nbytes(candidate.dtype):
             continue
-        at = np.minimum(np.searchsorted(theirs.hashes, mine.hashes), theirs.hashes.size - 1)
-        hits = np.flatnonzero(theirs.hashes[at] == mine.hashes)
-        if candidate.is_member:
-            hits = hits[(theirs.runs[at[hits]] == mine.runs[hits]).all(axis=1)]
-        distances = theirs.places[at[hits]] - mine.places[hits]
+        else:
+            hits, at = _alike(mine, candidate.sample)
+        distances = candidate.sample.places[at] - mine.places[hits]
         order = np.argsort(distances, kind="stable")
         values, first, counts = np.unique(distances[order], return_index=True, return_counts=True)
         for distance, begin, count in zip(values.tolist(), first.tolist(), counts.tolist(), strict=True):
             if count >= _LEAST_VOTES:
-                of_group = hits[order[begin : begin + count]]
-                votes.append((candidate, cast, distance, of_group, at[of_group]))
+                of_group = order[begin : begin + count]
+                votes.append((candidate, cast, distance, hits[of_group], at[of_group]))
     votes.sort(key=lambda vote: -vote[3].size)
     groups = []
     for candidate, cast, distance, of_mine, of_theirs in votes[:_MAX_RANGES]:
-        group = _weighed(candidate, cast, distance, of_mine, mine.runs[of_mine], candidate.sample.runs[of_theirs])
+        if isinstance(candidate.sample, MemberSample):
+            group = _Group(candidate, None, distance, of_mine, 0.0, equal=True)
+        else:
+            theirs = candidate.sample.runs[of_theirs]
+            group = _weighed(candidate, cast, distance, of_mine, mine.runs[of_mine], theirs)
         if group.bits < standalone_bits:
             groups.append(group)
     return groups
+
+
+def _alike(mine: MinhashSample, theirs: MinhashSample) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the places of both, as indices, that have the same hash."""
+    at = np.minimum(np.searchsorted(theirs.hashes, mine.hashes), theirs.hashes.size - 1)
+    hits = np.flatnonzero(theirs.hashes[at] == mine.hashes)
+    return hits, at[hits]
+
+
+def _equal(marks: Marks, theirs: MemberSample) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the places with `marks`, and those of a member, as indices, that have the same mark."""
+    order = np.argsort(theirs.marks, kind="stable")
+    ordered = theirs.marks[order]
+    at = np.minimum(np.searchsorted(ordered, marks), ordered.size - 1)
+    hits = np.flatnonzero(ordered[at] == marks)
+    return hits, order[at[hits]]
 
 
 def _weighed(

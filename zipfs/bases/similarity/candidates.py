@@ -2,8 +2,8 @@
 
 There are those of the catalog, and those written and not committed yet, which are kept here alone. Of each group that
 is asked for (one dtype, one length) the signatures of what is standalone are kept in memory, 40 bytes a tensor, and the
-groups used last up to a limit.  Sketches are read of the few that are near.  Used by one thread, which holds the pack
-lock from `begin` until what it added is committed or forgotten.
+groups used last up to a limit.  Sketches are read of the few that are near, by a `FeatureReader`. Used by one thread,
+which holds the pack lock from `begin` until what it added is committed or forgotten.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Final
 import numpy as np
 
 from zipfs.bases.similarity.alignment import Candidate
+from zipfs.bases.similarity.feature_reader import READ_ANEW_NBYTES, FeatureReader
 from zipfs.bases.similarity.features import TensorFeatures
 from zipfs.bases.similarity.index import GroupIndex
-from zipfs.bases.similarity.minhash import MinhashSample, parse_sample
+from zipfs.bases.similarity.member_sample import member_sample
+from zipfs.bases.similarity.minhash import MinhashSample
 from zipfs.bases.similarity.signature import as_words
 from zipfs.bases.similarity.sketch import LEAST_MEMBER_NBYTES
-from zipfs.codec import item_nbytes
-from zipfs.store.catalog.similarity_queries import StoredSamples
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import Blob, BlobId
@@ -54,6 +54,7 @@ class CandidateSearch:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.reader = FeatureReader(store)
         self._groups: OrderedDict[tuple[str, int], _Group] = OrderedDict()
         self._segment = 0
         self._new: dict[BlobId, _New] = {}
@@ -78,7 +79,10 @@ class CandidateSearch:
         is_member = blob.base is not None
         if is_member and blob.nbytes < LEAST_MEMBER_NBYTES:
             features = None
-        kept = None if sample is None else Candidate(blob.id, blob.dtype, sample.kept(is_member=is_member), is_member)
+        kept = None
+        if sample is not None:
+            of_place = member_sample(sample) if is_member else sample.kept(is_member=False)
+            kept = Candidate(blob.id, blob.dtype, of_place)
         self._new[blob.id] = _New(blob, features, kept)
         self._by_fingerprint[blob.fingerprint, blob.nbytes].append(blob.id)
         if features is not None and not is_member:
@@ -88,7 +92,7 @@ class CandidateSearch:
         if blob.base is not None:
             self._members[blob.base.blob_id].append(blob.id)
             return
-        for key in kept.sample.index_keys:
+        for key in kept.index_keys:
             if len(self._by_key[key]) < _NEW_PER_KEY:
                 self._by_key[key].append(blob.id)
 
@@ -101,12 +105,15 @@ class CandidateSearch:
         """Write down what new blobs are found by, in the transaction that registers them."""
         for blob_id, new in self._new.items():
             if new.features is not None:
-                txn.put_sketch(blob_id, new.features.sketch, new.features.signature)
+                txn.put_signature(blob_id, new.features.signature)
+                if new.blob.nbytes > READ_ANEW_NBYTES:
+                    txn.put_sketch(blob_id, new.features.sketch)
+                self.reader.remember(blob_id, new.features.sketch)
         for blob_id, new in self._new.items():
             if new.sample is not None:
-                txn.put_samples(blob_id, new.sample.sample.encode())
-                if not new.sample.is_member:
-                    txn.put_index_keys(blob_id, new.sample.sample.index_keys)
+                if new.sample.is_member or new.blob.nbytes > READ_ANEW_NBYTES:
+                    txn.put_samples(blob_id, new.sample.sample.encode())
+                txn.put_index_keys(blob_id, new.sample.index_keys)
 
     def maybe_equal(self, fingerprint: bytes, nbytes: int) -> Iterator[BlobId]:
         """Yield the blobs that probably hold the very same bytes, new ones first."""
@@ -118,7 +125,8 @@ class CandidateSearch:
         """Return (blob id, sketch) of tensors that may be bases of one with this signature, the likeliest first."""
         at_most = min(max(nbytes // _NBYTES_PER_CANDIDATE, _AT_LEAST), _AT_MOST)
         ids: list[BlobId] = self._group(dtype, nbytes).index.near(as_words(signature)[0], at_most).tolist()
-        found = self._store.catalog.sketches_of_standalone([blob_id for blob_id in ids if blob_id not in self._new])
+        stored = self._store.catalog.standalone_of([blob_id for blob_id in ids if blob_id not in self._new])
+        found = self.reader.sketches(stored)
         found |= self._new_sketches(ids)
         return [(blob_id, found[blob_id]) for blob_id in ids if blob_id in found]
 
@@ -135,25 +143,27 @@ class CandidateSearch:
         words = as_words(b"".join(row[1] for row in rows))
         distances = np.bitwise_count(words ^ as_words(signature)[0]).sum(axis=1, dtype=np.int64)
         nearest = [rows[at][0] for at in np.argsort(distances, kind="stable")[:at_most].tolist()]
-        return [*self._store.catalog.sketches(sorted(nearest)).values(), *self._new_sketches(nearest).values()]
+        stored = sorted(blob_id for blob_id in nearest if blob_id not in self._new)
+        return [*self.reader.sketches(stored).values(), *self._new_sketches(nearest).values()]
 
-    def with_common_keys(self, sample: MinhashSample, nbytes: int) -> list[Candidate]:
-        """Return standalone tensors that have most sampled places in common with one of `nbytes` bytes."""
+    def with_common_keys(self, sample: MinhashSample, nbytes: int, besides: BlobId | None) -> list[Candidate]:
+        """Return standalone tensors that have most sampled places in common with one of `nbytes` bytes.
+
+        If `besides` is the only one that is stored, it may be left out.
+        """
         mib = nbytes >> 20
         looked_up = min(nbytes // _NBYTES_PER_LOOK_UP + _LEAST_LOOKED_UP, _LOOKED_UP) + _LOOKED_UP_PER_MIB * mib
         keys = sample.hashes[: min(looked_up, _LOOKED_UP_MAX)].view(np.int64).tolist()
         at_most = min(_ALIGNED + mib, _ALIGNED_MAX)
         counted = Counter(blob_id for key in keys for blob_id in self._by_key.get(key, ()))
         new = self._new_samples(blob_id for blob_id, _ in counted.most_common(at_most))
-        catalog = self._store.catalog
-        stored = catalog.samples_of_standalone(catalog.blobs_with_index_keys(keys, at_most))
-        return [*new, *_parsed(stored, is_member=False)]
+        stored = self._store.catalog.blobs_with_index_keys(keys, at_most)
+        return [*new, *self.reader.samples_of_standalone(stored, None if new else besides)]
 
     def members_of(self, base_ids: set[BlobId]) -> list[Candidate]:
         """Return the newest tensors that are coded against some bases."""
         new = self._new_samples(blob_id for base_id in base_ids for blob_id in self._members[base_id][-_MEMBERS:])
-        stored = self._store.catalog.samples_of_members(sorted(base_ids), _MEMBERS)
-        return [*new, *_parsed(stored, is_member=True)]
+        return [*new, *self.reader.samples_of_members(base_ids, _MEMBERS)]
 
     def _new_sketches(self, blob_ids: Iterable[BlobId]) -> dict[BlobId, bytes]:
         found = ((blob_id, self._new.get(blob_id)) for blob_id in blob_ids)
@@ -206,10 +216,3 @@ class _Group:
             ids = np.array([row[0] for row in rows], np.int64)
             self.index.extend(ids, as_words(b"".join(row[1] for row in rows)))
             self.last_id = int(ids[-1])
-
-
-def _parsed(stored: Iterable[StoredSamples], *, is_member: bool) -> Iterator[Candidate]:
-    for one in stored:
-        sample = parse_sample(one.samples)
-        if sample is not None and sample.items == one.nbytes // item_nbytes(one.dtype):
-            yield Candidate(one.blob_id, one.dtype, sample, is_member)

@@ -44,7 +44,7 @@ LEAST_ITEMS: Final = 2048
 """Smaller tensors are not sampled: what they could gain is not worth the search."""
 
 _HEADER: Final = struct.Struct("<BBBBIQQ")
-_VERSION: Final = 1
+VERSION: Final = 1
 _ALL: Final = (1 << 64) - 1
 _NBYTES_PER_SOUGHT: Final = 768
 _LEAST_SOUGHT: Final = 64
@@ -108,7 +108,7 @@ class MinhashSample:
     def encode(self) -> bytes:
         """Return the stored form of what `kept` gave."""
         count = self.hashes.size
-        header = _HEADER.pack(_VERSION, self.item_nbytes, self.stride, 0, count, self.items, self.ceiling)
+        header = _HEADER.pack(VERSION, self.item_nbytes, self.stride, 0, count, self.items, self.ceiling)
         places = (self.places // self.stride).astype("<u4")
         return b"".join((header, self.hashes.astype("<u8").tobytes(), places.tobytes(), self.runs.tobytes()))
 
@@ -119,7 +119,7 @@ def parse_sample(stored: bytes) -> MinhashSample | None:
         return None
     version, item, stride, zero, count, items, ceiling = _HEADER.unpack_from(stored)
     run = RUN_ITEMS * item
-    if version != _VERSION or item not in (1, 2, 4, 8) or stride not in (1, 2, 4, 8) or zero:
+    if version != VERSION or item not in (1, 2, 4, 8) or stride not in (1, 2, 4, 8) or zero:
         return None
     if len(stored) != _HEADER.size + count * (12 + run) or items >> 60:
         return None

@@ -39,7 +39,7 @@ def search_partial_matches(
     beyond a `base` that is chosen already if all that looks alike is that. Raises what reading `content` raises, but
     for damage: then nothing is found.
     """
-    candidates = search.with_common_keys(sample, nbytes)
+    candidates = search.with_common_keys(sample, nbytes, None if base is None else base.blob_id)
     if all(base is not None and candidate.blob_id == base.blob_id for candidate in candidates):
         return []
     found = find_partial_matches(sample, dtype, standalone_bits, candidates)

@@ -11,12 +11,15 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.codec import item_nbytes
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 LEAST_NBYTES: Final = 256
 """What smaller tensors could gain, the headers of their frames take."""
@@ -60,6 +63,17 @@ def sketch(read: Callable[[int, int], bytes], nbytes: int, dtype: str) -> bytes:
     if starts is None:
         return header + read(0, _sample_nbytes(nbytes, item))
     return header + b"".join(read(start, _RUN_NBYTES) for start in starts)
+
+
+def sketch_whole(raw: Buffer, dtype: str) -> bytes:
+    """Return the sketch of a tensor whose bytes are all in memory."""
+    items = np.frombuffer(memoryview(raw), np.uint8)
+    item = item_nbytes(dtype)
+    header = _HEADER.pack(_VERSION, item, 0, 0, items.size)
+    starts = _run_starts(items.size, item)
+    if starts is None:
+        return header + items[: _sample_nbytes(items.size, item)].tobytes()
+    return header + items[np.array(starts)[:, None] + np.arange(_RUN_NBYTES)].tobytes()
 
 
 def parse(stored: bytes) -> Samples | None:

@@ -15,6 +15,7 @@ from typing import Final
 
 from zipfs.bases.planning.plan_store import plan_family
 from zipfs.bases.planning.planner import DEFAULT_PRICES, RebasePlan, in_order_of_gain
+from zipfs.bases.similarity.feature_reader import FeatureReader
 from zipfs.errors import Damaged, NoSpace
 from zipfs.ingest.optimize.rebase import Pace, Rebased
 from zipfs.ingest.optimize.run import BUSY, in_packs, in_units, rebase_each
@@ -37,14 +38,16 @@ _LEAST_NBYTES: Final = 64 << 10
 
 
 def rebase_after_ingest(
-    store: Store, executor: Executor, bases: Iterable[BlobId], joined_nbytes: int, stop: Stop
+    store: Store, reader: FeatureReader, executor: Executor, bases: Iterable[BlobId], joined_nbytes: int, stop: Stop
 ) -> Rebased:
     """Rebase what gains in the small families of some bases, which `joined_nbytes` raw bytes have just joined.
+
+    `reader` may remember sketches of them.
 
     A damaged family stays as it is, and a full disk or a damaged catalog end it early: everything is stored already.
     Raises NotWritable, StoreBusy, Stopped, OSError.
     """
-    plans = (plan_family(store, base, _LEAST_NBYTES, _MOST_TENSORS, _PRICES) for base in bases)
+    plans = (plan_family(store, reader, base, _LEAST_NBYTES, _MOST_TENSORS, _PRICES) for base in bases)
     worth = _within(_MOST_MOVED * joined_nbytes, in_order_of_gain([plan for plan in plans if plan is not None]))
     done = Rebased()
     pace = Pace(None, stop)

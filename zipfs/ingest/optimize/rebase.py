@@ -15,7 +15,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from zipfs.bases.planning.planner import RebaseStep
-from zipfs.bases.similarity.backfill import set_index_keys
+from zipfs.bases.similarity.backfill import put_sample
+from zipfs.bases.similarity.feature_reader import read_sample
+from zipfs.bases.similarity.minhash import MinhashSample
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
 from zipfs.ingest.encode_blob import BlobEncoder
@@ -113,6 +115,8 @@ class _Pack:
         self._encoder = BlobEncoder(pack.writer, store.frames, executor)
         self._new: dict[BlobId, tuple[OpenBlob, OpenBlob]] = {}
         """Each blob as it will be and as it was."""
+        self._samples: dict[BlobId, MinhashSample] = {}
+        """Of those that become bases or members: what they are found by changes with that."""
         self.done = Rebased()
 
     def add(self, unit: RebaseUnit) -> None:
@@ -181,12 +185,17 @@ class _Pack:
     def finish(self) -> None:
         """Put the pack on the disk, compare what it holds with what was stored before, and commit it."""
         if self.writer.blobs:
+            for new, old in self._new.values():
+                if (new.blob.base is None) != (old.blob.base is None):
+                    sample = read_sample(self._store, old)
+                    if sample is not None:
+                        self._samples[new.blob.id] = sample
             self._pack.publish(self._verify_all, self._write)
 
     def _write(self, txn: Transaction) -> None:
-        for new, old in self._new.values():
-            if (new.blob.base is None) != (old.blob.base is None):
-                set_index_keys(txn, new.blob.id, is_member=new.blob.base is not None)
+        for blob_id, sample in self._samples.items():
+            blob = self._new[blob_id][0].blob
+            put_sample(txn, blob, sample, is_member=blob.base is not None)
         txn.attribute(sorted({use.inode_id for use in txn.catalog.first_uses(sorted(self._new)).values()}))
 
     def _verify_all(self, blobs: Sequence[PackedBlob]) -> None:

@@ -99,6 +99,15 @@ class BlobQueries(Database):
         )
         return BlobRows(rows, self._blob)
 
+    def blobs_with_bases(self, blob_ids: Sequence[int]) -> BlobRows:
+        """Return those of some blobs that there are, and their bases."""
+        rows = self._query(
+            f"WITH own AS (SELECT value FROM json_each(?)) {self._select_blobs()} WHERE blobs.id IN"
+            " (SELECT value FROM own UNION SELECT base_id FROM blobs WHERE id IN own AND base_id IS NOT NULL)",
+            (json.dumps(blob_ids),),
+        )
+        return BlobRows(rows, self._blob)
+
     def blobs_by_fingerprint(self, fingerprint: bytes, nbytes: int) -> list[Blob]:
         """Return the blobs that may hold the bytes with this fingerprint and length."""
         rows = self._query(

@@ -6,9 +6,9 @@ import datetime as dt
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zipfs.store.catalog import log_record
 from zipfs.store.catalog.database import BUSY_TIMEOUT_S, check_files, distrust, translated
@@ -19,6 +19,9 @@ from zipfs.store.disk.files import create_file
 if TYPE_CHECKING:
     from sqlite_utils import Database
     from sqlite_utils.migrations import Migrations
+
+_GIVEN_BACK: Final = 16
+"""A catalog is made smaller if more than one in so many of its pages is free."""
 
 # sqlite_utils is imported where a catalog is made or migrated only: it would be a fifth of the time in which a command
 # that reads a store starts.
@@ -90,3 +93,16 @@ def migrate_catalog(path: Path, before: Callable[[], None]) -> None:
 
         before()
         _all_migrations().apply(sqlite_utils.Database(connection))
+        _give_back(connection)
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    """Make a catalog smaller that has lost much by a migration.
+
+    It stays as large on a full disk, while others write to it, and if a page of it is damaged: what is free is used
+    again by rows to come.
+    """
+    free, pages = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+    if free > pages // _GIVEN_BACK:
+        with suppress(sqlite3.DatabaseError):
+            connection.execute("VACUUM")

@@ -177,12 +177,20 @@ _WRITTEN_IN_PLACE = """
 ALTER TABLE inodes ADD COLUMN spool_id INTEGER;
 """
 
+_READ_ANEW = """
+-- What tensors of one frame (1 MiB) are compared by is read from the blobs when it is needed: kept here it took several
+-- hundredths of what they take themselves. Samples of members stay as they are; shorter ones take their place in time.
+DELETE FROM sketches WHERE blob_id IN (SELECT id FROM blobs WHERE nbytes <= 1048576);
+DELETE FROM landmarks WHERE blob_id IN (SELECT id FROM blobs WHERE nbytes <= 1048576 AND base_id IS NULL);
+"""
+
 SCRIPTS: Final = {
     "0001-first": FIRST,
     "0002-views": _VIEWS,
     "0003-planned": _PLANNED,
     "0004-times": _TIMES,
     "0005-written-in-place": _WRITTEN_IN_PLACE,
+    "0006-read-anew": _READ_ANEW,
 }
 """SQL of each migration by its name, oldest first."""
 

@@ -54,19 +54,21 @@ CREATE INDEX blobs_by_base ON blobs (base_id) WHERE base_id IS NOT NULL;
 -- Tensors that can be compared, and those of them that can be bases.
 CREATE INDEX blobs_by_size ON blobs (dtype, nbytes, base_id) WHERE dtype <> '';
 
--- Sampled values by which the size of one tensor against another is predicted. Can be made anew from the blobs.
+-- Sampled values by which the size of one tensor against another is predicted. Of a tensor of one frame there is none:
+-- they are read from the blob. Can be made anew from the blobs.
 CREATE TABLE sketches (
     blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
     sketch BLOB NOT NULL
 );
 
--- 256 bits by which tensors are found that may be related. Can be made anew from the sketches.
+-- 256 bits by which tensors are found that may be related. Can be made anew from the blobs.
 CREATE TABLE signatures (
     blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
     signature BLOB NOT NULL CHECK (length(signature) = 32)
 );
 
--- Minhash samples, by which ranges of one tensor are found in another. Can be made anew from the blobs.
+-- Minhash samples, by which ranges of one tensor are found in another. Of a tensor of one frame that is coded
+-- standalone there is none: it is read from the blob. Can be made anew from the blobs.
 CREATE TABLE landmarks (
     blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
     landmarks BLOB NOT NULL

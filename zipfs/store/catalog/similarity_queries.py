@@ -30,7 +30,7 @@ class TensorGroup(NamedTuple):
 
 
 class StoredSamples(NamedTuple):
-    """The encoded minhash samples of a tensor of `nbytes` bytes."""
+    """The encoded minhash samples of a tensor of `nbytes` bytes, b"" if none are kept or they are damaged."""
 
     blob_id: BlobId
     dtype: str
@@ -50,7 +50,6 @@ class PlannedTensor(NamedTuple):
     base_id: BlobId | None
     is_whole_view: bool
     is_used: bool
-    sketch: bytes
 
 
 class Member(NamedTuple):
@@ -86,18 +85,14 @@ class SimilarityQueries(BlobQueries):
         )
         return [BlobId(row[0]) for row in rows]
 
-    def samples(self, blob_id: int) -> bytes | None:
-        """Return the encoded minhash samples of a blob, None if it has none or they are damaged."""
-        row = self._row("SELECT landmarks FROM landmarks WHERE blob_id = ?", (blob_id,))
-        return row[0] if row is not None and isinstance(row[0], bytes) else None
-
     def samples_of_standalone(self, blob_ids: Sequence[int]) -> list[StoredSamples]:
-        """Return the minhash samples of those of some blobs that are coded standalone."""
+        """Return those of some blobs that are coded standalone, in their order, with their minhash samples."""
         if not self._knows_tensors():
             return []
         rows = self._query(
-            "SELECT blob_id, dtype, nbytes, landmarks FROM json_each(?) CROSS JOIN landmarks ON blob_id = value"
-            " JOIN blobs ON blobs.id = blob_id WHERE base_id IS NULL AND typeof(landmarks) = 'blob'",
+            "SELECT blobs.id, dtype, nbytes, iif(typeof(landmarks) = 'blob', landmarks, x'') FROM json_each(?)"
+            " CROSS JOIN blobs ON blobs.id = value LEFT JOIN landmarks ON blob_id = blobs.id"
+            " WHERE base_id IS NULL AND dtype <> ''",
             (json.dumps(blob_ids),),
         )
         return [StoredSamples(*row) for row in rows]
@@ -125,14 +120,13 @@ class SimilarityQueries(BlobQueries):
         )
         return {BlobId(blob_id): sketch for blob_id, sketch in rows}
 
-    def sketches_of_standalone(self, blob_ids: Sequence[int]) -> dict[BlobId, bytes]:
-        """Return the sketches of those of some blobs that have one and are coded standalone."""
+    def standalone_of(self, blob_ids: Sequence[int]) -> list[BlobId]:
+        """Return those of some blobs that are coded standalone, in their order."""
         rows = self._query(
-            "SELECT blob_id, sketch FROM sketches JOIN blobs ON id = blob_id"
-            f" WHERE blob_id IN ({_marks(blob_ids)}) AND base_id IS NULL AND typeof(sketch) = 'blob'",
-            blob_ids,
+            "SELECT blobs.id FROM json_each(?) CROSS JOIN blobs ON blobs.id = value WHERE base_id IS NULL",
+            (json.dumps(blob_ids),),
         )
-        return {BlobId(blob_id): sketch for blob_id, sketch in rows}
+        return [BlobId(row[0]) for row in rows]
 
     def signatures(self, blob_ids: Sequence[int]) -> dict[BlobId, bytes]:
         """Return the signatures of those of some blobs that have one; none in a catalog of an older ZipFS."""
@@ -183,18 +177,36 @@ class SimilarityQueries(BlobQueries):
         """Return the tensors without a sound signature that have at least so many bytes, standalone or as members."""
         rows = self._query(
             "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= iif(base_id IS NULL, ?, ?)"
-            f" AND id NOT IN (SELECT blob_id FROM signatures WHERE {_IS_SOUND})",
+            f" AND id NOT IN (SELECT blob_id FROM signatures WHERE {_IS_SOUND}) ORDER BY id",
             (least_nbytes, least_member_nbytes),
         )
         return [BlobId(row[0]) for row in rows]
 
-    def blobs_without_samples(self, least_nbytes: int) -> list[BlobId]:
-        """Return the tensors of at least `least_nbytes` bytes that have no minhash samples."""
+    def blobs_without_samples(self, least_nbytes: int, read_anew_nbytes: int) -> list[BlobId]:
+        """Return the tensors of at least `least_nbytes` bytes that have no minhash samples, or no index keys if they
+        are coded standalone and have `read_anew_nbytes` bytes or less.
+        """
         rows = self._query(
-            "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= ? AND id NOT IN (SELECT blob_id FROM landmarks)",
-            (least_nbytes,),
+            "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= ? AND"
+            " iif(base_id IS NULL AND nbytes <= ?, id NOT IN (SELECT blob_id FROM anchors),"
+            " id NOT IN (SELECT blob_id FROM landmarks)) ORDER BY id",
+            (least_nbytes, read_anew_nbytes),
         )
         return [BlobId(row[0]) for row in rows]
+
+    def has_samples(self, blob_id: int) -> bool:
+        """Return whether minhash samples of a blob are kept."""
+        return self._row("SELECT 1 FROM landmarks WHERE blob_id = ?", (blob_id,)) is not None
+
+    def members_with_samples_of_version(self, version: int, after: int, at_most: int) -> list[StoredSamples]:
+        """Return the first `at_most` members with an id above `after` whose encoded samples begin with a byte."""
+        rows = self._query(
+            "SELECT blob_id, dtype, nbytes, landmarks FROM landmarks JOIN blobs ON id = blob_id WHERE blob_id > ?"
+            " AND base_id IS NOT NULL AND typeof(landmarks) = 'blob' AND substr(landmarks, 1, 1) = ?"
+            " ORDER BY blob_id LIMIT ?",
+            (after, bytes([version]), at_most),
+        )
+        return [StoredSamples(*row) for row in rows]
 
     def is_member(self, blob_id: int) -> bool | None:
         """Return whether a blob has a base, None if there is no such blob."""
@@ -238,13 +250,12 @@ class SimilarityQueries(BlobQueries):
         return [Member(*row) for row in rows]
 
     def planned_tensors(self, blob_ids: Sequence[int]) -> list[PlannedTensor]:
-        """Return, in order of id, what a plan needs of those of at most `_IDS_AT_ONCE` blobs that have a sketch."""
+        """Return, in order of id, what a plan needs of at most `_IDS_AT_ONCE` blobs."""
         assert len(blob_ids) <= _IDS_AT_ONCE
         rows = self._query(
             f"SELECT id, stored_nbytes, base_id, {_IS_WHOLE_VIEW},"
-            " EXISTS (SELECT 1 FROM extents WHERE extents.blob_id = id), sketch"
-            f" FROM blobs JOIN sketches ON sketches.blob_id = id WHERE id IN ({_marks(blob_ids)})"
-            " AND typeof(sketch) = 'blob' AND typeof(stored_nbytes) = 'integer' ORDER BY id",
+            " EXISTS (SELECT 1 FROM extents WHERE extents.blob_id = id)"
+            f" FROM blobs WHERE id IN ({_marks(blob_ids)}) AND typeof(stored_nbytes) = 'integer' ORDER BY id",
             blob_ids,
         )
         return [PlannedTensor(*row) for row in rows]

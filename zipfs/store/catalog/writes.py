@@ -183,14 +183,21 @@ class Transaction:
             " AND id NOT IN (SELECT blob_id FROM extents)"
         )
 
-    def put_sketch(self, blob_id: BlobId, sketch: bytes, signature: bytes) -> None:
-        """Keep the sketch and the signature of a tensor."""
-        self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
+    def put_signature(self, blob_id: BlobId, signature: bytes) -> None:
+        """Keep the signature of a tensor, by which its relatives are found."""
         self._execute("INSERT OR REPLACE INTO signatures (blob_id, signature) VALUES (?, ?)", (blob_id, signature))
+
+    def put_sketch(self, blob_id: BlobId, sketch: bytes) -> None:
+        """Keep the sketch of a tensor, from which sizes are predicted."""
+        self._execute("INSERT OR REPLACE INTO sketches (blob_id, sketch) VALUES (?, ?)", (blob_id, sketch))
 
     def put_samples(self, blob_id: BlobId, samples: bytes) -> None:
         """Keep the encoded minhash samples of a blob, by which ranges of it are recognised."""
         self._execute("INSERT OR REPLACE INTO landmarks (blob_id, landmarks) VALUES (?, ?)", (blob_id, samples))
+
+    def drop_samples(self, blob_id: BlobId) -> None:
+        """Drop the minhash samples of a blob."""
+        self._execute("DELETE FROM landmarks WHERE blob_id = ?", (blob_id,))
 
     def put_index_keys(self, blob_id: BlobId, keys: Sequence[int]) -> None:
         """Have a blob that is coded standalone be found. A key that _BLOBS_OF_A_KEY blobs have distinguishes none."""
@@ -215,7 +222,7 @@ class Transaction:
 
     def drop_stale_index_keys(self) -> None:
         """Forget the index keys of blobs that are gone."""
-        self._execute("DELETE FROM anchors WHERE blob_id NOT IN (SELECT blob_id FROM landmarks)")
+        self._execute("DELETE FROM anchors WHERE blob_id NOT IN (SELECT id FROM blobs)")
 
     def drop_unreadable(self) -> list[InodeId]:
         """Drop from a catalog that is being made anew what cannot be read; returns the files whose content is lost.
