@@ -1,7 +1,7 @@
 """One side of a comparison, as a case of try_clients sees it: a plain disk, or a mounted store.
 
 A case runs in a process of its own, once on each side, and notes what it sees. Whatever it asks of the mount may hang:
-tools/try_clients.py, which started it, then gives up the mount and the case.
+tools/clients/__main__.py, which started it, then gives up the mount and the case.
 """
 
 from __future__ import annotations
@@ -12,46 +12,100 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 ZIPFS = ROOT / ".venv" / "bin" / "zipfs"
-QUIET_S = 2.0
 LINGER_S = 4.0
-OPTIONS = ("--quiet", f"{QUIET_S:g}", "--linger", f"{LINGER_S:g}", "--no-optimize")
 SOON_S = 60.0
-CHUNK_NBYTES = 1 << 20
+OF_THE_MOUNT = frozenset({"ingest", ".zipfs"})
+"""Names at the top of a mount that no case has made."""
+
+
+class Place(StrEnum):
+    """Where a case writes."""
+
+    DISK = "disk"
+    INGEST = "ingest"
+    TREE = "tree"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a store is mounted for a case, and where in the mount the case writes."""
+
+    place: Place
+    quiet_s: float
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of `zipfs mount`."""
+        return ("--quiet", f"{self.quiet_s:g}", "--linger", f"{LINGER_S:g}", "--no-optimize")
+
+
+SETTINGS = {
+    "ingest": Setting(Place.INGEST, 2.0),
+    "tree": Setting(Place.TREE, 2.0),
+    "hasty": Setting(Place.TREE, 0.2),
+}
+"""By the names that people type. With `hasty`, what was written is compressed before a program writes to it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that a case saw. Both sides have to see the same, unless it is `promised` otherwise of a mount."""
+    """Something that a case saw. Both sides have to see the same, unless it is `promised` otherwise of a mount.
+
+    What is not `compared` is only told, such as how long something took.
+    """
 
     what: str
     value: object
     promised: object = None
+    compared: bool = True
 
 
 @dataclass(slots=True)
 class Side:
-    """Where a case writes (`ingest`), where that is read (`served`), and a directory of a disk for what it needs."""
+    """Where a case writes (`target`), where that is read (`served`), and a directory of a disk for what it needs.
 
-    ingest: Path
+    In the served tree of a mount, and on a disk, the first two are one.
+    """
+
+    place: Place
+    target: Path
     served: Path
     scratch: Path
+    quiet_s: float = 0.0
     store: Path | None = None
     notes: list[Note] = field(default_factory=list)
+    varying: tuple[str, ...] = ()
+    """Patterns of files that are not the same twice, whatever they lie on."""
+    expected_log: tuple[str, ...] = ()
+    """Words that a warning of the daemon may have in this case."""
 
     @property
     def is_mount(self) -> bool:
-        return self.store is not None
+        return self.place != Place.DISK
+
+    @property
+    def is_ingest(self) -> bool:
+        return self.place == Place.INGEST
 
     def note(self, what: str, value: object, *, promised: object = None) -> None:
-        """Both sides have to note the same; with `promised`, a mount that, and the disk whatever it shows."""
-        self.notes.append(Note(what, value, promised))
+        """Both sides have to note the same; with `promised`, `ingest/` that, and a disk whatever it shows."""
+        self.notes.append(Note(what, value, promised if self.is_ingest else None))
+
+    def tell(self, what: str, value: object) -> None:
+        """Note something that is not compared."""
+        self.notes.append(Note(what, value, compared=False))
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + SOON_S
@@ -74,17 +128,22 @@ class Side:
     def outlast_linger(self) -> None:
         """Let so much time pass that nothing lingers any more."""
         self.wait_until_served()
-        if self.is_mount:
-            time.sleep(LINGER_S + QUIET_S + 1)
+        if self.is_ingest:
+            time.sleep(LINGER_S + self.quiet_s + 1)
 
     def pause(self, seconds: float) -> None:
         """A disk has nothing that could happen meanwhile."""
         if self.is_mount:
             time.sleep(seconds)
 
+    @property
+    def seal_s(self) -> float:
+        """Seconds after which what was written is sealed; none on a disk."""
+        return self.quiet_s + 1.5 if self.is_mount else 0.0
+
     def seal_pause(self) -> None:
         """Let so much time pass that what was written is sealed."""
-        self.pause(QUIET_S + 1.5)
+        self.pause(self.seal_s)
 
 
 def run(
@@ -108,9 +167,95 @@ def run(
 
 
 def again(module: str, function: str, *arguments: object) -> str:
-    """Call a function of a module with texts in a process of its own; what it prints."""
-    code = f"import sys; from {module} import {function}; {function}(*sys.argv[1:])"
-    return run(sys.executable, "-c", code, *arguments, cwd=ROOT)
+    """Call a function of a module with texts in a process of its own; what it prints. Raises RuntimeError if it fails.
+
+    The process is a fork of this one, which has imported what takes seconds to import.
+    """
+    process = _Fork(module, function, arguments)
+    process.tell_to_end()
+    return process.end()
+
+
+@contextmanager
+def beside(module: str, function: str, *arguments: object) -> Iterator[list[str]]:
+    """Call a function of a module with texts in a process of its own for as long as the block runs.
+
+    The function ends when `is_told_to_end`; then the list has the lines that it printed. Raises RuntimeError if it
+    fails.
+    """
+    said: list[str] = []
+    process = _Fork(module, function, arguments)
+    try:
+        yield said
+    finally:
+        process.tell_to_end()
+        printed_by_it = process.end()
+    said += printed_by_it.splitlines()
+
+
+def is_told_to_end() -> bool:
+    """Return whether the standard input of this process has ended, which `beside` started."""
+    os.set_blocking(0, False)
+    try:
+        return os.read(0, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+class _Fork:
+    """A function that runs in a fork of this process, which holds its standard input and output."""
+
+    held: ClassVar[set[int]] = set()
+    """Descriptors that only this process may have: a pipe ends when nobody has its other end."""
+
+    def __init__(self, module: str, function: str, arguments: Sequence[object]) -> None:
+        self._function = function
+        out, its_out = os.pipe()
+        its_in, self._in = os.pipe()
+        self._out = out
+        sys.stdout.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            for number in (*_Fork.held, self._in, out):
+                os.close(number)
+            os.dup2(its_in, 0)
+            os.dup2(its_out, 1)
+            os.dup2(its_out, 2)
+            os._exit(_carry_out(module, function, arguments))
+        os.close(its_in)
+        os.close(its_out)
+        _Fork.held |= {self._in, out}
+
+    def tell_to_end(self) -> None:
+        _Fork.held.remove(self._in)
+        os.close(self._in)
+
+    def end(self) -> str:
+        """What it has printed, once it has ended. Raises RuntimeError if it failed."""
+        with os.fdopen(self._out, errors="replace") as file:
+            said = file.read()
+        _Fork.held.remove(self._out)
+        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        if status:
+            raise RuntimeError(f"{self._function} ended with {status}: {said[-2000:]}")
+        return said
+
+
+def _carry_out(module: str, function: str, arguments: Sequence[object]) -> int:
+    """Call a function of a module with texts; the exit code."""
+    with open(1, "w", buffering=1, closefd=False) as output:
+        sys.stdout = sys.stderr = output
+        try:
+            getattr(import_module(module), function)(*map(str, arguments))
+        except BaseException:  # noqa: BLE001  # its parent is told
+            traceback.print_exc()
+            return 1
+        return 0
+
+
+def printed(said: str, mark: str = "@") -> list[str]:
+    """The lines that a process printed for its parent, among what libraries have to say."""
+    return [line[len(mark) :] for line in said.splitlines() if line.startswith(mark)]
 
 
 def names(directory: Path) -> list[str]:
@@ -124,12 +269,37 @@ def tree(directory: Path, without: str = "") -> dict[str, str]:
         folders[:] = [name for name in folders if name != without]
         for name in files + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
             path = Path(folder, name)
-            relative = str(path.relative_to(directory))
-            found[relative] = f"-> {os.readlink(path)}" if path.is_symlink() else sha256(path)
+            found[str(path.relative_to(directory))] = content(path)
     return found
 
 
-def difference(one: dict[str, str], other: dict[str, str]) -> str:
+def everything(directory: Path) -> dict[str, str]:
+    """What cases have made in a mount, or on a disk."""
+    found = {}
+    for name in set(names(directory)) - OF_THE_MOUNT:
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
+            found.update({f"{name}/{below}": one for below, one in tree(path).items()})
+        else:
+            found[name] = content(path)
+    return found
+
+
+def content(path: Path) -> str:
+    """A file's sum, or where a symbolic link leads."""
+    return f"-> {os.readlink(path)}" if path.is_symlink() else sha256(path)
+
+
+def excluding(found: Mapping[str, str], patterns: tuple[str, ...]) -> dict[str, str]:
+    return {name: one for name, one in found.items() if not any(fnmatch(name, pattern) for pattern in patterns)}
+
+
+def digest(found: Mapping[str, str]) -> str:
+    """Of a tree, in a few letters."""
+    return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()[:12]
+
+
+def difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:
     """In words; "the same" where there is none."""
     if one == other:
         return "the same"

@@ -1,13 +1,10 @@
-"""Cases of try_clients: trees that come and go as a whole, by copying, git, hubs, archivers and downloaders."""
+"""Cases of try_clients: trees that come and go as a whole, by copying, rsync and tar."""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import signal
+import random
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,11 +17,10 @@ from tools.clients.models import (
     load_pipeline,
     pipeline,
     pipeline_fingerprint,
+    whose,
 )
-from tools.clients.server import Hub, serving
-from tools.clients.side import QUIET_S, Side, difference, names, run, sha256, status, tree
+from tools.clients.side import ZIPFS, Side, difference, names, run, sha256, tree
 
-SLOW_PAUSE_S = 0.7 * QUIET_S
 CHUNKS = 4
 
 
@@ -68,7 +64,7 @@ def copy_slowly(source: Path, target: Path, pause_s: float) -> None:
             for number in range(pieces):
                 file.write(content[len(content) * number // pieces : len(content) * (number + 1) // pieces])
                 file.flush()
-                time.sleep(pause_s if pieces == 1 else QUIET_S * 1.2 if pause_s else 0)
+                time.sleep(pause_s if pieces == 1 else 1.7 * pause_s)
 
 
 def diffusion_pipeline(side: Side) -> None:
@@ -76,7 +72,7 @@ def diffusion_pipeline(side: Side) -> None:
     made = pipeline(10, side.scratch)
     made.save_pretrained(side.scratch / "pipe")
     expected, files = pipeline_fingerprint(made), tree(side.scratch / "pipe")
-    pause_s = SLOW_PAUSE_S if side.is_mount else 0.0
+    pause_s = 0.7 * side.quiet_s if side.is_mount else 0.0
 
     def slowly(part: Any) -> None:
         save = part.save_pretrained
@@ -94,11 +90,11 @@ def diffusion_pipeline(side: Side) -> None:
         if side.is_mount:
             watch.start()
         if name == "copied":
-            copy_slowly(side.scratch / "pipe", side.ingest / name, pause_s)
+            copy_slowly(side.scratch / "pipe", side.target / name, pause_s)
         else:
             for part in (made.unet, made.vae, made.text_encoder, made.scheduler):
                 slowly(part)
-            made.save_pretrained(side.ingest / name)
+            made.save_pretrained(side.target / name)
         side.wait_until_served()
         if not side.is_mount:
             watch.start()
@@ -108,135 +104,43 @@ def diffusion_pipeline(side: Side) -> None:
         side.note(f"{name} slowly: files in the end", difference(files, tree(served)))
 
 
-def git_clone(side: Side) -> None:
-    """A clone is served without .git, which `zipfs wait` tells of; a pull brings what has changed."""
-    origin, clone, served = side.scratch / "origin", side.ingest / "repo", side.served / "repo"
-    model = language_model(11, layers=1, width=64)
-    model.save_pretrained(origin)
-    (origin / "notes.txt").write_text("old\n")
-    git = ("git", "-C", origin, "-c", "user.name=a", "-c", "user.email=a@localhost")
-    run("git", "init", "-q", "-b", "main", origin)
-    run(*git, "add", ".")
-    run(*git, "commit", "-qm", "first")
-    run("git", "clone", "-q", origin, clone)
-    said = side.wait_until_served()
-    side.note("cloned: files", difference(tree(origin, ".git"), tree(served, ".git")))
-    side.note("cloned: .git is served", (served / ".git").exists(), promised=False)
-    if side.is_mount:
-        told = re.search(r"repo/\.git[^\n]*", said)
-        kept = [one for one in status(side)["kept"] if one["path"] == "repo/.git"]
-        disk = sum(path.lstat().st_size for path in (clone / ".git").rglob("*") if path.is_file())
-        side.note("zipfs wait", (said[:11], told is not None), promised=("exit code 0", True))
-        side.note("its sum is that of .git", [one["nbytes"] for one in kept], promised=[disk])
-    side.outlast_linger()
-    language_model(12, layers=1, width=64).save_pretrained(origin)
-    (origin / "notes.txt").unlink()
-    (origin / "new.txt").write_text("new\n")
-    run(*git, "add", "-A")
-    run(*git, "commit", "-qm", "second")
-    side.note("git status before", run("git", "status", "--porcelain", cwd=clone))
-    run("git", "pull", "-q", cwd=clone)
-    side.wait_until_served()
-    side.note("pulled: files", difference(tree(origin, ".git"), tree(served, ".git")))
-    side.note(
-        "git status, log", run("git", "status", "--porcelain", cwd=clone) + run("git", "log", "--format=%s", cwd=clone)
-    )
-    side.note("git fsck", run("git", "fsck", cwd=clone, check=False)[-11:])
-
-
-def hub_cache(side: Side) -> None:
-    """A copied cache of huggingface_hub is loaded by the path of a snapshot, through its symbolic links."""
-    model = language_model(13, layers=1, width=64)
-    model.save_pretrained(side.scratch / "m")
-    revision = "0123456789abcdef" * 2 + "01234567"
-    cached = side.scratch / "hub" / "models--org--name"
-    snapshot = cached / "snapshots" / revision
-    for folder in (cached / "blobs", cached / "refs", snapshot):
-        folder.mkdir(parents=True)
-    (cached / "refs" / "main").write_text(revision)
-    for path in sorted((side.scratch / "m").iterdir()):
-        blob = sha256(path)
-        shutil.copy(path, cached / "blobs" / blob)
-        (snapshot / path.name).symlink_to(Path("..", "..", "blobs", blob))
-    run("cp", "-a", side.scratch / "hub", side.ingest)
-    side.wait_until_served()
-    side.note("files", difference(tree(side.scratch / "hub"), tree(side.served / "hub")))
-    served = side.served / "hub" / cached.name / "snapshots" / revision
-    side.note("weights", fingerprint(load_language_model(served)) == fingerprint(model))
-
-
-def hub_download(side: Side) -> None:
-    """`hf download` into a directory and into a cache below ingest/, each of them twice."""
-    model = language_model(14, layers=1, width=64)
-    source = side.scratch / "m"
-    model.save_pretrained(source)
-    files = tree(source)
-    hf = Path(sys.executable).parent / "hf"
-    hub = Hub(source)
-    with serving(hub) as url:
-        settings = {
-            "HF_ENDPOINT": url,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "HF_HOME": str(side.scratch / "home"),
-        }
-        for turn in ("once", "again"):
-            run(hf, "download", "org/name", "--local-dir", side.ingest / "direct", environment=settings)
-            run(hf, "download", "org/name", "--cache-dir", side.ingest / "hub", environment=settings)
-            side.outlast_linger()
-            served = side.served / "direct"
-            side.note(f"--local-dir {turn}: files", difference(files, tree(served, ".cache")))
-            snapshots = side.served / "hub" / "models--org--name" / "snapshots"
-            side.note(f"--cache-dir {turn}: snapshots", names(snapshots))
-            found = load_language_model(snapshots / names(snapshots)[0])
-            side.note(f"--cache-dir {turn}: weights", fingerprint(found) == fingerprint(model))
-            side.note(f"{turn}: files fetched", sorted(hub.fetched))
-            hub.fetched.clear()
-        (source / "README.md").write_text("new\n")
-        run(hf, "download", "org/name", "--local-dir", side.ingest / "direct", environment=settings)
-        side.wait_until_served()
-        side.note("--local-dir, one file new: files", difference(tree(source), tree(side.served / "direct", ".cache")))
-
-
-def aria2(side: Side) -> None:
-    """What aria2 has not finished is not served, however long it rests; what it resumes to the end is."""
-    source = side.scratch / "www"
-    source.mkdir()
-    (source / "model.safetensors").write_bytes(os.urandom(12_000_000))
-    target, served = side.ingest / "a2", side.served / "a2" / "model.safetensors"
-    with serving(Hub(source)) as url:
-        command = ["aria2c", "-q", "-x4", "-s4", "-k1M", "-c", "-d", str(target), f"{url}/plain/model.safetensors"]
-        process = subprocess.Popen([*command, "--max-download-limit=2M"])
-        side.until((target / "model.safetensors.aria2").exists, "aria2 to begin")
-        time.sleep(2)
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-        time.sleep(QUIET_S + 1)
-        side.note("interrupted: below ingest/", names(target))
-        said = side.wait_until_served()
-        side.note("interrupted: served", served.exists(), promised=False)
-        if side.is_mount:
-            told = "model.safetensors" in said
-            side.note("interrupted: zipfs wait", (said[:11], told), promised=("exit code 1", True))
-        side.pause(QUIET_S + 5)
-        run(*command)
-    side.wait_until_served()
-    side.note("resumed: served", sha256(served) == sha256(source / "model.safetensors"))
-    side.note("resumed: names", names(served.parent))
+def copy_and_load(side: Side) -> None:
+    """A model that is copied onto a mount loads at once, and all the time while it is compressed."""
+    one, other = language_model(18), language_model(19)
+    known = {"the old": fingerprint(one), "the new": fingerprint(other)}
+    one.save_pretrained(side.scratch / "model", max_shard_size="10MB")
+    other.save_pretrained(side.scratch / "other", max_shard_size="10MB")
+    command = ["true"] if not side.is_mount else [str(ZIPFS), "wait", "--timeout", "120", str(side.served)]
+    for title, copy, source in (
+        ("cp -r", ("cp", "-r"), side.scratch / "model"),
+        ("cp -r over it", ("cp", "-rT"), side.scratch / "other"),
+        ("cp -a within", ("cp", "-a"), side.served / "model"),
+        ("mv", ("mv",), side.scratch / "model"),
+    ):
+        target = side.target / ("model" if title.startswith("cp -r") else title.replace(" ", "-"))
+        files = tree(source)
+        run(*copy, source, target)
+        side.note(f"{title}: files at once", difference(files, tree(target)))
+        waiting = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen = set()
+        while waiting.poll() is None:
+            seen.add(whose(fingerprint(load_language_model(target)), **known))
+        seen.add(whose(fingerprint(load_language_model(target)), **known))
+        side.note(f"{title}: loaded meanwhile", sorted(seen))
+        side.note(f"{title}: zipfs wait", waiting.returncode)
+        side.note(f"{title}: files in the end", difference(files, tree(target)))
 
 
 def rsync(side: Side) -> None:
     """A second rsync of a model has nothing to copy; --delete and changes arrive with the next files."""
-    source, target, served = side.scratch / "src", side.ingest / "r", side.served / "r"
+    source, target, served = side.scratch / "src", side.target / "r", side.served / "r"
     made: list[Path] = []
 
     def make(name: str, nbytes: int) -> None:
         """Each an hour younger than the one before: rsync takes what is as old and as large for the same."""
         path = source / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(os.urandom(nbytes))
+        path.write_bytes(random.Random(len(made)).randbytes(nbytes))
         made.append(path)
         os.utime(path, (1_700_000_000 + 3600 * len(made),) * 2)
 
@@ -267,6 +171,7 @@ def rsync(side: Side) -> None:
     for option in ("--inplace", "--whole-file", "--partial"):
         make("a.safetensors", 310_000)
         side.note(option, copy(option))
+        side.note(f"{option}, again", copy(option))
         side.wait_until_served()
         side.note(f"{option}: served", sha256(served / "a.safetensors") == sha256(source / "a.safetensors"))
         side.outlast_linger()
@@ -278,9 +183,9 @@ def sparse_tar(side: Side) -> None:
     language_model(15, layers=1, width=64).save_pretrained(side.scratch / "one")
     (side.scratch / "one" / "zeros.bin").write_bytes(bytes(3_000_000))
     for name in ("one", "two"):
-        run("cp", "-r", side.scratch / "one", side.ingest / name)
+        run("cp", "-r", side.scratch / "one", side.target / name)
         side.wait_until_served()
-    for place, title in ((side.served, "served"), (side.ingest, "below ingest/")):
+    for place, title in ((side.served, "served"), (side.target, "where it was written")):
         archive, out = side.scratch / f"{title[:5]}.tar", side.scratch / f"out-{title[:5]}"
         out.mkdir()
         run("tar", "-C", place, "-cSf", archive, "one", "two")
