@@ -1,10 +1,11 @@
-"""A copy into the served tree is refused, leaves nothing behind, and says where the copy belongs."""
+"""A copy into the served tree of a mount that takes none is refused, leaves nothing, and says where it belongs."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ from tests.support.stores import write_tree
 pytestmark = pytest.mark.expected_log("files were refused here")
 
 FILES = {b"a.txt": b"1", b"sub/b.txt": b"2", b"sub/deep/c.txt": b"3", b"config.json": b"{}"}
+
+
+@pytest.fixture
+def mount(mounts: Callable[..., Mount]) -> Mount:
+    """A fresh mount that takes new content below `ingest/` only."""
+    return mounts().start("--no-write")
 
 
 @pytest.fixture

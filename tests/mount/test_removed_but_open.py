@@ -106,7 +106,7 @@ def test_a_served_file_keeps_its_attributes_without_a_name(mounts: Callable[...,
             os.close(os.dup(again))
             assert os.pread(again, len(content), 0) == content
         assert os.pread(fd, len(content), 0) == content
-        with pytest.raises(OSError, match=r"Stale|Read-only"):
+        with pytest.raises(OSError, match="Stale"):
             os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
     assert "Traceback" not in mount.log()
 
@@ -184,8 +184,8 @@ def test_a_regular_file_can_be_made_as_a_node(calm: Mount) -> None:
     assert (calm.ingest / "node").read_bytes() == b"text"
     with pytest.raises(FileExistsError):
         os.mknod(calm.ingest / "node", 0o640 | stat.S_IFREG)
-    with pytest.raises(OSError, match="Read-only"):
-        os.mknod(calm.point / "node", 0o640 | stat.S_IFREG)
+    os.mknod(calm.point / "node", 0o640 | stat.S_IFREG)
+    assert (calm.point / "node").read_bytes() == b""
     with pytest.raises(PermissionError):
         os.mkfifo(calm.ingest / "pipe")
 

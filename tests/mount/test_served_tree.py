@@ -24,17 +24,18 @@ def _refusal(change: Callable[..., object], *arguments: object) -> int | None:
 
 
 @pytest.mark.expected_log("files were refused here")
-def test_content_cannot_be_written(shared: Mount) -> None:
-    (shared.ingest / "fixed").write_bytes(b"fixed")
-    served = shared.stored("fixed")
-    top = shared.point
+def test_content_cannot_be_written_where_a_mount_takes_none(mounts: Callable[..., Mount]) -> None:
+    mount = mounts().start("--no-write")
+    (mount.ingest / "fixed").write_bytes(b"fixed")
+    served = mount.stored("fixed")
+    top = mount.point
     assert _refusal(lambda: served.write_bytes(b"x")) == errno.EROFS
     assert _refusal(lambda: os.open(served, os.O_RDWR)) == errno.EROFS
     assert _refusal(lambda: os.open(served, os.O_WRONLY | os.O_APPEND)) == errno.EROFS
     assert _refusal(lambda: os.truncate(served, 0)) == errno.EROFS
     assert _refusal(lambda: (top / "new").write_bytes(b"x")) == errno.EROFS
     assert _refusal(lambda: os.mkfifo(top / "pipe")) == errno.EPERM
-    assert _refusal(lambda: os.mkfifo(shared.ingest / "pipe")) == errno.EPERM
+    assert _refusal(lambda: os.mkfifo(mount.ingest / "pipe")) == errno.EPERM
     assert served.read_bytes() == b"fixed"
     assert not (top / "new").exists()
 
