@@ -80,7 +80,7 @@ def test_what_takes_the_place_of_raw_content_is_on_the_disk_before_that_goes(
             (store.spool_directory / str(fresh_id)).write_bytes(noise(1000))
 
         def supersede(txn: Transaction) -> Change:
-            found = writing.supersede(txn, sealed, fresh_id, under_ingest=True, shows_older=False)
+            found = writing.supersede(txn, txn.catalog.inode(sealed.id), fresh_id, under_ingest=True, shows_older=False)
             assert found is not None
             return Change(found[0], found[1], kept_first=[found[0]])
 
