@@ -134,7 +134,8 @@ class _Predictions:
     ) -> tuple[Prediction | None, Reason | None]:
         """Return what is predicted of a blob that is stored by `method`, and why it is stored so."""
         base_id = None if blob.base is None else blob.base.blob_id
-        sketches = self._search.reader.sketches([blob.id] if base_id is None else [blob.id, base_id])
+        wanted = [blob.id] if base_id is None else [blob.id, base_id]
+        sketches = self._search.reader.sketches(wanted, blob.nbytes) if blob.dtype else {}
         mine = sketches.get(blob.id)
         candidates: list[tuple[BlobId, bytes]] = []
         bits = np.zeros(0)

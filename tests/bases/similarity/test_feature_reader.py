@@ -65,22 +65,23 @@ def test_members_are_members(store: Store) -> None:
 
 def test_sketches_are_those_of_the_bytes_whether_they_are_kept_or_read(store: Store) -> None:
     ids = ids_of(store)
-    asked = [ids[name] for name in reversed(RAW)]
-    found = FeatureReader(store).sketches(asked)
-    assert list(found) == asked
-    assert found == {ids[name]: sketch_of(raw) for name, raw in RAW.items()}
+    reader = FeatureReader(store)
+    for nbytes in {len(raw) for raw in RAW.values()}:
+        names = [name for name in reversed(RAW) if len(RAW[name]) == nbytes]
+        found = reader.sketches([ids[name] for name in names], nbytes)
+        assert list(found.items()) == [(ids[name], sketch_of(RAW[name])) for name in names]
     kept = {blob_id for (blob_id,) in sql(store.catalog, "SELECT blob_id FROM sketches")}
     assert kept == {ids[name] for name, raw in RAW.items() if len(raw) > READ_ANEW_NBYTES}
 
 
 def test_what_is_no_tensor_or_gone_has_no_sketch(store: Store) -> None:
     header = BlobId(blob_ids(store, b"base")[0])
-    assert FeatureReader(store).sketches([header, BlobId(999)]) == {}
+    assert FeatureReader(store).sketches([header, BlobId(999)], 2 * SMALL) == {}
 
 
 def test_a_large_tensor_is_not_read(store: Store) -> None:
     sql(store.catalog, "DELETE FROM sketches")
-    assert FeatureReader(store).sketches([ids_of(store)[b"large"]]) == {}
+    assert FeatureReader(store).sketches([ids_of(store)[b"large"]], 2 * LARGE) == {}
 
 
 def test_what_was_read_or_is_being_registered_stays_in_memory(path: Path) -> None:
@@ -102,7 +103,8 @@ def test_a_tensor_that_cannot_be_read_is_passed_over(gone: bytes, path: Path, ca
     lost = {b"base", b"member", b"other-member"} if gone == b"base" else {gone}
     with open_store(path) as store, caplog.at_level(logging.ERROR):
         reader = FeatureReader(store)
-        assert set(reader.sketches(list(ids.values()))) == {ids[name] for name in RAW if name not in lost}
+        small = [ids[name] for name, raw in RAW.items() if len(raw) == len(BASE)]
+        assert set(reader.sketches(small, len(BASE))) == set(small) - {ids[name] for name in lost}
         standalone = [ids[b"base"], ids[b"large"]]
         found = {one.blob_id for one in reader.samples_of_standalone(standalone, None)}
         assert found == {ids[name] for name in (b"base", b"large") if name not in lost}
@@ -119,7 +121,7 @@ def test_one_damaged_member_spoils_no_other(path: Path, caplog: pytest.LogCaptur
         pack.seek(-1, 1)
         pack.write(bytes([byte[0] ^ 0xFF]))
     with open_store(path) as store, caplog.at_level(logging.ERROR):
-        found = FeatureReader(store).sketches([ids[b"member"], ids[b"other-member"]])
+        found = FeatureReader(store).sketches([ids[b"member"], ids[b"other-member"]], len(BASE))
         assert found == {ids[b"other-member"]: sketch_of(RAW[b"other-member"])}
     assert "nothing is compared with it" in caplog.text
 

@@ -75,7 +75,7 @@ def _plan(store: Store, reader: FeatureReader, group: TensorGroup, ids: Sequence
         some = ids[start : start + _ROWS]
         members = store.catalog.used_members(some)
         pinned = {base_id for base_id, blob_id, whole in members if not whole or blob_id not in inside}
-        of_blobs = reader.sketches(some)
+        of_blobs = reader.sketches(some, group.nbytes)
         for blob_id, stored_nbytes, base_id, whole, needed in store.catalog.planned_tensors(some):
             if blob_id not in of_blobs:
                 continue

@@ -108,7 +108,8 @@ class CandidateSearch:
                 txn.put_signature(blob_id, new.features.signature)
                 if new.blob.nbytes > READ_ANEW_NBYTES:
                     txn.put_sketch(blob_id, new.features.sketch)
-                self.reader.remember(blob_id, new.features.sketch)
+                else:
+                    self.reader.remember(blob_id, new.features.sketch)
         for blob_id, new in self._new.items():
             if new.sample is not None:
                 if new.sample.is_member or new.blob.nbytes > READ_ANEW_NBYTES:
@@ -126,7 +127,7 @@ class CandidateSearch:
         at_most = min(max(nbytes // _NBYTES_PER_CANDIDATE, _AT_LEAST), _AT_MOST)
         ids: list[BlobId] = self._group(dtype, nbytes).index.near(as_words(signature)[0], at_most).tolist()
         stored = self._store.catalog.standalone_of([blob_id for blob_id in ids if blob_id not in self._new])
-        found = self.reader.sketches(stored)
+        found = self.reader.sketches(stored, nbytes)
         found |= self._new_sketches(ids)
         return [(blob_id, found[blob_id]) for blob_id in ids if blob_id in found]
 
@@ -144,7 +145,7 @@ class CandidateSearch:
         distances = np.bitwise_count(words ^ as_words(signature)[0]).sum(axis=1, dtype=np.int64)
         nearest = [rows[at][0] for at in np.argsort(distances, kind="stable")[:at_most].tolist()]
         stored = sorted(blob_id for blob_id in nearest if blob_id not in self._new)
-        return [*self.reader.sketches(stored).values(), *self._new_sketches(nearest).values()]
+        return [*self.reader.sketches(stored, nbytes).values(), *self._new_sketches(nearest).values()]
 
     def with_common_keys(self, sample: MinhashSample, nbytes: int, besides: BlobId | None) -> list[Candidate]:
         """Return standalone tensors that have most sampled places in common with one of `nbytes` bytes.

@@ -70,18 +70,17 @@ class FeatureReader:
         """Keep a sketch in memory: that of a blob which is being registered may be wanted soon."""
         _keep(self._sketches, blob_id, made, _SKETCHES)
 
-    def sketches(self, blob_ids: Sequence[BlobId]) -> dict[BlobId, bytes]:
-        """Return the sketches of those of some blobs that are tensors, in their order."""
-        recalled = {blob_id: self._sketches[blob_id] for blob_id in blob_ids if blob_id in self._sketches}
-        missing = [blob_id for blob_id in blob_ids if blob_id not in recalled]
-        kept = self._store.catalog.sketches(missing) if missing else {}
-        missing = [blob_id for blob_id in missing if blob_id not in kept]
-        read: dict[BlobId, bytes] = {}
+    def sketches(self, blob_ids: Sequence[BlobId], nbytes: int) -> dict[BlobId, bytes]:
+        """Return the sketches of those of some blobs of `nbytes` bytes that are tensors, in their order."""
+        if nbytes > READ_ANEW_NBYTES:
+            kept = self._store.catalog.sketches(blob_ids)
+            return {blob_id: kept[blob_id] for blob_id in blob_ids if blob_id in kept}
+        found = {blob_id: self._sketches[blob_id] for blob_id in blob_ids if blob_id in self._sketches}
+        missing = [blob_id for blob_id in blob_ids if blob_id not in found]
         for start in range(0, len(missing), _READ_AT_ONCE):
-            read.update(self._read_sketches(missing[start : start + _READ_AT_ONCE]))
-        for blob_id, made in (recalled | read).items():
+            found.update(self._read_sketches(missing[start : start + _READ_AT_ONCE]))
+        for blob_id, made in found.items():
             self.remember(blob_id, made)
-        found = recalled | kept | read
         return {blob_id: found[blob_id] for blob_id in blob_ids if blob_id in found}
 
     def samples_of_standalone(self, blob_ids: Sequence[BlobId], besides: BlobId | None) -> list[Candidate]:
