@@ -19,7 +19,7 @@ from zipfs.errors import PathError, ZipfsError
 from zipfs.ingest.holes import find_holes, largest
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk.files import read_at
-from zipfs.store.frames.overlay import Older, read_over
+from zipfs.store.frames.overlay import Older, check_holes, read_over
 from zipfs.store.objects.values import Extent
 
 _ASK_EVERY_S = 0.5
@@ -84,6 +84,8 @@ class Source:
             self._identity = self._status()
         except OSError as error:
             raise SourceError(self.shown, f"cannot be read: {error.strerror}") from error
+        if self.older is not None:
+            check_holes(self._fd, self.path)
         if not stat.S_ISREG(self.info.st_mode):
             raise SourceError(self.shown, "is not a regular file any more")
         if self.final and self._identity[0] != self.nbytes:

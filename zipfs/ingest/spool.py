@@ -29,7 +29,7 @@ from zipfs.store.disk import faults
 from zipfs.store.disk.files import create_file, open_file, open_or_create_file, sync_directory
 from zipfs.store.disk.page_cache import PageCache
 from zipfs.store.disk.space import free_nbytes
-from zipfs.store.frames.overlay import BLOCK_NBYTES, Bytes, Older, fill_edges, keeps_holes
+from zipfs.store.frames.overlay import BLOCK_NBYTES, Bytes, Older, check_holes, claim_holes, fill_edges, keeps_holes
 from zipfs.store.namespace.writing import clip
 from zipfs.store.objects.values import Inode, InodeId, State
 from zipfs.store.store import Store
@@ -269,6 +269,7 @@ class Spool:
                     _write_all(fd, offset, content.read(offset, _COPY_NBYTES))
             elif nbytes:
                 os.ftruncate(fd, nbytes)
+                claim_holes(fd)
                 # First of all: after a power cut, a shorter file would say that the older version was cut off.
                 os.fsync(fd)
                 sync_directory(self.directory)
@@ -327,11 +328,17 @@ def _open_spool_file(path: Path, *, shows_older: bool) -> int:
     if not shows_older:
         return open_or_create_file(path)
     try:
-        return open_file(path, os.O_RDWR)
+        fd = open_file(path, os.O_RDWR)
     except FileNotFoundError as error:
         raise Damaged(
             path, "is missing, and what was changed of a file with it; `zipfs fsck` names the file"
         ) from error
+    try:
+        check_holes(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _write_all(fd: int, offset: int, data: bytes | memoryview) -> None:

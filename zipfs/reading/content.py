@@ -19,7 +19,7 @@ from zipfs.store.catalog.blob_queries import BlobRows
 from zipfs.store.catalog.queries import retrying
 from zipfs.store.disk.files import open_file, read_at
 from zipfs.store.frames.open_blob import OpenBlobs
-from zipfs.store.frames.overlay import Older, is_hole, ranges, read_over
+from zipfs.store.frames.overlay import Older, check_holes, is_hole, ranges, read_over
 from zipfs.store.objects.values import Extent, Inode, State
 from zipfs.store.store import Store
 
@@ -239,6 +239,8 @@ def open_content(store: Store, reader: Reader, inode: Inode) -> Content:
         path = store.spool_path(current)
         fd = open_file(path)
         try:
+            if extents:
+                check_holes(fd, path)
             older = OlderVersion(_open_stored(store, reader, current, extents, blobs)) if extents else None
         except BaseException:
             os.close(fd)

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.stores import noise, put_file, served_inode
+from tests.support.stores import (
+    all_problems,
+    contents,
+    model,
+    noise,
+    open_again,
+    problems,
+    put_file,
+    served_inode,
+    tuned,
+    weights,
+)
+from zipfs.errors import Damaged
+from zipfs.library import Library
 from zipfs.store.frames.open_blob import OpenBlobs
 from zipfs.store.frames.overlay import (
     BLOCK_NBYTES,
@@ -125,6 +139,23 @@ def test_stored_bytes_are_those_of_the_extents(tmp_path: Path) -> None:
         assert bytes(stored.read(0, 2 << 20)) == expected
         assert bytes(stored.read((1 << 20) - 7, 100)) == expected[(1 << 20) - 7 :][:100]
         assert bytes(stored.read(len(expected), 10)) == b""
+
+
+def test_a_copy_of_a_spool_file_is_refused(tmp_path: Path) -> None:
+    """rsync writes zeros for holes, `cp --sparse=always` holes for zeros: either would be served as content."""
+    content = model(tuned(weights(60_000)))
+    path = tmp_path / "store"
+    with open_store(path, create=True) as store:
+        put_file(store, tmp_path, b"file", content)
+        inode = open_again(store, served_inode(store, b"file"), under_ingest=False, emptied=False)
+        assert problems(store) == []
+        spooled = store.spool_path(inode)
+    assert contents(path)[b"file"] == content
+    shutil.copy2(spooled, tmp_path / "copy")  # with its attributes
+    (tmp_path / "copy").replace(spooled)
+    with Library(path) as library, pytest.raises(Damaged, match="is a copy"):
+        library.read("file")
+    assert ["is a copy" in str(problem) for problem in all_problems(path)] == [True]
 
 
 def test_the_file_system_of_a_directory_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

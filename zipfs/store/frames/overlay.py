@@ -3,7 +3,9 @@
 When stored content is opened for writing, nothing of it is copied: its spool file begins as one hole of the same size,
 and where that has a hole the older version shows through. What is written fills whole blocks, so a block is either one
 of the spool file or one of the older version. Which it is, the file system of the spool remembers, together with the
-bytes: a kill leaves nothing that contradicts them, and a power cut at worst the older bytes.
+bytes: a kill leaves nothing that contradicts them, and a power cut at worst the older bytes. A copy of the file does
+not remember it: most programs write zeros where there are holes, or holes where there are zeros. So the file says which
+one on its disk it is, and a copy is refused.
 
 Any thread may call. Whoever writes excludes other writers of the same file.
 """
@@ -17,6 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
+from zipfs.errors import Damaged
 from zipfs.store.disk.files import read_at
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.open_blob import OpenBlob
@@ -25,6 +28,8 @@ from zipfs.store.objects.values import BlobId, Extent
 BLOCK_NBYTES: Final = mmap.PAGESIZE
 """What a write fills at least, so that a file system keeps a hole apart from it."""
 _PROBED_NBYTES: Final = 64 * BLOCK_NBYTES
+_OWN: Final = "user.zipfs.inode"
+"""Attribute of a spool file with holes that mean something: its inode on the disk, in decimal digits."""
 
 
 class Bytes(Protocol):
@@ -141,6 +146,26 @@ def fill_edges(fd: int, older: Older, offset: int, nbytes: int) -> tuple[bytes |
     return before, behind
 
 
+def claim_holes(fd: int) -> None:
+    """Have a file say that its holes mean something. Raises OSError where a file system keeps no attributes."""
+    os.setxattr(fd, _OWN, b"%d" % os.fstat(fd).st_ino)
+
+
+def check_holes(fd: int, where: object) -> None:
+    """Raise Damaged unless a file is the very one whose holes mean something."""
+    try:
+        if os.getxattr(fd, _OWN) == b"%d" % os.fstat(fd).st_ino:
+            return
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
+    raise Damaged(
+        where,
+        "it is a copy, in which what was changed of a stored file cannot be told from what was not. Copy a store when"
+        " `zipfs wait` says that nothing waits in it",
+    )
+
+
 def keeps_holes(directory: str | os.PathLike[str]) -> bool:
     """Return whether the file system of a directory keeps holes between single blocks, and tells of them at once."""
     try:
@@ -149,6 +174,7 @@ def keeps_holes(directory: str | os.PathLike[str]) -> bool:
         return False
     try:
         os.ftruncate(fd, _PROBED_NBYTES)
+        claim_holes(fd)
         for block in (2, 7, 8, 40):
             os.pwrite(fd, bytes(BLOCK_NBYTES), block * BLOCK_NBYTES)
         filled = [

@@ -7,9 +7,13 @@ are compared within one snapshot, and what is missing on the disk is looked up a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+from zipfs.errors import Damaged
+from zipfs.store.disk.files import open_file
 from zipfs.store.disk.progress import Report, report_nothing
+from zipfs.store.frames.overlay import check_holes
 from zipfs.store.maintenance.check_catalog import check_database, check_rows
 from zipfs.store.maintenance.check_packs import check_data, check_packs
 from zipfs.store.maintenance.problem import Problem, paths_of
@@ -31,6 +35,7 @@ def check(store: Store, *, read_data: bool = False, report: Report = report_noth
 
 
 def _check_spool(store: Store) -> Iterator[Problem]:
+    yield from _check_shown_through(store)
     for inode in store.catalog.inodes_in(State.SEALED):
         path = store.spool_path(inode)
         paths = paths_of(store.catalog, [inode.id])
@@ -47,3 +52,22 @@ def _check_spool(store: Store) -> Iterator[Problem]:
     for path in store.spool_directory.iterdir():
         if not path.name.isdecimal() or int(path.name) not in known:
             yield Problem("spool", str(path), "belongs to no file; the next mount deletes it", harmless=True)
+
+
+def _check_shown_through(store: Store) -> Iterator[Problem]:
+    """Check the spool files of which the holes stand for older versions."""
+    for inode in (*store.catalog.inodes_in(State.OPEN), *store.catalog.inodes_in(State.SEALED)):
+        if not inode.layout_sum:
+            continue
+        path, paths = store.spool_path(inode), paths_of(store.catalog, [inode.id])
+        try:
+            fd = open_file(path)
+            try:
+                check_holes(fd, path)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            if inode.spool_number in store.catalog.spooled():
+                yield Problem("spool", str(path), "is missing, and what was changed of a file with it", paths)
+        except Damaged as error:
+            yield Problem("spool", str(path), str(error.args[1]), paths)
