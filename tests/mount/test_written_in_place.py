@@ -153,6 +153,20 @@ def test_opening_for_writing_is_no_change_yet(shared: Mount, state: str) -> None
     assert path.read_bytes() == DATA
 
 
+def test_the_time_of_the_last_change_never_goes_back(shared: Mount) -> None:
+    """Whoever looks for what has changed since a time would miss what was written after it."""
+    path = shared.point / "times"
+    with open(path, "wb", buffering=0) as file:
+        file.write(b"1")
+        time.sleep(0.05)
+        file.write(b"2")
+    written = path.stat()
+    shared.stored("times")
+    stored = path.stat()
+    assert stored.st_mtime_ns == written.st_mtime_ns
+    assert stored.st_ctime_ns >= written.st_ctime_ns
+
+
 def test_attributes_do_not_open_content(shared: Mount) -> None:
     path = put(shared, "attributes")
     path.chmod(0o640)

@@ -80,7 +80,9 @@ def seal_written(
             found = _spool_stat(store, inode)
             state = transition(inode.state, Area.SERVED, Event.SEAL).state
             mtime_ns = bounded_time_ns(found.st_mtime_ns)
-            inode = replace(inode, state=state, nbytes=found.st_size, mtime_ns=mtime_ns)
+            # What was written has moved its ctime, too, and that never goes back.
+            ctime_ns = max(inode.ctime_ns, mtime_ns if mtime_ns <= tree.now_ns() else 0)
+            inode = replace(inode, state=state, nbytes=found.st_size, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
             txn.put_inode(inode)
             txn.clear_failure(inode.id)
             sealed.append(inode)
