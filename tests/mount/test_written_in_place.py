@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, exchange, noise, poll, poll_equal, run
+from tests.support.mounts import Mount, exchange, noise, poll, poll_equal, run, zipfs
 from tests.support.stores import model, tuned, weights
 
 pytestmark = pytest.mark.mount
@@ -179,6 +179,25 @@ def test_attributes_do_not_open_content(shared: Mount) -> None:
     assert path.stat().st_mtime_ns > 10**18 + 5
     assert shared.stored("attributes").read_bytes() == CHANGES[_overwrite]
     assert os.getxattr(path, "user.note") == b"kept"
+
+
+def test_what_is_changed_counts_as_stored_meanwhile(mount: Mount) -> None:
+    """Or a small change of a large file would look as if all the rest of the store took many times its size."""
+    path = put(mount, "large")
+    stored = [mount.status()[key] for key in ("stored_files", "stored_raw_nbytes")]
+    assert stored == [1, len(DATA)]
+    with open(path, "r+b", buffering=0) as file:
+        file.write(b"x")
+        assert [mount.status()[key] for key in ("stored_files", "stored_raw_nbytes")] == stored
+        assert mount.status()["unsealed_files"] == 1
+
+
+def test_what_is_being_written_is_told_of_at_its_size(mount: Mount) -> None:
+    with open(mount.point / "new.bin", "wb", buffering=0) as file:
+        file.write(DATA)
+        assert json.loads(zipfs("explain", "--json", mount.point / "new.bin").stdout)["nbytes"] == len(DATA)
+        (summary,) = json.loads(zipfs("explain", "--json", mount.point).stdout)["files"]
+        assert summary["nbytes"] == len(DATA)
 
 
 def test_changing_a_part_copies_no_more_than_that(mount: Mount) -> None:

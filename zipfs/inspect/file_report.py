@@ -98,7 +98,7 @@ class FileReport:
 def report_file(store: Store, names: TensorNames, path: bytes, inode: Inode) -> FileReport:
     """Report on the file `inode`, which is called `path`. Raises CatalogDamaged."""
     if inode.state is not State.STORED:
-        return FileReport(path, inode.nbytes, inode.state, None, (), {})
+        return FileReport(path, store.content_nbytes(inode), inode.state, None, (), {})
     extents = stored_extents(store, inode)
     layout = names.layout(inode, path)
     spans = layout.spans if layout is not None else tuple(_plain_span(stored) for stored in extents)

@@ -128,7 +128,8 @@ def _files(store: Store, report: Report) -> list[_Found]:
     for path, inode in tree.walk(store.catalog, store.catalog.inode(ROOT)):
         if inode.kind is Kind.FILE and inode.id not in seen:
             seen.add(inode.id)
-            found.append(_Found(names.name(path), path, inode.id, inode.nbytes, inode.state is not State.STORED))
+            nbytes, in_spool = store.content_nbytes(inode), inode.state is not State.STORED
+            found.append(_Found(names.name(path), path, inode.id, nbytes, in_spool))
             if len(found) % _REPORT_EVERY == 0:
                 report("listing files", len(found), len(found))
     found.sort(key=lambda one: one.path.split(b"/"))

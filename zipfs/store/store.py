@@ -20,7 +20,7 @@ from zipfs.store.disk.stopping import Stop
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.open_blob import OpenBlob, OpenBlobs, open_blob
 from zipfs.store.marker import is_store, read_marker, write_marker
-from zipfs.store.objects.values import BlobId, Inode, InodeId
+from zipfs.store.objects.values import BlobId, Inode, InodeId, State
 from zipfs.store.packs.backend import PackBackend
 from zipfs.store.packs.local import LocalPacks
 
@@ -63,6 +63,13 @@ class Store:
     def spool_path(self, inode: Inode) -> Path:
         """Return the path of the spool file of a file that has one."""
         return self.spool_directory / str(inode.spool_number)
+
+    def content_nbytes(self, inode: Inode) -> int:
+        """Return how many bytes a file has: of content that may still change, its spool file knows."""
+        if inode.state is State.OPEN:
+            with suppress(FileNotFoundError):  # it has just been compressed
+                return self.spool_path(inode).stat().st_size
+        return inode.nbytes
 
     def lock(self, name: str) -> FileLock:
         """Return one of the locks that `disk/locks.py` lists."""

@@ -37,6 +37,12 @@ _NOT_SERVED = (
 )
 
 
+# Served, and some of it from packs: what is written to it since lies in the spool.
+_SHOWS_THROUGH = (
+    "state IN ('open', 'sealed') AND state = 'open' AND layout_sum <> 0"
+    " AND EXISTS (SELECT 1 FROM entries WHERE inode_id = id AND area = 0)"
+)
+
 _BELOW = (
     "WITH RECURSIVE below (id) AS (SELECT ? UNION SELECT inode_id FROM below JOIN entries ON parent_id = below.id)"
     " SELECT state, sum(nbytes), sum(stored_nbytes) FROM inodes WHERE id IN below AND kind = 'file' GROUP BY state"
@@ -47,8 +53,8 @@ _BELOW = (
 class ContentSizes:
     """The sizes that are asked for again and again while a store is being filled: counted in a few milliseconds.
 
-    `files` and `raw_nbytes` are of what is served from packs, `spool_files` and `spool_nbytes` of what is served and
-    not compressed yet.
+    `files` and `raw_nbytes` are of what is served from packs, also while it is being changed, `spool_files` and
+    `spool_nbytes` of what is served and not compressed yet.
     """
 
     files: int
@@ -105,13 +111,14 @@ class SizeQueries(BlobQueries):
         """Return what is served and what the packs take. Raises CatalogDamaged."""
         total = self._sums("SELECT count(*), sum(nbytes) FROM inodes WHERE state = 'stored'")
         not_served = self._sums(f"SELECT count(*), sum(nbytes) FROM inodes WHERE state = 'stored' AND {_NOT_SERVED}")
+        changing = self._sums(f"SELECT count(*), sum(nbytes) FROM inodes WHERE {_SHOWS_THROUGH}")
         spool = self._sums(
             "SELECT count(*), sum(nbytes) FROM inodes WHERE state IN ('open', 'sealed') AND state = 'sealed'"
         )
         packs = self.packs()
         return ContentSizes(
-            files=total[0] - not_served[0],
-            raw_nbytes=total[1] - not_served[1],
+            files=total[0] - not_served[0] + changing[0],
+            raw_nbytes=total[1] - not_served[1] + changing[1],
             packs=len(packs),
             packs_nbytes=sum(packs.values()),
             spool_files=spool[0],
