@@ -14,7 +14,7 @@ from tests.support.stores import create_served
 from zipfs.errors import NoSpace
 from zipfs.ingest.spool import WRITING_MODE, Spool
 from zipfs.store.disk.page_cache import PageCache
-from zipfs.store.frames.overlay import Older
+from zipfs.store.frames.overlay import Older, claim_holes
 from zipfs.store.objects.values import Inode
 from zipfs.store.store import Store, open_store
 
@@ -72,6 +72,8 @@ def test_what_would_wait_is_left(case: Case, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_covers_an_older_version_is_left(case: Case) -> None:
     """Its edges may have to be decoded."""
     spool = case.spool()
+    with case.path.open("r+b") as file:
+        claim_holes(file.fileno())
     spool.acquire(case.inode, writing=True, open_older=lambda: Older(_Zeros()))
     assert not spool.write_at_once(case.inode, OLDER_NBYTES - 1, b"xy")
     assert case.path.read_bytes() == b"content"

@@ -46,9 +46,10 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.parametrize("options", [(), ("--writeback-cache",)], ids=["", "writeback-cache"])
 @pytest.mark.parametrize("who", ["root", "owner in the group", "owner in another group"])
-def test_set_id_bits_go_as_on_a_disk(mounts: Callable[..., Mount], who: str) -> None:
-    mount = mounts("--quiet", "3600", "--allow-other").start()
+def test_set_id_bits_go_as_on_a_disk(mounts: Callable[..., Mount], who: str, options: tuple[str, ...]) -> None:
+    mount = mounts("--quiet", "3600", "--allow-other", *options).start()
     mount.store.parent.chmod(0o755)
     tops = [mount.store.parent / "plain", mount.ingest / "top"]
     for top in tops:

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RENAME_EXCHANGE, RENAME_WHITEOUT = 2, 4
+MORE_OPTIONS = os.environ.get("ZIPFS_TEST_MOUNT_OPTIONS", "").split()
+"""Of every mount that a test makes: such as --writeback-cache."""
 DEADLINE_S = 60.0
 _LIFE_S = 900.0
 
@@ -138,7 +140,7 @@ class Mount:
 
     def try_start(self, *more: object) -> subprocess.CompletedProcess[str]:
         self.guard()
-        return zipfs("mount", self.store, self.point, *self.options, *more, prefix=self.prefix)
+        return zipfs("mount", *MORE_OPTIONS, self.store, self.point, *self.options, *more, prefix=self.prefix)
 
     def guard(self) -> None:
         """Let it live for so much longer."""

@@ -70,6 +70,8 @@ class MountOptions:
     read_only: bool = False
     takes_writes: bool = True
     """Whether files of the served tree can be written to; else content is written below `ingest/` only."""
+    writeback_cache: bool = False
+    """Whether a write may return before the daemon has its bytes."""
     allow_other: bool = False
     cache_nbytes: int = 512 << 20
     ingest_memory_nbytes: int = 256 << 20
@@ -152,6 +154,7 @@ class _Mount:
             linger_s=options.linger_s,
             takes_writes=options.takes_writes,
         )
+        self._operations.enable_writeback_cache = options.writeback_cache
         self._sealer = Sealer(
             self._change_log, spool, options.unfinished, quiet_s=options.quiet_s, linger_s=options.linger_s
         )

@@ -118,7 +118,7 @@ class TreeOperations(ReadingOperations):
                 ctx.pid,
             )
         alteration = attributes_to_set(attr, fields, self._lost_set_ids(where, fields, ctx))
-        if alteration:
+        if alteration and not self._tells_of_writes(where, fields):
             await self._alter(where, alteration)
         return describe(self.store, where, *self.names.stat(where))
 
@@ -131,6 +131,15 @@ class TreeOperations(ReadingOperations):
         if not is_given_away and not (fields.update_size and ctx.uid != 0):
             return 0
         return lost_set_ids(self.names.stat(where)[0], ctx.uid, ctx.gid, ctx.pid)
+
+    def _tells_of_writes(self, where: Place, fields: pyfuse3.SetattrFields) -> bool:
+        """Return whether the kernel tells when it has last written to a file of which it keeps the times itself.
+
+        The spool file has that then: a change of the catalog for each write-back would be in the way of writes.
+        """
+        names_more = fields.update_mode or fields.update_uid or fields.update_gid or fields.update_size
+        are_times_kept = self.enable_writeback_cache and fields.update_mtime and fields.update_ctime
+        return are_times_kept and not (names_more or fields.update_atime) and self.files.is_open_content(where)
 
     @abstractmethod
     async def _set_size_and_mtime(self, where: Place, nbytes: int | None, mtime_ns: int | None, pid: int) -> None:

@@ -31,6 +31,8 @@ _NOT_PASSED_ON: Final = frozenset({"daemon", "ready_fd"})
 @click.option("-f", "--foreground", is_flag=True, help="Stay in front; Ctrl-C unmounts.")
 @click.option("--read-only", is_flag=True, help="Refuse every change; needs no right to write to the store.")
 @click.option("--no-write", is_flag=True, help="Take new content below ingest/ only; names can be changed anywhere.")
+@click.option("--writeback-cache", is_flag=True,
+              help="Let a write return before the mount has it; fsync and close tell errors.")  # fmt: skip
 @click.option(
     "--allow-other", is_flag=True, help="Let other users in (for ordinary users: see user_allow_other in fuse.conf)."
 )
@@ -60,6 +62,7 @@ def mount_command(
     foreground: bool,
     read_only: bool,
     no_write: bool,
+    writeback_cache: bool,
     allow_other: bool,
     cache_size: int,
     ingest_memory: int,
@@ -105,6 +108,7 @@ def mount_command(
             mountpoint=mountpoint,
             read_only=read_only,
             takes_writes=not no_write,
+            writeback_cache=writeback_cache,
             allow_other=allow_other,
             cache_nbytes=cache_size,
             ingest_memory_nbytes=ingest_memory,
