@@ -52,6 +52,10 @@ class MemoryPart:
     def nbytes(self) -> int:
         return len(self._content)
 
+    @property
+    def on_disk_nbytes(self) -> int:
+        return len(self._content)
+
     def append(self, data: bytes | memoryview) -> None:
         self._content += data
 

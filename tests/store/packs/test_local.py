@@ -10,7 +10,7 @@ import pytest
 
 from zipfs.errors import Damaged
 from zipfs.store.objects.values import BlobId, PackName
-from zipfs.store.packs import local
+from zipfs.store.packs import local, local_file
 from zipfs.store.packs.local import LocalPacks
 from zipfs.store.packs.writer import PackWriter
 
@@ -135,15 +135,17 @@ def test_a_pack_can_be_read_while_it_is_written_however_many_are_opened_meanwhil
     writer.abandon()
 
 
-def test_a_full_disk_leaves_nothing_of_a_pack_that_cannot_begin(
+def test_a_full_disk_leaves_nothing_of_a_pack(
     packs: LocalPacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "pwrite", full)
+    writer = PackWriter(packs)
     with pytest.raises(OSError, match="No space left"):
-        PackWriter(packs)
+        writer.sync()
+    writer.abandon()
     assert list(packs.unfinished()) == []
     assert open_descriptors(tmp_path) == []
 
@@ -151,10 +153,10 @@ def test_a_full_disk_leaves_nothing_of_a_pack_that_cannot_begin(
 def test_a_part_that_cannot_be_opened_twice_leaves_nothing(
     packs: LocalPacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_many(_: int) -> int:
+    def too_many(*_: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(os, "dup", too_many)
+    monkeypatch.setattr(local_file, "open_file", too_many)
     with pytest.raises(OSError, match="Too many open files"):
         packs.begin(PackName(bytes(16)))
     assert list(packs.unfinished()) == []

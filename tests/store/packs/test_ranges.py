@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.stores import noise
 from zipfs.errors import PackDamaged
 from zipfs.store.objects.values import PackName
-from zipfs.store.packs.local import LocalPackFile
+from zipfs.store.packs.local_file import LocalPackFile
 from zipfs.store.packs.ranges import Read, Stored, fetch, plan_reads
 
 KIB = 1 << 10

@@ -28,8 +28,12 @@ class PackPart(Protocol):
     def nbytes(self) -> int:
         """Return how much was appended and not taken back."""
 
+    @property
+    def on_disk_nbytes(self) -> int:
+        """Return how much of it a read brings back from where the pack is kept, and not from memory."""
+
     def append(self, data: bytes | memoryview) -> None:
-        """Write what follows. Raises OSError."""
+        """Write what follows, now or, with others, up to `sync`. Raises OSError."""
 
     def truncate(self, nbytes: int) -> None:
         """Take back all but the first `nbytes` bytes."""
