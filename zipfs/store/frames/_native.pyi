@@ -1,5 +1,7 @@
 from typing import final
 
+from typing_extensions import Buffer
+
 # At most `most_nbytes` bytes wait for their next use.
 @final
 class BufferPool:
@@ -9,3 +11,4 @@ class BufferPool:
     def take(self, nbytes: int) -> memoryview: ...
 
 def buffer_nbytes(nbytes: int) -> int: ...
+def same_bytes(one: Buffer, other: Buffer) -> bool: ...

@@ -3,10 +3,11 @@
    last the memory goes back to the pool.  So nothing here depends on how references are counted, and nobody can end the
    lease of somebody else.
 
-   The GIL guards everything; no code of Python's runs while anything is changed. */
+   The GIL guards all of that; no code of Python's runs while anything is changed. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 enum {
@@ -15,6 +16,7 @@ enum {
     SIZES = MOST_BITS - LEAST_BITS + 1,
     EXACT = SIZES, /* stands for a size that is not kept */
     HUGE_BITS = 21,
+    LEAST_UNLOCKED_NBYTES = 1 << 14, /* less is compared sooner than the GIL is released */
 };
 
 /* Free memory, which holds the link itself. */
@@ -244,6 +246,25 @@ static PyObject *buffer_nbytes(PyObject *module, PyObject *argument) {
     return PyErr_Occurred() ? NULL : PyLong_FromSsize_t(buffer_nbytes_for(nbytes));
 }
 
+static PyObject *same_bytes(PyObject *module, PyObject *args) {
+    Py_buffer one, other;
+    int same;
+    if (!PyArg_ParseTuple(args, "y*y*:same_bytes", &one, &other))
+        return NULL;
+    if (one.len != other.len) {
+        same = 0;
+    } else if (one.len < LEAST_UNLOCKED_NBYTES) {
+        same = memcmp(one.buf, other.buf, (size_t)one.len) == 0;
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        same = memcmp(one.buf, other.buf, (size_t)one.len) == 0;
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&one);
+    PyBuffer_Release(&other);
+    return PyBool_FromLong(same);
+}
+
 static int add_types(PyObject *module) {
     PyObject **lease_type = PyModule_GetState(module);
     *lease_type = PyType_FromModuleAndSpec(module, &lease_spec, NULL);
@@ -267,6 +288,7 @@ static int clear(PyObject *module) {
 
 static PyMethodDef methods[] = {
     {"buffer_nbytes", buffer_nbytes, METH_O, "What a buffer of so many bytes takes of the memory."},
+    {"same_bytes", same_bytes, METH_VARARGS, "Whether two buffers hold the same bytes."},
     {NULL, NULL, 0, NULL},
 };
 
