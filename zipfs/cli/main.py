@@ -136,6 +136,8 @@ def _prepare_process() -> None:
 
     The number of a standard stream that is closed would go to the next file that is opened, the catalog for instance.
     """
+    # NumPy's linear algebra, of which we use next to nothing, would start a thread for each core, and they spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

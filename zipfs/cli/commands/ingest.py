@@ -103,6 +103,7 @@ def ingest_command(
     """
     from zipfs.cli.locations import store_at
     from zipfs.ingest.import_tree import put_directories
+    from zipfs.ingest.memory import keep_freed_memory
     from zipfs.ingest.pipeline import Pipeline
     from zipfs.store.disk.stopping import Stop, stopping_on_signals
     from zipfs.store.namespace.unfinished import UnfinishedNames
@@ -110,6 +111,7 @@ def ingest_command(
 
     if name is not None and len(paths) != 1:
         raise click.UsageError("--as needs exactly one PATH")
+    keep_freed_memory()
     if worker:
         _work(store, threads, memory, optimize_after_s)
         return
