@@ -69,11 +69,13 @@ def test_a_part_that_is_inspected_again_changes_no_digest(source: CountingSource
 
 def test_features_are_those_of_the_bytes(source: CountingSource) -> None:
     inspector = inspector_of(source)
-    header, large, small = (piece.span for piece in inspector.file().pieces)
+    header, large, small = (inspector.piece(piece.span) for piece in inspector.file().pieces)
     assert inspector.features(header) is None
-    for span in (large, small):
+    assert [one.raw is None for one in (header, large, small)] == [False, True, False]
+    for found in (large, small):
+        span = found.span
         raw = CONTENT[span.offset : span.offset + span.nbytes]
-        assert inspector.features(span) == read_features(reader(raw), len(raw), span.dtype)
+        assert inspector.features(found) == read_features(reader(raw), len(raw), span.dtype)
 
 
 def reader(raw: bytes) -> Callable[[int, int], bytes]:

@@ -42,8 +42,8 @@ class FakeContent:
         scan.feed(0, self.cut(span))
         return SpanInspection(span, b"%16d" % span.offset, scan.sample())
 
-    def features(self, span: Span) -> TensorFeatures | None:
-        raw = self.cut(span)
+    def features(self, found: SpanInspection) -> TensorFeatures | None:
+        span, raw = found.span, self.cut(found.span)
         return read_features(lambda offset, nbytes: raw[offset : offset + nbytes], span.nbytes, span.dtype)
 
     def tensor(self, span: Span) -> FakeTensor:
@@ -138,7 +138,7 @@ def test_the_sample_decides_between_bases_that_are_about_as_good(store: Store, t
     search.begin()
     ((blob, _),) = content.blobs.values()
     for number, raw in enumerate(near):
-        made = FakeContent(raw).features(Span(0, len(raw), "BF16", (ITEMS,), "w"))
+        made = FakeContent(raw).features(SpanInspection(Span(0, len(raw), "BF16", (ITEMS,), "w"), b"", None))
         new = Blob(BlobId(100 + number), len(raw), b"%16d" % number, "BF16", (ITEMS,), None, blob.pack, 0, blob.frames)
         content.blobs[new.id] = new, raw
         search.add(new, made, None)

@@ -31,10 +31,14 @@ class Execution(Blobs, Protocol):
         """Return how many blobs the steps have made."""
 
     def stored_nbytes(self, first: int) -> int:
-        """Return what all but the first so many blobs take."""
+        """Return what all but the first so many blobs take, once all of them are coded. Raises as `carry_out`."""
 
     def carry_out(self, step: Step, source: Source, progress: FileProgress) -> Extent:
-        """Carry out one step of the plan of a file. Raises SourceError, Damaged, Stopped, OSError."""
+        """Carry out one step of the plan of a file; a blob is coded while the next step is planned.
+
+        What goes wrong with it is raised by this call or a later one for the same file: SourceError, Damaged, Stopped,
+        OSError.
+        """
 
     def take_back(self, count: int) -> None:
         """Forget all but the first `count` blobs."""
@@ -74,17 +78,18 @@ class Batch:
         planner = self._planner(inspector, progress)
         extents: list[Extent] = []
         zeros = self._zeros(source, file.hole_nbytes) if file.hole_nbytes else None
-        for piece in file.pieces:
-            if piece.is_hole and zeros is not None:
-                inspector.hole(piece.span.nbytes)
-                progress.advance(piece.span.nbytes)
-                steps = share_zeros(piece.span, zeros)
-            else:
-                steps = planner.steps(inspector.piece(piece.span))
-            # Lazily: each step is carried out before the planner is asked for the next one.
-            extents.extend(self._execution.carry_out(step, source, progress) for step in steps)
-        source.check_unchanged()
+        with inspector.ahead(file.pieces, self._executor) as inspections:
+            for piece, found in zip(file.pieces, inspections, strict=True):
+                if found is not None:
+                    steps = planner.steps(found)
+                else:
+                    assert zeros is not None
+                    progress.advance(piece.span.nbytes)
+                    steps = share_zeros(piece.span, zeros)
+                # Lazily: each step is begun before the planner is asked for the next one.
+                extents.extend(self._execution.carry_out(step, source, progress) for step in steps)
         stored_nbytes = self._execution.stored_nbytes(first_new)
+        source.check_unchanged()
         return StoredFile(source.nbytes, tuple(extents), inspector.sha256(), stored_nbytes)
 
     def _planner(self, inspector: Inspector, progress: FileProgress) -> Planner:

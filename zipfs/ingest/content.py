@@ -54,8 +54,8 @@ class SourceContent:
     def inspect(self, span: Span) -> SpanInspection:
         return self.inspector.again(span)
 
-    def features(self, span: Span) -> TensorFeatures | None:
-        return self.inspector.features(span)
+    def features(self, found: SpanInspection) -> TensorFeatures | None:
+        return self.inspector.features(found)
 
     def tensor(self, span: Span) -> SpanContent:
         return SpanContent(self.inspector, span, self.blobs)

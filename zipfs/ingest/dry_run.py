@@ -134,7 +134,7 @@ class DryRun:
         self._planned[blob.id] = PlannedBlob(blob, source, span)
         self._search.add(blob, step.features, step.found.sample)
         if not isinstance(source, Zeros):
-            self._steps.append(replace(step, found=replace(step.found, sample=None), features=None))
+            self._steps.append(replace(step, found=replace(step.found, sample=None, raw=None), features=None))
         return Extent(span.offset, span.nbytes, blob.id, 0)
 
     def _blob(self, step: Encode) -> Blob:

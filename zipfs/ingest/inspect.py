@@ -1,36 +1,48 @@
 """Owns the inspection of a file: one pass over its bytes for layout, SHA-256, fingerprints and minhash samples.
 
-A file is inspected span by span, each right before it is planned and stored: what was read is still in the page cache
-then, and no more than one tensor's inspection is held. Sketch and signature, which take a read of 2 KiB, are read only
-of what turns out to be new. Used by one thread.
+A file is inspected span by span, on another thread and at most AHEAD_NBYTES before it is planned and stored: what was
+read is still in the page cache then. Of a span that one frame holds the bytes are kept until then, and read once.
+Sketch and signature of a larger one, which take a read of 2 KiB, are read only of what turns out to be new.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
 
 import xxhash
 
 from zipfs.bases.similarity.features import TensorFeatures, read_features
 from zipfs.bases.similarity.minhash import MinhashSample, SampleScan
 from zipfs.codec import FRAME_NBYTES
+from zipfs.errors import Stopped
 from zipfs.formats import Span, lay_out
 from zipfs.ingest import holes
 from zipfs.ingest.holes import Piece
+from zipfs.ingest.inspect_ahead import Ahead
 from zipfs.ingest.progress import FileProgress
 from zipfs.ingest.source import Source
 
+_INLINE_NBYTES: Final = 256 << 10
+"""Files up to this length are inspected by whoever wants to know."""
 _ZEROS = bytes(FRAME_NBYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class SpanInspection:
-    """What one pass over a span tells of it; `sample` is None of what is too small, or no tensor."""
+    """What one pass over a span tells of it; `sample` is None of what is too small, or no tensor.
+
+    `raw` are all bytes of it, if a frame holds them.
+    """
 
     span: Span
     fingerprint: bytes
     sample: MinhashSample | None
+    raw: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,10 @@ class Inspector:
         self.source = source
         self._progress = progress
         self._sha256: hashlib._Hash | None = None
+        self._passed_nbytes = 0
+        """Of pieces, by whatever thread inspects them."""
+        self._told_nbytes = 0
+        self._is_left = False
 
     def file(self) -> FileInspection:
         """Lay the file out. Its pieces are then to be passed through `piece` or `hole` in their order."""
@@ -59,17 +75,34 @@ class Inspector:
             self._sha256 = hashlib.sha256()
         return FileInspection(pieces, hole_nbytes)
 
+    @contextmanager
+    def ahead(self, pieces: Sequence[Piece], executor: Executor) -> Iterator[Iterator[SpanInspection | None]]:
+        """Yield the inspections of all pieces, in order, while more of them are inspected; None of a hole.
+
+        After the block nothing is inspected any longer, so that the source may be closed.
+        """
+        if self.source.nbytes <= _INLINE_NBYTES:
+            yield map(self._inspected, pieces)
+            self._tell()
+            return
+        ahead = Ahead(self._inspected, pieces, executor)
+        try:
+            yield ahead.outcomes(self._tell)
+        finally:
+            self._is_left = True
+            ahead.leave()
+
     def piece(self, span: Span) -> SpanInspection:
-        """Inspect the next piece of the file."""
+        """Inspect the next piece of the file. Any thread may, one after the other. Raises SourceError, Stopped."""
         return self._pass_over(span, self._sha256, is_first=True)
 
     def hole(self, nbytes: int) -> None:
-        """Pass over zeros that are not read."""
+        """Pass over zeros that are not read, as over a piece."""
         if self._sha256 is None:
             return
         for at in range(0, nbytes, FRAME_NBYTES):
             self._sha256.update(_ZEROS[: min(FRAME_NBYTES, nbytes - at)])
-            self._progress.advance(0)
+            self._note(0)
 
     def again(self, span: Span) -> SpanInspection:
         """Inspect a part of what was passed over: it is to be stored by itself."""
@@ -79,24 +112,44 @@ class Inspector:
         """Return the digest of all pieces; None of a file with holes so large that they are not hashed."""
         return None if self._sha256 is None else self._sha256.digest()
 
-    def features(self, span: Span) -> TensorFeatures | None:
+    def features(self, found: SpanInspection) -> TensorFeatures | None:
         """Read the features of a tensor; None for what is none, or too small to gain by a base."""
-        source = self.source
-        if not span.dtype or span.nbytes > FRAME_NBYTES:
-            return read_features(
-                lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype
-            )
-        # One copy takes less time than many short reads.
-        whole = source.read_exactly(span.offset, span.nbytes)
-        return read_features(lambda offset, nbytes: whole[offset : offset + nbytes], span.nbytes, span.dtype)
+        source, span, raw = self.source, found.span, found.raw
+        if raw is not None:
+            return read_features(lambda offset, nbytes: raw[offset : offset + nbytes], span.nbytes, span.dtype)
+        return read_features(lambda offset, nbytes: source.read(span.offset + offset, nbytes), span.nbytes, span.dtype)
+
+    def _tell(self) -> None:
+        """Tell of what was passed, by the thread that is to tell. Raises Stopped, NotWanted."""
+        passed_nbytes = self._passed_nbytes
+        self._progress.advance(passed_nbytes - self._told_nbytes)
+        self._told_nbytes = passed_nbytes
+
+    def _note(self, nbytes: int) -> None:
+        """Note that so many bytes were passed. Raises Stopped, by which a thread ends that is not wanted any more."""
+        self._passed_nbytes += nbytes
+        if self._is_left:
+            raise Stopped
+        self._progress.check_stop()
+
+    def _inspected(self, piece: Piece) -> SpanInspection | None:
+        if not piece.is_hole:
+            return self.piece(piece.span)
+        self.hole(piece.span.nbytes)
+        return None
 
     def _pass_over(self, span: Span, sha256: hashlib._Hash | None, *, is_first: bool) -> SpanInspection:
         fingerprint, scan = xxhash.xxh3_128(), SampleScan(span.nbytes, span.dtype, span.shape)
+        data = b""
         for at in range(0, span.nbytes, FRAME_NBYTES):
             data = self.source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
             fingerprint.update(data)
             scan.feed(at, data)
             if sha256 is not None:
                 sha256.update(data)
-            self._progress.advance(len(data) if is_first else 0)
-        return SpanInspection(span, fingerprint.digest(), scan.sample())
+            if is_first:
+                self._note(len(data))
+            else:
+                self._progress.advance(0)
+        raw = data if span.nbytes <= FRAME_NBYTES else None
+        return SpanInspection(span, fingerprint.digest(), scan.sample(), raw)

@@ -17,11 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from zipfs.bases import CandidateSearch
 from zipfs.errors import CatalogUnreadable, NoSpace, NotWritable, Stopped, StoreBusy, ZipfsError
 from zipfs.ingest.batch import Batch
-from zipfs.ingest.execute import PackExecution, SourcesChanged
+from zipfs.ingest.execute import PackExecution
 from zipfs.ingest.optimize.after_ingest import rebase_after_ingest
 from zipfs.ingest.optimize.rebase import Rebased
 from zipfs.ingest.progress import Progress
 from zipfs.ingest.source import NotWanted, Source, SourceError
+from zipfs.ingest.verify import SourcesChanged
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.files import full_disk_told

@@ -40,7 +40,7 @@ class Content(Protocol):
     def inspect(self, span: Span) -> SpanInspection:
         """Inspect a part of a tensor, which is to be stored by itself."""
 
-    def features(self, span: Span) -> TensorFeatures | None:
+    def features(self, found: SpanInspection) -> TensorFeatures | None:
         """Read the features of a tensor; None for what is none, or too small to gain by a base."""
 
     def tensor(self, span: Span) -> TensorContent:
@@ -155,7 +155,7 @@ class Planner:
         a part of the tensor be searched in the rest of it.
         """
         span, sample = found.span, found.sample
-        features = self.content.features(span)
+        features = self.content.features(found)
         choice = self._choose(span, features)
         matches: list[PartialMatch] = []
         if sample is not None and features is not None:
@@ -210,7 +210,7 @@ class Planner:
             if same is not None:
                 yield Share(part.span, same, 0)
                 return
-            features = self.content.features(part.span)
+            features = self.content.features(found)
         if base is None:
             choice = self._choose(part.span, features)
         else:

@@ -42,7 +42,11 @@ class FileProgress:
 
     def advance(self, nbytes: int) -> None:
         """Tell of progress; to be called about once a MiB. Raises Stopped, and NotWanted if the file was removed."""
-        self._stop.check()
+        self.check_stop()
         self._source.check_wanted()
         if self._progress is not None:
             self._progress.advanced(nbytes)
+
+    def check_stop(self) -> None:
+        """Raise Stopped where all work is to end; any thread may ask."""
+        self._stop.check()

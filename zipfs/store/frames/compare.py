@@ -1,4 +1,4 @@
-"""Owns the comparison of raw bytes with decoded ones. Pure; any thread may call, and holds no other one up meanwhile."""
+"""Owns the comparison of raw bytes with decoded ones. Pure; any thread may call, and the GIL is released meanwhile."""
 
 from __future__ import annotations
 

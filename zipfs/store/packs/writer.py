@@ -39,6 +39,11 @@ class PackWriter:
         return self._part.nbytes
 
     @property
+    def on_disk_nbytes(self) -> int:
+        """Return how much of the pack a read brings back from where it is kept, and not from memory."""
+        return self._part.on_disk_nbytes
+
+    @property
     def file(self) -> PackFile:
         """Return the pack as it is so far. Not for use after `finish` or `abandon`."""
         return self._part.file
