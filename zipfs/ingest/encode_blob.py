@@ -28,6 +28,10 @@ _INLINE_NBYTES: Final = 64 << 10
 ReadFrame = Callable[[int, int], bytes | memoryview]
 
 
+def _read_nothing(index: int, nbytes: int) -> bytes:
+    raise AssertionError("all frames have been coded")
+
+
 class BlobInWork:
     """A blob that is being encoded."""
 
@@ -216,6 +220,7 @@ class BlobEncoder:
             blob.passed(nbytes)
         if blob.appended == blob.count:
             blob.done = self._end(blob)
+            blob.read_frame = _read_nothing  # which may hold the raw bytes
             self._in_work.popleft()
             self._appended(blob.done)
 

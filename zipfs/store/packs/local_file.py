@@ -74,15 +74,17 @@ class LocalPackFile(PackFile):
 
     @staticmethod
     def read_ranges(ranges: Sequence[ReadRange], resident: Sequence[memoryview] = ()) -> None:
-        in_files = []
-        for pack, offset, into in ranges:
+        in_files, numbers = [], []
+        for number, (pack, offset, into) in enumerate(ranges):
             assert isinstance(pack, LocalPackFile)
             left = into if pack.part is None else pack.part.fill(pack.fd, offset, into)
-            in_files.append((pack.fd, offset, left))
-        failed = _native.read_ranges(in_files, resident)
+            if left:
+                in_files.append((pack.fd, offset, left))
+                numbers.append(number)
+        failed = _native.read_ranges(in_files, resident) if in_files else None
         if failed is not None:
             position, left_nbytes, error = failed
-            pack, offset, _ = ranges[position]
+            pack, offset, _ = ranges[numbers[position]]
             raise PackDamaged(pack.where, offset, _cannot_be_read(error) if error else ends_early(left_nbytes))
 
     def forget_cached(self) -> None:
