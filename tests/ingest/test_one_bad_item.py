@@ -17,9 +17,12 @@ from tests.support.stores import (
     copy_in,
     import_path,
     make_store,
+    model,
     noise,
     optimize_all,
     problems,
+    tuned,
+    weights,
     write_tree,
 )
 from zipfs.errors import CatalogDamaged, Damaged, NotWritable, PathError
@@ -141,6 +144,44 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_stored(
     good = {b"all/" + name: content for name, content in FILES.items() if name != b"m/bad"}
     assert contents(store.path) == good
     assert problems(store) == []
+
+
+LARGE = {
+    b"all/a": weights(1_400_000, 1),
+    b"all/bad": weights(3_400_000, 2),
+    b"all/c": tuned(weights(1_400_000, 1)),
+    b"all/d": weights(700_000, 3),
+}
+"""What several frames hold each, so that each is read, coded and compared on other threads than the others."""
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2], ids=["inspected", "coded", "compared"])
+def test_a_file_that_cannot_be_read_any_more_on_another_thread_is_told_and_the_others_are_stored(
+    passes: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A place in the middle of the file can be read so often and no more."""
+    place = 3 << 20
+    read: list[int] = []
+
+    def failing(fd: int, offset: int, nbytes: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/bad") and offset <= place < offset + nbytes:
+            read.append(offset)
+            if len(read) > passes:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_at(fd, offset, nbytes)
+
+    files = {name: model(raw) for name, raw in LARGE.items()}
+    tree = write_tree(tmp_path / "all", {name.removeprefix(b"all/"): content for name, content in files.items()})
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "read_at", failing)
+        listener = import_path(store, tree, b"all")
+    assert len(read) > passes
+    assert len(listener.failures) == 1
+    assert "all/bad" in listener.failures[0]
+    del files[b"all/bad"]
+    assert contents(store.path) == files
+    assert problems(store) == []
+    assert list(store.packs.unfinished()) == []
 
 
 def test_a_disk_that_fails_ends_the_run_and_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
