@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.stores import Listener, compress, contents, noise, open_again, put_file, served_inode
+from tests.support.stores import (
+    Listener,
+    collect_garbage,
+    compress,
+    contents,
+    noise,
+    open_again,
+    problems,
+    put_file,
+    served_inode,
+    write_over,
+)
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import queued, seal_everything
 from zipfs.store.namespace import writing
@@ -60,3 +72,38 @@ def test_what_changed_under_the_worker_is_no_failure(tmp_path: Path, caplog: pyt
         assert (listener.failures, listener.files, caplog.records) == ([], [], [])
         compress(store)
     assert contents(tmp_path / "store") == {b"file": DATA[:5000]}
+
+
+def test_what_is_unchanged_of_a_large_file_is_neither_coded_nor_kept_twice(tmp_path: Path) -> None:
+    content = bytearray(noise(40 << 20))
+    with open_store(tmp_path / "store", create=True) as store:
+        put_file(store, tmp_path, b"file", bytes(content))
+        inode = open_again(store, served_inode(store, b"file"), under_ingest=False, emptied=False)
+        before = store.catalog.content_sizes().packs_nbytes
+        changed = noise(1 << 20, 9)
+        write_over(store, inode, 20_000_001, changed)
+        content[20_000_001 : 20_000_001 + len(changed)] = changed
+        compress(store)
+        inode = served_inode(store, b"file")
+        assert inode.state is State.STORED
+        assert inode.sha256 == hashlib.sha256(content).digest()
+        assert store.catalog.content_sizes().packs_nbytes - before < 3 << 20
+        assert len(store.catalog.extents(inode)) == 3
+        assert problems(store) == []
+    assert contents(tmp_path / "store")[b"file"] == content
+
+
+def test_what_is_mostly_changed_is_stored_anew(tmp_path: Path) -> None:
+    """Or the older version would be kept whole for the sake of a part of it, and one after the other."""
+    content = bytearray(noise(24 << 20))
+    with open_store(tmp_path / "store", create=True) as store:
+        put_file(store, tmp_path, b"file", bytes(content))
+        inode = open_again(store, served_inode(store, b"file"), under_ingest=False, emptied=False)
+        content[: 16 << 20] = noise(16 << 20, 8)
+        write_over(store, inode, 0, bytes(content[: 16 << 20]))
+        compress(store)
+        assert len(store.catalog.extents(served_inode(store, b"file"))) == 1
+        collect_garbage(store)
+        assert store.catalog.content_sizes().packs_nbytes < 25 << 20
+        assert problems(store) == []
+    assert contents(tmp_path / "store")[b"file"] == content

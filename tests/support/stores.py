@@ -243,6 +243,15 @@ def open_again(store: Store, inode: Inode, *, under_ingest: bool, emptied: bool,
     return change.inode
 
 
+def write_over(store: Store, inode: Inode, offset: int, content: bytes) -> None:
+    """What writing to a file that is open does through a mount, also where something stored shows through it."""
+    spool = Spool(store, 0)
+    with Reader(store.frames) as reader:
+        spool.acquire(inode, writing=True, open_older=lambda: open_older(store, reader, inode))
+        spool.write(inode, offset, content)
+        spool.release(inode, writing=True)
+
+
 def cut_off(store: Store, inode: Inode, nbytes: int) -> None:
     """What truncating a file that is open does through a mount."""
     spool = Spool(store, 0)

@@ -13,7 +13,7 @@ from zipfs.formats import Span
 from zipfs.ingest import holes
 from zipfs.ingest.content import Blobs, SourceContent
 from zipfs.ingest.inspect import Inspector, SpanInspection
-from zipfs.ingest.plan import Planner, Step, share_zeros
+from zipfs.ingest.plan import Planner, Step, share_unchanged, share_zeros
 from zipfs.ingest.progress import FileProgress, Progress
 from zipfs.ingest.source import Source, SourceError, StoredFile, Zeros
 from zipfs.store.disk.stopping import Stop
@@ -82,6 +82,8 @@ class Batch:
             for piece, found in zip(file.pieces, inspections, strict=True):
                 if found is not None:
                     steps = planner.steps(found)
+                elif piece.shown is not None:
+                    steps = iter([share_unchanged(piece.span, piece.shown)])
                 else:
                     assert zeros is not None
                     progress.advance(piece.span.nbytes)

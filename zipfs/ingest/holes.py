@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from zipfs.formats import Span
+from zipfs.store.objects.values import Extent
 
 LEAST_NBYTES: Final = 4 << 20
 """What is shorter is read with the bytes around it."""
@@ -29,10 +31,14 @@ HASHED_NBYTES: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A span, or a part of one; `is_hole` if it holds nothing but zeros that need not be read."""
+    """A span, or a part of one; `is_hole` if it holds nothing but zeros that need not be read.
+
+    `shown` is of the older version of a file what the piece has unchanged.
+    """
 
     span: Span
     is_hole: bool = False
+    shown: Extent | None = None
 
 
 def find_holes(fd: int, nbytes: int) -> Iterator[tuple[int, int]]:
@@ -71,7 +77,9 @@ def largest(holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def cut(spans: Iterable[Span], holes: Sequence[tuple[int, int]]) -> Iterator[Piece]:
+def cut(
+    spans: Iterable[Span], holes: Sequence[tuple[int, int]], *, least_nbytes: int = LEAST_NBYTES
+) -> Iterator[Piece]:
     """Split spans so that holes in plain ones stand apart: pieces with the bytes of the spans. Both are in order."""
     waiting = iter(holes)
     hole = next(waiting, None)
@@ -79,7 +87,7 @@ def cut(spans: Iterable[Span], holes: Sequence[tuple[int, int]]) -> Iterator[Pie
         at, end = span.offset, span.offset + span.nbytes
         while hole is not None and hole[0] < end:
             start, stop = max(hole[0], at), min(hole[0] + hole[1], end)
-            if not span.dtype and stop - start >= LEAST_NBYTES:
+            if not span.dtype and stop - start >= least_nbytes:
                 if at < start:
                     yield Piece(Span(at, start - at, "", (), span.name))
                 yield Piece(Span(start, stop - start, "", (), span.name), is_hole=True)
@@ -91,6 +99,18 @@ def cut(spans: Iterable[Span], holes: Sequence[tuple[int, int]]) -> Iterator[Pie
             yield Piece(span)
         elif at < end:
             yield Piece(Span(at, end - at, "", (), span.name))
+
+
+def keep(spans: Iterable[Span], shown: Sequence[Extent]) -> Iterator[Piece]:
+    """Split spans so that what plain ones have unchanged of an older version stands apart. Both are in order."""
+    offsets = [extent.offset for extent in shown]
+    for piece in cut(spans, [(extent.offset, extent.nbytes) for extent in shown], least_nbytes=1):
+        if piece.is_hole:
+            extent, span = shown[bisect_right(offsets, piece.span.offset) - 1], piece.span
+            blob_offset = extent.blob_offset + span.offset - extent.offset
+            yield Piece(span, shown=Extent(span.offset, span.nbytes, extent.blob_id, blob_offset))
+        else:
+            yield piece
 
 
 def zeros_nbytes(total_nbytes: int) -> int:

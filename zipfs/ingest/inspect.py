@@ -69,7 +69,10 @@ class Inspector:
         """Lay the file out. Its pieces are then to be passed through `piece` or `hole` in their order."""
         source = self.source
         layout = lay_out(source.name, source.read, source.nbytes)
-        pieces = tuple(holes.cut(layout.spans, source.holes()))
+        if source.older is None:
+            pieces = tuple(holes.cut(layout.spans, source.holes()))
+        else:
+            pieces = tuple(holes.keep(layout.spans, source.unchanged()))
         hole_nbytes = sum(piece.span.nbytes for piece in pieces if piece.is_hole)
         if hole_nbytes <= holes.HASHED_NBYTES:
             self._sha256 = hashlib.sha256()
@@ -77,7 +80,8 @@ class Inspector:
 
     @contextmanager
     def ahead(self, pieces: Sequence[Piece], executor: Executor) -> Iterator[Iterator[SpanInspection | None]]:
-        """Yield the inspections of all pieces, in order, while more of them are inspected; None of a hole.
+        """Yield the inspections of all pieces, in order, while more of them are inspected; None of those that are
+        neither coded nor compared.
 
         After the block nothing is inspected any longer, so that the source may be closed.
         """
@@ -103,6 +107,14 @@ class Inspector:
         for at in range(0, nbytes, FRAME_NBYTES):
             self._sha256.update(_ZEROS[: min(FRAME_NBYTES, nbytes - at)])
             self._note(0)
+
+    def unchanged(self, span: Span) -> None:
+        """Pass over what is unchanged of an older version: it is read for the digest alone."""
+        for at in range(0, span.nbytes, FRAME_NBYTES):
+            nbytes = min(FRAME_NBYTES, span.nbytes - at)
+            if self._sha256 is not None:
+                self._sha256.update(self.source.read_exactly(span.offset + at, nbytes))
+            self._note(nbytes)
 
     def again(self, span: Span) -> SpanInspection:
         """Inspect a part of what was passed over: it is to be stored by itself."""
@@ -133,9 +145,12 @@ class Inspector:
         self._progress.check_stop()
 
     def _inspected(self, piece: Piece) -> SpanInspection | None:
-        if not piece.is_hole:
+        if piece.shown is not None:
+            self.unchanged(piece.span)
+        elif piece.is_hole:
+            self.hole(piece.span.nbytes)
+        else:
             return self.piece(piece.span)
-        self.hole(piece.span.nbytes)
         return None
 
     def _pass_over(self, span: Span, sha256: hashlib._Hash | None, *, is_first: bool) -> SpanInspection:

@@ -103,6 +103,11 @@ def share_zeros(span: Span, zeros: Extent) -> Iterator[Step]:
         yield Share(part, zeros.blob_id, 0, Reason.HOLE)
 
 
+def share_unchanged(span: Span, shown: Extent) -> Share:
+    """Return the step that stores what a file has unchanged of its older version."""
+    return Share(span, shown.blob_id, shown.blob_offset, Reason.UNCHANGED)
+
+
 @dataclass(frozen=True, slots=True)
 class EncodingPlan:
     """The steps that store a file, in the order of their spans."""

@@ -19,7 +19,7 @@ from zipfs.errors import PathError, ZipfsError
 from zipfs.ingest.holes import find_holes, largest
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk.files import read_at
-from zipfs.store.frames.overlay import Older, check_holes, read_over
+from zipfs.store.frames.overlay import Older, check_holes, read_over, shown_through
 from zipfs.store.objects.values import Extent
 
 _ASK_EVERY_S = 0.5
@@ -138,6 +138,10 @@ class Source:
             self._asked_s = now_s
             if not self.wanted():
                 raise NotWanted(self.shown)
+
+    def unchanged(self) -> list[Extent]:
+        """Return the large ranges that show through from an older version: nobody has changed them."""
+        return [] if self.older is None else shown_through(self._fd, self.nbytes, self.older)
 
     def holes(self) -> list[tuple[int, int]]:
         """Return (offset, bytes) of large ranges for which there is nothing on the disk: they are read as zeros."""

@@ -44,6 +44,7 @@ class Reason(enum.StrEnum):
     EQUAL = "equal bytes"
     EQUAL_RANGE = "equal bytes of a range"
     HOLE = "zeros of a hole"
+    UNCHANGED = "unchanged since it was stored"
 
 
 @dataclass(frozen=True, slots=True)

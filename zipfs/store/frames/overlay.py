@@ -16,6 +16,7 @@ import errno
 import mmap
 import os
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -28,6 +29,8 @@ from zipfs.store.objects.values import BlobId, Extent
 BLOCK_NBYTES: Final = mmap.PAGESIZE
 """What a write fills at least, so that a file system keeps a hole apart from it."""
 _PROBED_NBYTES: Final = 64 * BLOCK_NBYTES
+_SHOWN_NBYTES: Final = 1 << 20
+"""A shorter range that shows through is stored anew with what is around it."""
 _OWN: Final = "user.zipfs.inode"
 """Attribute of a spool file with holes that mean something: its inode on the disk, in decimal digits."""
 
@@ -87,6 +90,36 @@ class StoredBytes:
             found[at : at + taken] = part
             at += taken
         return memoryview(found)
+
+    def extents_in(self, start: int, stop: int) -> Iterator[Extent]:
+        """Yield the extents of a range that lies within the content."""
+        for extent in self._extents[bisect_right(self._offsets, start) - 1 : bisect_right(self._offsets, stop - 1)]:
+            begin, end = max(start, extent.offset), min(stop, extent.offset + extent.nbytes)
+            yield Extent(begin, end - begin, extent.blob_id, extent.blob_offset + begin - extent.offset)
+
+    def blob_nbytes(self, blob_id: BlobId) -> int:
+        """Return the length of a blob that an extent is of."""
+        return self._blobs[blob_id].blob.nbytes
+
+
+def shown_through(fd: int, nbytes: int, older: Older) -> list[Extent]:
+    """Return the extents of the older version that show through a file of so many bytes, in order.
+
+    Short ones are left out, and those of blobs of which less than half is still in use here: they would be kept whole.
+    """
+    stored = older.content
+    if not isinstance(stored, StoredBytes):
+        return []
+    holes = [(start, stop) for start, stop, hole in ranges(fd, 0, min(nbytes, older.nbytes)) if hole]
+    shown = [extent for hole in holes for extent in stored.extents_in(*hole)]
+    used: Counter[BlobId] = Counter()
+    for extent in shown:
+        used[extent.blob_id] += extent.nbytes
+    return [
+        extent
+        for extent in shown
+        if extent.nbytes >= _SHOWN_NBYTES and 2 * used[extent.blob_id] >= stored.blob_nbytes(extent.blob_id)
+    ]
 
 
 def ranges(fd: int, offset: int, stop: int) -> Iterator[tuple[int, int, bool]]:
