@@ -10,17 +10,32 @@ import os
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tests.support.sql import sql
-from tests.support.stores import Listener, model, noise, tensor_file, tuned, weights
+from tests.support.stores import (
+    Listener,
+    compress,
+    create_served,
+    model,
+    noise,
+    open_again,
+    put_file,
+    served_inode,
+    tensor_file,
+    tuned,
+    weights,
+    write_over,
+)
 from zipfs.codec import Cast
 from zipfs.ingest.import_tree import find, put_directories
 from zipfs.ingest.pipeline import Pipeline
+from zipfs.ingest.seal_written import plan_written, seal_written
 from zipfs.store.marker import FORMAT
-from zipfs.store.store import open_store
+from zipfs.store.store import Store, open_store
 
 SAMPLES = Path(__file__).resolve().parents[1] / "store" / "samples"
 ATIME_NS, MTIME_NS = 1_000_000_000_123_456_789, 1_100_000_000_000_000_001
@@ -43,7 +58,43 @@ def _cast(dtype: str, seed: int) -> bytes:
 
 def files(version: int) -> dict[str, bytes]:
     """Path -> content: every codec and every way of storing something in a format, as deterministic bytes."""
-    return _files_1() if version == 1 else _files_1() | _files_2()
+    later = _files_2() if version >= 2 else {}
+    return _files_1() | later | (_files_4() if version >= 4 else {})
+
+
+def _files_4() -> dict[str, bytes]:
+    """What was written in place: made and open, made and sealed, written anew and open, and compressed once more."""
+    return {
+        "written-open": noise(9000, 31),
+        "written-sealed": model(tuned(weights(4000, 32))),
+        "written-anew": noise(5000, 33),
+        "written-stored": noise(70_000, 34)[:40_000] + noise(1000, 35) + noise(70_000, 34)[41_000:],
+    }
+
+
+def _write_in_place(store: Store, work: Path) -> None:
+    """Make the files of format 4.
+
+    None of them has something stored show through its spool file: an archive keeps no holes for what they are.
+    """
+    content = {name.encode(): whole for name, whole in _files_4().items()}
+    for name, old in ((b"written-anew", b"old"), (b"written-stored", noise(70_000, 34))):
+        put_file(store, work / "scratch", name, old)
+    changed = open_again(store, served_inode(store, b"written-stored"), under_ingest=False, emptied=False)
+    write_over(store, changed, 40_000, noise(1000, 35))
+    compress(store)
+    sealed = create_served(store, b"written-sealed", content[b"written-sealed"])
+    seal_written(store, plan_written(store.catalog, [sealed.id]).ready)
+    create_served(store, b"written-open", content[b"written-open"])
+    anew = open_again(store, served_inode(store, b"written-anew"), under_ingest=False, emptied=True)
+    write_over(store, anew, 0, content[b"written-anew"])
+    for name in content:
+        inode = served_inode(store, name)
+        mtime = (ATIME_NS, MTIME_NS)
+        if inode.is_spooled:
+            os.utime(store.spool_path(inode), ns=mtime)
+        with store.transaction() as txn:
+            txn.put_inode(replace(inode, atime_ns=ATIME_NS, mtime_ns=MTIME_NS))
 
 
 def _files_2() -> dict[str, bytes]:
@@ -98,6 +149,8 @@ def main() -> None:
     work = Path(tempfile.mkdtemp())
     try:
         for path, content in files(version).items():
+            if path in _files_4():
+                continue
             (work / "in" / path).parent.mkdir(parents=True, exist_ok=True)
             (work / "in" / path).write_bytes(content)
             os.utime(work / "in" / path, ns=(ATIME_NS, MTIME_NS))
@@ -108,6 +161,7 @@ def main() -> None:
                 pipeline.run(found.sources)
                 put_directories(store, found)
             pipeline.close()
+            _write_in_place(store, work)
             sql(store.catalog, "PRAGMA wal_checkpoint(TRUNCATE)")
         SAMPLES.mkdir(exist_ok=True)
         shutil.make_archive(str(target.with_suffix("")), "zip", work, "store")

@@ -264,6 +264,7 @@ def test_what_is_sealed_gets_a_new_inode_below_ingest(house: House, compressed: 
     where = Place(old.id, True)
     assert house.files.open_spooled(where, 1, writing=True) is None
     assert not house.files.is_open_content(where)
+    late = house.files.reopening(where, house.names.inode(where), house.store.reserve_inode_id(), emptied=True)
     change = reopen(house, where, emptied=False)
     assert change.inode is not None
     assert change.inode.id != old.id
@@ -272,10 +273,11 @@ def test_what_is_sealed_gets_a_new_inode_below_ingest(house: House, compressed: 
     assert opened is not None
     assert bytes(opened.content.read(0, 20_000)) == noise(10_000)
     opened.content.close()
-    again = house.files.reopening(where, old, house.store.reserve_inode_id(), emptied=True)
-    again.prepare()
-    assert house.make(again.make).inode is None  # another open came first
-    again.abandon()
+    late.prepare()
+    assert house.make(late.make).inode is None  # another open came first
+    late.abandon()
+    with pytest.raises(Gone):  # and is found by who looks the name up again
+        house.files.reopening(where, house.names.inode(where), house.store.reserve_inode_id(), emptied=True)
 
 
 def test_raw_content_goes_with_its_last_name_when_that_gets_a_new_inode(house: House) -> None:

@@ -76,10 +76,10 @@ class WritableFiles:
 
         `leaving`: one that is read by others is left to them.
 
-        Raises Gone for what is unlinked: there is no name that could lead to it.
+        Raises Gone for what has no name here any more: it is unlinked, or another open was first.
         """
         names = self._store.catalog.entries_of(inode.id)
-        if not names:
+        if not any((entry.area is not Area.SERVED) is where.under_ingest for entry in names):
             raise Gone(f"inode {inode.id}")
         is_read = any(not file.where.under_ingest for file in self._open_files.of_inode(inode.id))
         apart = (
