@@ -38,8 +38,8 @@ def train(output: str, steps: str, pause_s: str, resumes: str, size: str) -> Non
     torch = library("torch")
     transformers: Any = library("transformers")
     torch.set_num_threads(1)
-    rows = [{"input_ids": torch.arange(8) + i % 16, "labels": torch.arange(8) + i % 16} for i in range(64)]
-    layers, width = (1, 32) if size == "tiny" else (4, 256)
+    layers, width, batch, length = (1, 32, 4, 8) if size == "tiny" else (4, 256, 16, 16)
+    rows = [{"input_ids": torch.arange(length) + i % 16, "labels": torch.arange(length) + i % 16} for i in range(64)]
     model = language_model(5, layers=layers, width=width)
     starts: list[int] = []
     folder = Path(output)
@@ -78,7 +78,7 @@ def train(output: str, steps: str, pause_s: str, resumes: str, size: str) -> Non
             report_to=[],
             disable_tqdm=True,
             use_cpu=True,
-            per_device_train_batch_size=4,
+            per_device_train_batch_size=batch,
         ),
         train_dataset=rows,
         eval_dataset=rows[:4],
@@ -129,7 +129,10 @@ def trainer(side: Side) -> None:
 
 
 def trainer_speed(side: Side) -> None:
-    """How long the Trainer takes with ten checkpoints of 60 MB, in turns on the mount and on the disk beside it."""
+    """How long the Trainer takes with ten checkpoints of 60 MB, in turns on the mount and on the disk beside it.
+
+    That is two steps of a fraction of a second between two of them: few runs save so often.
+    """
     took: dict[str, list[float]] = {"here": [], "disk": []}
     import_trainer()
     for number in range(SPEED_ROUNDS):
