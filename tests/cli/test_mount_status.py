@@ -19,7 +19,8 @@ WORKER = {
 }  # fmt: skip
 STATUS: dict[str, Any] = {
     "store": "/store", "stored_files": 2, "stored_raw_nbytes": 100, "packs_nbytes": 10, "queued_files": 0,
-    "queued_nbytes": 0, "unsealed_files": 0, "failed_files": 0, "unfinished_files": ["x.part"], "worker": WORKER,
+    "queued_nbytes": 0, "unsealed_files": 0, "failed_files": 0, "worker": WORKER,
+    "unfinished_files": ["x.part"], "unfinished_in_place": ["run/y.incomplete"],
     "writing": [{"path": "a", "pid": 1, "program": "cp"}], "kept": [{"path": ".git", "files": 3, "nbytes": 30}],
     "errors": [{"path": "b", "error": "no space", "attempts": 2, "at": 1.5e9}], "hints": ["copy into ingest/"],
 }  # fmt: skip
@@ -60,6 +61,7 @@ def test_what_a_mount_says_is_shown(run: Run, answering: Path) -> None:
         "waiting     for room",
         "writing     a (open in cp, process 1)",
         "unfinished  x.part (waits for its final name)",
+        "unfinished  run/y.incomplete (served, and compressed under its final name)",
         "failed      b: no space (tried 2 times)",
         "hint        copy into ingest/",
     ):

@@ -57,6 +57,8 @@ def status_command(mount: Path, perf: bool, as_json: bool) -> None:
         click.echo(f"writing     {writer_text(writer)}")
     for path in status["unfinished_files"]:
         click.echo(f"unfinished  {printable(path)} (waits for its final name)")
+    for path in status.get("unfinished_in_place", []):
+        click.echo(f"unfinished  {printable(path)} (served, and compressed under its final name)")
     for kept in status["kept"]:
         click.echo(f"stays       {kept_text(kept)}")
     for failure in status["errors"]:
