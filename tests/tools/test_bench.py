@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,19 @@ def test_a_subject_tells_its_options(subject: str) -> None:
     done = run(sys.executable, "-m", f"tools.benchmarks.{subject.replace('/', '.')}", "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: tools/bench {subject} ")
+
+
+@pytest.mark.slow
+def test_an_ingest_is_measured_and_compared_with_another_checkout(tmp_path: Path) -> None:
+    """The other one is this one, so that both store the same."""
+    told = tmp_path / "told.json"
+    small = ("--mbytes", 3, "--models", 2, "--rounds", 1, "--dir", tmp_path, "--json", told, "--other", REPOSITORY)
+    done = run(sys.executable, "-m", "tools.benchmarks.ingest", *small)
+    assert done.returncode == 0, done.stderr
+    turns = json.loads(told.read_text())
+    assert set(turns) == {"the other", "this one"}
+    for rows in turns.values():
+        assert set(rows) == {"base", "tuned", "small"}
+        assert all(turn["nbytes"] > 2_000_000 for of_row in rows.values() for turn in of_row)
+        assert all(turn["user_s"] > 0 and turn["resident_mib"] > 1 for of_row in rows.values() for turn in of_row)
+    assert list(tmp_path.iterdir()) == [told]

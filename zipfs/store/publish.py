@@ -37,7 +37,11 @@ STEPS: Final = (
     _WRITE := Step("write", "pack-written", "Append all frames to a part, which no reader looks at."),
     _SYNC := Step("sync", "pack-synced", "Append index and trailer; on return all of it is on the disk."),
     Step("read back", None, "Drop what the page cache holds of the part, so that the next step reads from the disk."),
-    _VERIFY := Step("verify", "pack-verified", "Compare each blob, as it is stored now, with what it was made of."),
+    _VERIFY := Step(
+        "verify",
+        "pack-verified",
+        "Compare each blob, as it is stored now, with what it was made of; what was on the disk before may be by now.",
+    ),
     _RENAME := Step("rename", "pack-renamed", "Give the part the name of the pack; then sync the directory."),
     Step("log", "logged", "Append the record of the transaction to the manifest log; sync it."),
     Step("commit", "committed", "Commit the transaction to the catalog."),
