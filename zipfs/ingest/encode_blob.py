@@ -20,8 +20,8 @@ from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BaseRef, BlobId, frame_count, frame_seed
 from zipfs.store.packs.writer import PackWriter
 
-AHEAD_NBYTES: Final = 32 << 20
-"""As much as a tensor of a large model has: the next one is planned while it is coded."""
+AHEAD_NBYTES: Final = 16 << 20
+"""So much is coded in the time in which another thread inspects the next tensor of a large model."""
 _INLINE_NBYTES: Final = 64 << 10
 """Below this a hop to another thread costs more than the coding."""
 

@@ -12,8 +12,8 @@ from zipfs.ingest.holes import Piece
 
 T = TypeVar("T")
 
-AHEAD_NBYTES: Final = 32 << 20
-"""As much as a tensor of a large model has: the next one is inspected while it is coded."""
+AHEAD_NBYTES: Final = 16 << 20
+"""More of them only costs memory: small tensors are kept until they are coded."""
 _LOOK_EVERY_S: Final = 0.25
 
 

@@ -382,7 +382,7 @@ def test_a_full_disk_ends_the_run_and_leaves_everything(path: Path) -> None:
         def full(fd: int, data: object, offset: int) -> int:
             raise OSError(28, "No space left on device")
 
-        patch.setattr("zipfs.store.packs.local.os.pwrite", full)
+        patch.setattr("zipfs.store.packs.local_file.os.pwrite", full)
         with pytest.raises(NoSpace):
             optimize_all(store)
     assert contents(path) == FAMILY
