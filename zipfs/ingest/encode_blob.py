@@ -20,7 +20,7 @@ from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BaseRef, BlobId, frame_count, frame_seed
 from zipfs.store.packs.writer import PackWriter
 
-AHEAD_NBYTES: Final = 16 << 20
+AHEAD_NBYTES: Final = 12 << 20
 """So much is coded in the time in which another thread inspects the next tensor of a large model."""
 _INLINE_NBYTES: Final = 64 << 10
 """Below this a hop to another thread costs more than the coding."""

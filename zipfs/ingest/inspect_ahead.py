@@ -12,7 +12,7 @@ from zipfs.ingest.holes import Piece
 
 T = TypeVar("T")
 
-AHEAD_NBYTES: Final = 16 << 20
+AHEAD_NBYTES: Final = 12 << 20
 """More of them only costs memory: small tensors are kept until they are coded."""
 _LOOK_EVERY_S: Final = 0.25
 

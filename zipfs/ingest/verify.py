@@ -23,7 +23,7 @@ from zipfs.store.frames.decode_plan import Target
 from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.objects.values import BlobId, frame_count
 
-_RUN_NBYTES: Final = 4 << 20
+_RUN_NBYTES: Final = 2 << 20
 """Raw bytes that are read back in one read and decoded in one call."""
 _RUNS_IN_WORK: Final = 16
 
