@@ -47,6 +47,6 @@ def test_memory_is_bounded(kind: str, tmp_path: Path) -> None:
     for number, content in enumerate(files):
         (source / "all" / f"{number}").write_bytes(content)
     (source / "first" / "one").write_bytes(tensor_file({"w": ("BF16", [1 << 20], weights(1 << 20, 9))}))
-    command = [sys.executable, "-c", INGEST, tmp_path / "store", source, str(MEMORY_NBYTES)]
+    command: list[str | Path] = [sys.executable, "-c", INGEST, tmp_path / "store", source, str(MEMORY_NBYTES)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
     assert 0 < int(done.stdout) << 10 <= MEMORY_NBYTES
