@@ -163,6 +163,7 @@ class _Mount:
             spool,
             options.unfinished,
             quiet_s=options.quiet_s,
+            is_written=self._operations.open_files.is_written,
             tell_sealed=self._sealer.sealed_more,
         )
         worker_options = ["--threads", str(options.threads), "--memory", str(options.ingest_memory_nbytes)]

@@ -41,12 +41,15 @@ class Finisher:
         names: UnfinishedNames,
         *,
         quiet_s: float,
+        is_written: Callable[[InodeId], bool],
         tell_sealed: Callable[[], None],
     ) -> None:
+        """`is_written` says whether somebody has a file open who may write to it: his last close is told of."""
         self._change_log = change_log
         self._spool = spool
         self._names = names
         self._quiet_s = quiet_s
+        self._is_written = is_written
         self._tell_sealed = tell_sealed
 
     async def watch(self) -> None:
@@ -72,6 +75,9 @@ class Finisher:
         change_log = self._change_log
         now_s = trio.current_time()
         quiet = [inode_id for inode_id, at_s in change_log.last_write_s.items() if at_s + self._quiet_s <= now_s]
+        for inode_id in filter(self._is_written, quiet):
+            del change_log.last_write_s[inode_id]  # thousands that stay open are not looked at again and again
+        quiet = [inode_id for inode_id in quiet if inode_id in change_log.last_write_s]
         for start in range(0, len(quiet), _AT_ONCE):
             await self._seal(quiet[start : start + _AT_ONCE])
 

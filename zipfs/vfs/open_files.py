@@ -94,6 +94,10 @@ class OpenFiles:
         """Return the files that may be written to."""
         return [one for users in self._users.values() for one in users if isinstance(one, OpenFile) and one.writing]
 
+    def is_written(self, inode_id: InodeId) -> bool:
+        """Return whether somebody has a file open who may write to it."""
+        return any(file.writing for file in self.of_inode(inode_id))
+
     def count(self) -> int:
         """Return how many times a file is open; directories do not count."""
         return sum(isinstance(one, OpenFile) for users in self._users.values() for one in users)
