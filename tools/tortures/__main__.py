@@ -32,7 +32,11 @@ def say(words: str) -> None:
 
 def torture_operations(arguments: argparse.Namespace, folder: Path) -> Found:
     """Play all seeds, so many at once on a mount of their own."""
-    seeds = [arguments.seed] if arguments.seed is not None else list(range(1, arguments.seeds + 1))
+    seeds = (
+        [arguments.seed]
+        if arguments.seed is not None
+        else list(range(arguments.first, arguments.first + arguments.seeds))
+    )
     found = Found()
     for begin in range(0, len(seeds), arguments.together):
         some = seeds[begin : begin + arguments.together]
@@ -129,7 +133,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tools/torture", description=(__doc__ or "").split("\n", maxsplit=1)[0])
     modes = parser.add_subparsers(dest="mode", required=True)
     operations = modes.add_parser("operations", help="operations of every kind, compared with a model in memory")
-    operations.add_argument("--seeds", type=int, default=20, metavar="N", help="play seeds 1 to N (20)")
+    operations.add_argument("--seeds", type=int, default=20, metavar="N", help="play N seeds (20)")
+    operations.add_argument("--first", type=int, default=1, metavar="SEED", help="from this one on (1)")
     operations.add_argument("--seed", type=int, help="play this one alone")
     operations.add_argument("--operations", type=int, default=50_000, metavar="N", help="so many each (50000)")
     operations.add_argument("--together", type=int, default=5, metavar="N", help="so many seeds on one mount (5)")
