@@ -136,6 +136,14 @@ def test_a_change_is_seen_by_all_who_have_it_open(shared: Mount, change: Callabl
     assert path.stat().st_ino == inode
 
 
+def test_an_empty_file_that_is_opened_for_writing_is_no_damage(mount: Mount) -> None:
+    """Nothing shows through it: its spool file says nothing of holes."""
+    path = put(mount, "empty", b"")
+    with open(path, "ab", buffering=0):
+        assert mount.state(path) == "open"
+        mount.fsck()
+
+
 @pytest.mark.parametrize("state", ["sealed", "stored"])
 def test_opening_for_writing_is_no_change_yet(shared: Mount, state: str) -> None:
     path = shared.point / f"untouched-{state}"

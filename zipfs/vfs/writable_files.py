@@ -95,7 +95,7 @@ class WritableFiles:
         if emptied:
             return Beginning.EMPTY
         if inode.state is State.STORED:
-            return Beginning.HOLE if self.spool.keeps_holes else Beginning.COPY
+            return Beginning.HOLE if self.spool.keeps_holes and inode.nbytes else Beginning.COPY
         return Beginning.COPY if apart else Beginning.SAME
 
     def clip(self, txn: Transaction, inode_id: InodeId, nbytes: int) -> Change:
@@ -123,7 +123,7 @@ class Beginning(enum.Enum):
     SAME = enum.auto()
     """What is in the spool still: it is the very file, by another name. Who compresses it notices by that."""
     COPY = enum.auto()
-    """A copy: the older version goes its own way, or the file system of the spool keeps no holes."""
+    """A copy, also of nothing: the older version goes its own way, or the file system of the spool keeps no holes."""
 
 
 @dataclass(frozen=True, slots=True)
