@@ -137,3 +137,15 @@ def test_what_will_not_come_is_not_found(store: Store) -> None:
     assert list(search.maybe_equal(b"%16d" % 1, NBYTES)) == []
     search.forget(BlobId(1))
     assert list(search.maybe_equal(b"%16d" % 0, NBYTES)) == []
+
+
+@pytest.mark.parametrize("repeated", [1, 2, 40])
+def test_the_keys_that_a_tensor_may_have_are_those_that_it_has_and_few_more(repeated: int) -> None:
+    raw = weights(8000, 5) * repeated
+    scan = SampleScan(len(raw), "BF16", (len(raw) // 2,))
+    scan.feed(0, raw)
+    sample = scan.sample()
+    assert sample is not None
+    keys = set(sample.kept(is_member=False).index_keys)
+    assert keys <= sample.possible_index_keys()
+    assert len(sample.possible_index_keys()) <= 64

@@ -261,9 +261,9 @@ class _Coming:
 
     @property
     def index_keys(self) -> frozenset[int]:
-        """Return the hashes by which it is looked up if it has no base."""
+        """Return the hashes by which it is looked up if it has no base, and maybe some more."""
         if self._index_keys is None:
-            self._index_keys = frozenset(() if self.sample is None else self.sample.kept(is_member=False).index_keys)
+            self._index_keys = frozenset(() if self.sample is None else self.sample.possible_index_keys())
         return self._index_keys
 
     def is_near(self, dtype: str, nbytes: int, signature: bytes) -> bool:

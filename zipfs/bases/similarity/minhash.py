@@ -79,6 +79,13 @@ class MinhashSample:
         hashes: list[int] = self.hashes[:count].view(np.int64).tolist()
         return hashes
 
+    def possible_index_keys(self) -> set[int]:
+        """Return the index keys that a standalone tensor would have, and maybe some more, sooner than `kept` does."""
+        lowest: set[int] = set(self.hashes[: 2 * _MAX_KEYS].view(np.int64).tolist())
+        if len(lowest) >= _MAX_KEYS and self.items <= 1 << 32:
+            return lowest  # each of them is kept
+        return set(self.kept(is_member=False).index_keys)
+
     def repetition(self) -> int:
         """Return after how many items a good part of the tensor comes again, as often as it may; 0 if none does."""
         same = np.flatnonzero(self.hashes[1:] == self.hashes[:-1])
