@@ -1,4 +1,4 @@
-"""Answers of a mount leave the interpreter to the threads that decode."""
+"""Requests are read and answered by functions of our own, which leave the interpreter to other threads."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def _bound(name: str, code: str) -> list[tuple[str, str]]:
     return [(os.path.basename(caller).split(".")[0], called) for caller, called in found]
 
 
-def test_pyfuse3_answers_through_the_function_that_frees_the_interpreter() -> None:
-    assert ("__init__", _native_path()) in _bound("fuse_reply_buf", "import zipfs.mount.daemon")
+def test_pyfuse3_begins_with_the_function_that_has_requests_read_and_answered_by_our_own() -> None:
+    assert ("__init__", _native_path()) in _bound("fuse_session_fd", "import zipfs.mount.daemon")
 
 
 def test_nothing_else_is_seen_by_other_libraries() -> None:
     names = subprocess.run(
         ["nm", "-D", "--defined-only", _native_path()], capture_output=True, text=True, timeout=60, check=True
     ).stdout.split("\n")
-    assert sorted(line.split()[-1] for line in names if line) == ["PyInit__native", "fuse_reply_buf"]
+    assert sorted(line.split()[-1] for line in names if line) == ["PyInit__native", "fuse_session_fd"]
 
 
 def _native_path() -> str:
