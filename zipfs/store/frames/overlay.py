@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
-from zipfs.errors import Damaged
+from zipfs.errors import CatalogDamaged, Damaged
 from zipfs.store.disk.files import read_at
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.open_blob import OpenBlob
@@ -72,11 +72,16 @@ class StoredBytes:
     """The content of a stored file, decoded where it is asked for: nothing is read ahead."""
 
     def __init__(self, frames: FrameCache, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob]) -> None:
+        """Raises CatalogDamaged for extents that leave a gap, overlap or are empty."""
         self._frames = frames
         self._extents = extents
         self._offsets = [extent.offset for extent in extents]
         self._blobs = blobs
-        self.nbytes = extents[-1].offset + extents[-1].nbytes if extents else 0
+        self.nbytes = 0
+        for extent in extents:
+            if extent.offset != self.nbytes or extent.nbytes <= 0:
+                raise CatalogDamaged(f"an extent at {extent.offset} does not follow the one before it")
+            self.nbytes += extent.nbytes
 
     def read(self, offset: int, nbytes: int) -> bytes | memoryview:
         """Read bytes, fewer only at the end. Raises Damaged, CatalogDamaged."""
