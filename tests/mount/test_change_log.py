@@ -16,9 +16,12 @@ from zipfs.mount.change_log import ChangeLog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import ingest_side, tree, writing
-from zipfs.store.objects.values import INGEST_ROOT, ROOT, Inode
+from zipfs.store.namespace.lifecycle import Event
+from zipfs.store.objects.values import INGEST_ROOT, ROOT, Inode, Kind
 from zipfs.store.store import Store, open_store
 from zipfs.vfs.change import Change
+from zipfs.vfs.served_tree import ServedTree
+from zipfs.vfs.trees import Name, RenameFlags
 
 
 def test_spool_files_are_deleted_on_the_thread_that_makes_changes(
@@ -94,3 +97,33 @@ def test_what_takes_the_place_of_raw_content_is_on_the_disk_before_that_goes(
         assert not store.spool_path(sealed).exists()
     wanted = ([f"{fresh_id} synced"] if copied else []) + ["spool synced", "log synced"]
     assert [step for step in steps[: steps.index("freed")] if step in wanted] == wanted
+
+
+def test_a_rename_is_on_the_disk_before_the_raw_content_of_what_it_replaces_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that replaces a file by a synced one has the old one or the new one, also after a power cut."""
+    steps: list[str] = []
+
+    def sync(store: Store) -> None:
+        steps.append("log synced")
+
+    def free(store: Store, gone: list[Inode]) -> None:
+        steps.append("freed")
+        free_spool(store, gone)
+
+    with open_store(tmp_path / "store", create=True) as store:
+        with store.transaction() as txn:
+            old, new = (
+                tree.make(txn, ROOT, name, Kind.FILE, Event.CREATE_SERVED, 0o644, 0, 0) for name in (b"file", b"new")
+            )
+        for inode in (old, new):
+            store.spool_path(inode).write_bytes(noise(1000))
+        monkeypatch.setattr(Store, "sync", sync)
+        monkeypatch.setattr(module, "free_spool", free)
+        served, names = ServedTree(None), (Name(ROOT, b"new"), Name(ROOT, b"file"))
+        change_log = ChangeLog(store)
+        trio.run(change_log.make, lambda txn: served.rename(txn, *names, RenameFlags(False, False)))
+        change_log.close()
+        assert (store.spool_path(old).exists(), store.spool_path(new).exists()) == (False, True)
+    assert steps == ["log synced", "freed"]

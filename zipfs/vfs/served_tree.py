@@ -72,7 +72,8 @@ class ServedTree:
             tree.exchange(txn, old.parent_id, old.name, new.parent_id, new.name)
             return Change(written=_open_content(moved), beyond=True)
         gone = tree.rename(txn, old.parent_id, old.name, new.parent_id, new.name)
-        return Change(gone=[] if gone is None else [gone], written=_open_content(moved), beyond=True)
+        # The record of it first: a power cut leaves the name what it led to before, or what it leads to now.
+        return Change(gone=[] if gone is None else [gone], kept_first=[], written=_open_content(moved), beyond=True)
 
     def alter(self, txn: Transaction, inode_id: InodeId, alteration: Alteration) -> Change:
         altered = alter(txn, inode_id, alteration)
