@@ -88,8 +88,7 @@ def seal_everything(
             failed(shown, f"{shown}: could not be sealed: {error}")
     for held in plan.held:
         note_interrupted(store, held)
-    written = [inode.id for inode in store.catalog.inodes_in(State.OPEN)]
-    seal_written(store, plan_written(store.catalog, written, names).ready)
+    seal_written(store, plan_written(store.catalog, store.catalog.ids_in(State.OPEN), names).ready)
     return plan
 
 

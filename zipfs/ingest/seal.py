@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from zipfs.errors import IsADirectory, PathError
 from zipfs.host import bounded_time_ns
 from zipfs.ingest.seal_plan import Held, Pending
+from zipfs.ingest.spool import stat_spool_file
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
@@ -133,7 +133,7 @@ def _seal_file(store: Store, txn: Transaction, item: Pending) -> list[Inode]:
         replaced = None
     state = transition(inode.state, item.entry.area, Event.SEAL).state
     if state is not inode.state:
-        found = os.stat(_spool_file(store, inode))
+        found = stat_spool_file(store, inode)
         mtime_ns = bounded_time_ns(found.st_mtime_ns)
         inode = replace(inode, state=state, nbytes=found.st_size, mtime_ns=mtime_ns)
         txn.put_inode(inode)
@@ -194,11 +194,3 @@ def _copy_attributes_up(txn: Transaction, directory: InodeId, changed: Collectio
             elif served.mtime_ns != like.mtime_ns:
                 txn.put_inode(replace(served, mtime_ns=like.mtime_ns))
         directory = entry.parent_id
-
-
-def _spool_file(store: Store, inode: Inode) -> Path:
-    """Return the path of a spool file, made where a kill between a file's row and its spool file has left none."""
-    path = store.spool_path(inode)
-    if not path.exists():
-        path.touch(mode=0o600)
-    return path

@@ -6,12 +6,13 @@ it can be compressed.
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
-from zipfs.errors import NotFound
+from zipfs.errors import CatalogDamaged, Damaged, NotFound
 from zipfs.host import bounded_time_ns
+from zipfs.ingest.spool import stat_spool_file
 from zipfs.store.catalog.queries import Catalog
 from zipfs.store.disk import faults
 from zipfs.store.namespace import tree
@@ -19,6 +20,8 @@ from zipfs.store.namespace.lifecycle import Event, transition
 from zipfs.store.namespace.unfinished import STANDARD, UnfinishedNames
 from zipfs.store.objects.values import Area, Entry, Inode, InodeId, State
 from zipfs.store.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,15 @@ def plan_written(catalog: Catalog, inode_ids: Iterable[InodeId], names: Unfinish
         for inode_id in inode_ids:
             try:
                 inode = catalog.inode(inode_id)
+                served = [entry for entry in catalog.entries_of(inode_id) if entry.area is Area.SERVED]
+                if inode.state is not State.OPEN or not served:
+                    continue
+                is_unfinished = all(_is_unfinished(catalog, entry, names) for entry in served)
             except NotFound:
                 continue  # removed since
-            served = [entry for entry in catalog.entries_of(inode_id) if entry.area is Area.SERVED]
-            if inode.state is not State.OPEN or not served:
+            except CatalogDamaged as error:
+                log.error("a file that was written in place is not sealed: %s", error)
                 continue
-            is_unfinished = all(_is_unfinished(catalog, entry, names) for entry in served)
             (plan.unfinished if is_unfinished else plan.ready).append(inode)
     return plan
 
@@ -63,21 +69,26 @@ def seal_written(
 ) -> list[Inode]:
     """Seal files of the served tree that are open content; returns those that are new in the queue.
 
-    What was planned may be out of date: nothing is done to what `writing` names by its spool file, or what is gone.
+    What was planned may be out of date: nothing is done to what `writing` names by its spool file, or what is gone. One
+    that is damaged keeps no other back.
     """
     faults.point("seal-written.begin")
     sealed = []
     with store.transaction(fault="seal-written") as txn:
+        written = writing()
         for planned in inodes:
             try:
                 inode = txn.catalog.inode(planned.id)
+                if inode.state is not State.OPEN or inode.spool_number in written:
+                    continue
+                if not txn.catalog.has_name_in(inode.id, under_ingest=False):
+                    continue
+                found = stat_spool_file(store, inode)
             except NotFound:
                 continue
-            if inode.state is not State.OPEN or inode.spool_number in writing():
+            except Damaged as error:
+                log.error("a file that was written in place is not sealed: %s", error)
                 continue
-            if not txn.catalog.has_name_in(inode.id, under_ingest=False):
-                continue
-            found = _spool_stat(store, inode)
             state = transition(inode.state, Area.SERVED, Event.SEAL).state
             mtime_ns = bounded_time_ns(found.st_mtime_ns)
             # What was written has moved its ctime, too, and that never goes back.
@@ -87,11 +98,3 @@ def seal_written(
             txn.clear_failure(inode.id)
             sealed.append(inode)
     return sealed
-
-
-def _spool_stat(store: Store, inode: Inode) -> os.stat_result:
-    """Return what a spool file is like, made where a kill between a file's row and its spool file has left none."""
-    path = store.spool_path(inode)
-    if not path.exists():
-        path.touch(mode=0o600)
-    return os.stat(path)

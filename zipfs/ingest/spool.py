@@ -237,13 +237,16 @@ class Spool:
             self.release(inode, writing=True)
 
     def set_mtime(self, inode: Inode, mtime_ns: int) -> None:
-        """Set when a file was last changed."""
+        """Set when a file was last changed. Raises Damaged, OSError."""
         with self._lock:
             entry = self._open.get(inode.spool_number)
-            where = (
-                self._store.spool_path(inode) if entry is None else entry.fd
-            )  # what is open may have no name any more
-            os.utime(where, ns=(time.time_ns(), bounded_time_ns(mtime_ns)))
+            path = self._store.spool_path(inode)
+            fd = _open_spool_file(path, shows_older=inode.layout_sum != 0) if entry is None else entry.fd
+            try:
+                os.utime(fd, ns=(time.time_ns(), bounded_time_ns(mtime_ns)))
+            finally:
+                if entry is None:
+                    os.close(fd)
 
     def sync(self, inode: Inode) -> None:
         """Make content and name of a spool file that is open safe from a power cut."""
@@ -312,15 +315,28 @@ def clear_spool(store: Store) -> None:
     for name in os.listdir(store.spool_directory):
         if name.isdecimal() and InodeId(int(name)) not in needed:
             (store.spool_directory / name).unlink(missing_ok=True)
-    for inode in store.catalog.inodes_in(State.OPEN):
-        if not inode.layout_sum:
-            continue
+    for inode_id in store.catalog.ids_in(State.OPEN):
         with suppress(FileNotFoundError, CatalogDamaged):  # whoever opens it is told
+            inode = store.catalog.inode(inode_id)
+            if not inode.layout_sum:
+                continue
             nbytes = store.spool_path(inode).stat().st_size
             extents = store.catalog.extents(inode)
             if extents and nbytes < extents[-1].offset + extents[-1].nbytes:
                 with store.transaction() as txn:
                     clip(txn, inode.id, nbytes)
+
+
+def stat_spool_file(store: Store, inode: Inode) -> os.stat_result:
+    """Return what the spool file of open content is like, made where a kill has left none.
+
+    Raises Damaged where it is no file, or is not what an older version shows through.
+    """
+    fd = _open_spool_file(store.spool_path(inode), shows_older=inode.layout_sum != 0)
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
 
 
 def _open_spool_file(path: Path, *, shows_older: bool) -> int:

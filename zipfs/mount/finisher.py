@@ -68,8 +68,8 @@ class Finisher:
 
     async def _find_open(self) -> None:
         """Look at everything that an earlier mount has left open: its writers get the time that others get."""
-        found = await self._change_log.read_catalog(lambda catalog: catalog.inodes_in(State.OPEN))
-        self._change_log.touch_written(inode.id for inode in found)
+        found = await self._change_log.read_catalog(lambda catalog: catalog.ids_in(State.OPEN))
+        self._change_log.touch_written(found)
 
     async def _seal_quiet(self) -> None:
         change_log = self._change_log

@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from zipfs.errors import Gone
+from zipfs.errors import Damaged, Gone
 from zipfs.ingest.spool import Spool, SpoolFile
 from zipfs.reading import Reader, open_content
 from zipfs.reading.content import Content, OlderVersion, SpooledContent, open_older
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
+from zipfs.store.disk.files import open_file
 from zipfs.store.namespace import writing
 from zipfs.store.objects.values import Area, Inode, InodeId, State
 from zipfs.store.store import Store
@@ -154,8 +155,12 @@ class Reopening:
                 # Gone if it has just been compressed: `make` finds that the inode has changed.
                 with suppress(FileNotFoundError):
                     os.link(self.store.spool_path(self.inode), path)
-                    if os.stat(path).st_mtime_ns != self.inode.mtime_ns:  # it was set since the seal
-                        os.utime(path, ns=(self.inode.mtime_ns, self.inode.mtime_ns))
+                    fd = open_file(path)
+                    try:
+                        if os.fstat(fd).st_mtime_ns != self.inode.mtime_ns:  # it was set since the seal
+                            os.utime(fd, ns=(self.inode.mtime_ns, self.inode.mtime_ns))
+                    finally:
+                        os.close(fd)
             case Beginning.COPY:
                 assert self.content is not None
                 self.spool.make(self.number, content=self.content)
@@ -164,7 +169,10 @@ class Reopening:
         faults.point("reopen.prepared")
 
     def make(self, txn: Transaction) -> Change:
-        """Write the rows. `inode` of what is returned is None if the inode has changed since: look again."""
+        """Write the rows. `inode` of what is returned is None if the inode has changed since: look again.
+
+        Raises Damaged where there was nothing in the spool, and the inode is what it was.
+        """
         shows_older = self.begins in (Beginning.HOLE, Beginning.SAME)
         if self.apart:
             found = writing.supersede(
@@ -177,6 +185,8 @@ class Reopening:
         inode = writing.resume(txn, self.inode, self.number, keeps=keeps, shows_older=shows_older)
         if inode is None:
             return Change()
+        if self.begins is Beginning.SAME and not os.path.lexists(self.store.spool_path(inode)):
+            raise Damaged(self.store.spool_path(self.inode), "is missing, and its content was not compressed yet")
         kept = [] if self.begins is Beginning.SAME else [inode]
         return Change(inode, [self.inode], kept_first=kept, beyond=True)
 

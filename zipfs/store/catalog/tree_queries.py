@@ -94,6 +94,11 @@ class TreeQueries(Database):
         rows = self._query(f"SELECT {_INODE_COLUMNS} FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
         return [self._inode(row) for row in rows]
 
+    def ids_in(self, state: State) -> list[InodeId]:
+        """Return the files whose content is in this state, OPEN or SEALED, oldest first; no row is checked."""
+        rows = self._query(f"SELECT id FROM inodes WHERE {_IN_SPOOL} ORDER BY id", (state.value,))
+        return [InodeId(row[0]) for row in rows]
+
     def spooled(self) -> set[InodeId]:
         """Return the numbers of the spool files that hold content."""
         rows = self._query("SELECT coalesce(spool_id, id) FROM inodes WHERE state IN ('open', 'sealed')")
