@@ -110,7 +110,7 @@ class Finisher:
                 else:
                     change_log.last_write_s.pop(inode_id, None)
         if sealed:
-            log.info("sealed %d files that were written in place", len(sealed))
+            log.info("sealed %d of the files that were written in place", len(sealed))
             self._tell_sealed()
 
 
