@@ -49,7 +49,7 @@ def commands(directory: Path, sources: Path) -> Iterator[tuple[str, list[str | P
     for seed, processes, operations in ((1, 1, 3000), (2, 4, 1500), (3, 8, 1000)):
         home = directory / f"fsstress-{seed}"
         home.mkdir()
-        options: list[str | Path] = ["-d", home, "-n", str(operations), "-p", str(processes), "-s", str(seed), "-S"]
+        options: list[str | Path] = ["-c", "-d", home, "-n", str(operations), "-p", str(processes), "-s", str(seed)]
         yield f"fsstress, seed {seed}, {processes} at once", [sources / NEEDED, *options]
     known = known_stressors(directory)
     common = ["--verify", "--temp-path", str(directory), "--metrics-brief"]
