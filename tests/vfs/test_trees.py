@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,18 +25,18 @@ from zipfs.errors import (
     ReadOnly,
 )
 from zipfs.ingest.queue import seal_everything
-from zipfs.ingest.spool import Spool
+from zipfs.ingest.spool import Spool, SpoolFile
 from zipfs.metrics.counters import Counters
-from zipfs.reading import Reader
+from zipfs.reading import Reader, open_content
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.maintenance.remove import free_spool
 from zipfs.store.namespace import tree
-from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, InodeId, Kind, State
+from zipfs.store.objects.values import INGEST_ROOT, ROOT, Area, Inode, InodeId, Kind, State
 from zipfs.store.store import Store, open_store
 from zipfs.vfs.change import Change, DropXattr, PutXattr, SetAttributes, keep
 from zipfs.vfs.ingest_tree import IngestTree
 from zipfs.vfs.lookup import Lookup
-from zipfs.vfs.open_files import OpenFiles, Unlinked
+from zipfs.vfs.open_files import OpenFile, OpenFiles, Unlinked
 from zipfs.vfs.place import Place
 from zipfs.vfs.refused_copies import RefusedCopies
 from zipfs.vfs.served_tree import ServedTree
@@ -74,6 +75,12 @@ def house(tmp_path: Path) -> Iterator[House]:
         files = WritableFiles(store, spool, names, reader, open_files)
         yield House(store, spool, open_files, names, served, ingest, files)
         assert problems(store) == []
+
+
+def descriptors_in(directory: Path) -> list[str]:
+    """What this process has open in a directory."""
+    open_now = [os.readlink(one) for one in Path("/proc/self/fd").iterdir() if os.path.lexists(one)]
+    return [path for path in open_now if path.startswith(f"{directory}/")]
 
 
 def served_name(name: bytes) -> Name:
@@ -253,6 +260,42 @@ def reopen(house: House, where: Place, *, emptied: bool) -> Change:
     reopening.close()
     free_spool(house.store, change.gone)
     return change
+
+
+def test_a_reader_reads_what_is_written_also_after_an_open_for_writing_that_failed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was no descriptor left for him when the content had become open again."""
+    old = copy_in(house.store, b"file", noise(10_000))
+    seal_everything(house.store)
+    compress(house.store)
+    where = Place(old.id, False)
+    with Reader(house.store.frames, Counters()) as reader:
+        content = open_content(house.store, reader, house.names.inode(where))
+        reading = OpenFile(where, house.names.inode(where), content, 1, spooled=False, writing=False)
+        house.open_files.add(reading)
+        reopen(house, where, emptied=False)
+        acquire = house.spool.acquire
+
+        def fail(inode: Inode, *, writing: bool, **more: Any) -> SpoolFile:
+            if not writing:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return acquire(inode, writing=writing, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(house.spool, "acquire", fail)
+            with pytest.raises(OSError, match="Too many"):
+                house.files.open_spooled(where, 1, writing=True)
+        assert not reading.spooled
+        for _ in range(2):
+            opened = house.files.open_spooled(where, 1, writing=True)
+            assert opened is not None
+            house.spool.write(opened.inode, 5, b"new")
+            assert reading.content.read(0, 10) == noise(10_000)[:5] + b"new" + noise(10_000)[8:10]
+            opened.content.close()
+        reading.content.close()
+        house.open_files.remove(reading)
+    assert not descriptors_in(house.spool.directory)
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -115,8 +115,6 @@ class WritingOperations(TreeOperations):
             await trio.to_thread.run_sync(reopening.abandon)
         elif change.inode.id != where.inode_id:
             raise Gone(f"inode {inode.id}")
-        else:
-            self.files.let_read_on(change.inode)
 
     @guarded
     async def create(

@@ -42,12 +42,21 @@ class WritableFiles:
     def open_spooled(self, where: Place, pid: int, *, writing: bool, fresh: bool = False) -> OpenFile | None:
         """Open a file in the spool; None for one that is finished. Keep it from being sealed meanwhile, if `writing`.
 
+        Whoever has the finished content of one that is opened for writing open reads what is written from now on.
+
         Raises Damaged, CatalogDamaged, OSError.
         """
         inode = self._lookup.inode(where)
         if inode.state is not State.OPEN:
             return None
-        return self.opened(where, inode, self.acquire(inode, writing=writing, fresh=fresh), pid, writing)
+        file = self.opened(where, inode, self.acquire(inode, writing=writing, fresh=fresh), pid, writing)
+        if writing:
+            try:
+                self._let_read_on(inode)
+            except BaseException:
+                file.content.close()
+                raise
+        return file
 
     def acquire(self, inode: Inode, *, writing: bool, fresh: bool = False) -> SpoolFile:
         """Take a use of a spool file. Of one through which nothing shows, any thread may."""
@@ -103,13 +112,13 @@ class WritableFiles:
         """Note that an older version shows through as far as `nbytes` only. Raises NotFound."""
         return Change(writing.clip(txn, inode_id, nbytes))
 
-    def let_read_on(self, inode: Inode) -> None:
-        """Have whoever has the finished content of a served file open read what is written to it from now on.
+    def _let_read_on(self, inode: Inode) -> None:
+        """Have whoever has the finished content of a served file open read from its spool file.
 
         Who has it open by a name below `ingest/` keeps the older version: the kernel takes that for another file.
         """
         for file in self._open_files.of_inode(inode.id):
-            if not file.where.under_ingest:
+            if not file.where.under_ingest and not (file.spooled and file.inode.spool_number == inode.spool_number):
                 content = self._content(inode, self.acquire(inode, writing=False), writing=False)
                 file.read_on(inode, content)
 
