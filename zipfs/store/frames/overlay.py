@@ -13,7 +13,6 @@ Any thread may call. Whoever writes excludes other writers of the same file.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from bisect import bisect_right
 from collections import Counter
@@ -26,8 +25,10 @@ from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.objects.values import BlobId, Extent
 
-BLOCK_NBYTES: Final = mmap.PAGESIZE
-"""What a write fills at least, so that a file system keeps a hole apart from it."""
+BLOCK_NBYTES: Final = 4096
+"""What a write fills at least, so that a file system keeps a hole apart from it: part of the format, whatever pages the
+machine has. Where larger ones make whole pages of a file, `keeps_holes` finds out.
+"""
 _PROBED_NBYTES: Final = 64 * BLOCK_NBYTES
 _SHOWN_NBYTES: Final = 1 << 20
 """A shorter range that shows through is stored anew with what is around it."""
