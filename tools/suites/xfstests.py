@@ -96,6 +96,9 @@ def try_in(place: Place, sources: Path, cases: Sequence[str] = ()) -> Iterator[O
         for name in ("test", "scratch"):
             give_up(place.folder / name)
             give_up(place.folder / f"{name}{HIDDEN}")
+        for device in environment["TEST_DEV"], environment["SCRATCH_DEV"]:
+            if device.startswith("/dev/"):  # no namespace has loop devices of its own
+                subprocess.run(["losetup", "-d", device], check=True)
     if place.is_zipfs:
         for name in ("test", "scratch"):
             for found in check_store(place, place.folder / f"{name}-store"):
