@@ -23,6 +23,9 @@ from tests.support.stores import (
 )
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.queue import queued, seal_everything
+from zipfs.ingest.spool import Spool
+from zipfs.reading import Reader
+from zipfs.reading.content import open_older
 from zipfs.store.namespace import writing
 from zipfs.store.objects.values import State
 from zipfs.store.store import open_store
@@ -107,3 +110,21 @@ def test_what_is_mostly_changed_is_stored_anew(tmp_path: Path) -> None:
         assert store.catalog.content_sizes().packs_nbytes < 25 << 20
         assert problems(store) == []
     assert contents(tmp_path / "store")[b"file"] == content
+
+
+def test_a_truncation_whose_record_failed_is_recorded_by_the_next(tmp_path: Path) -> None:
+    """The file grew again over what was cut off, and a fresh open found the older bytes there."""
+    with open_store(tmp_path / "store", create=True) as store, Reader(store.frames) as reader:
+        put_file(store, tmp_path, b"file", DATA)
+        inode = open_again(store, served_inode(store, b"file"), under_ingest=False, emptied=False)
+        spool = Spool(store, 0)
+        spool.acquire(inode, writing=True, open_older=lambda: open_older(store, reader, inode))
+        assert spool.truncate(inode, 1000) == 1000  # and the disk is full now, so nothing is recorded
+        shown_nbytes = spool.truncate(inode, len(DATA))
+        assert shown_nbytes == 1000
+        with store.transaction() as txn:
+            writing.clip(txn, inode.id, shown_nbytes)
+        spool.clip_recorded(inode, shown_nbytes)
+        assert spool.truncate(inode, len(DATA)) is None
+        spool.release(inode, writing=True)
+    assert contents(tmp_path / "store")[b"file"] == DATA[:1000] + bytes(len(DATA) - 1000)

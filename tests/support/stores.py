@@ -257,9 +257,11 @@ def cut_off(store: Store, inode: Inode, nbytes: int) -> None:
     spool = Spool(store, 0)
     with Reader(store.frames) as reader:
         spool.acquire(inode, writing=True, open_older=lambda: open_older(store, reader, inode))
-        if spool.truncate(inode, nbytes):
+        shown_nbytes = spool.truncate(inode, nbytes)
+        if shown_nbytes is not None:
             with store.transaction(fault="clip") as txn:
-                writing.clip(txn, inode.id, nbytes)
+                writing.clip(txn, inode.id, shown_nbytes)
+            spool.clip_recorded(inode, shown_nbytes)
         spool.release(inode, writing=True)
 
 

@@ -40,7 +40,7 @@ _STUCK_S: Final = 3.0
 _GLANCE_S: Final = 0.25
 _DIED: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV})
 FAULTS: Final = (
-    *(point for point in POINTS if point.startswith(("seal.", "write.", "delete.", "ingest."))),
+    *(point for point in POINTS if point.startswith(("seal", "reopen.", "clip.", "delete.", "ingest."))),
     *fault_points("ingest"),
 )
 """Points that a mount comes by when files are written, sealed, compressed and removed."""

@@ -49,6 +49,8 @@ class _Open:
     older: Older | None
     handles: int = 0
     writers: int = 0
+    recorded_nbytes: int = 0
+    """As far as the rows have an older version."""
     marked: bool = False
     """Whether the spool file says that it is being written."""
     filling: threading.Lock = field(default_factory=threading.Lock)
@@ -111,7 +113,7 @@ class Spool:
                     if older is not None:
                         older.close()
                     raise
-                entry = self._open[number] = _Open(fd, older)
+                entry = self._open[number] = _Open(fd, older, recorded_nbytes=0 if older is None else older.nbytes)
                 entry.marked = bool(os.fstat(fd).st_mode & WRITING_MODE)
             entry.handles += 1
             entry.writers += writing
@@ -220,21 +222,32 @@ class Spool:
             self._mark(entry)
             return entry
 
-    def truncate(self, inode: Inode, nbytes: int) -> bool:
-        """Set the size of a file that is open. Return whether less of an older version shows through than before."""
+    def truncate(self, inode: Inode, nbytes: int) -> int | None:
+        """Set the size of a file that is open.
+
+        Return how many bytes of an older version show through now, if that is less than is recorded: to be recorded,
+        and noted by `clip_recorded`, before the file may grow again.
+        """
         entry = self._use(inode)
         try:
             with entry.filling:
                 os.ftruncate(entry.fd, nbytes)
-                if entry.older is None or entry.older.nbytes <= nbytes:
-                    return False
+                if entry.older is None:
+                    return None
                 entry.older.clip(nbytes)
+                if entry.older.nbytes >= entry.recorded_nbytes:
+                    return None
                 faults.point("clip.truncated")
-                return True
+                return entry.older.nbytes
         except OSError as error:
             raise self._no_space(error) from error
         finally:
             self.release(inode, writing=True)
+
+    def clip_recorded(self, inode: Inode, nbytes: int) -> None:
+        """Take note that the rows of a file that is open have no more of its older version than so many bytes."""
+        with self._lock:
+            self._open[inode.spool_number].recorded_nbytes = nbytes
 
     def set_mtime(self, inode: Inode, mtime_ns: int) -> None:
         """Set when a file was last changed. Raises Damaged, OSError."""

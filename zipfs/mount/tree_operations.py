@@ -27,6 +27,7 @@ from zipfs.store.objects.values import Kind
 from zipfs.store.store import Store
 from zipfs.vfs.change import Alteration, DropXattr, PutXattr, SetAttributes, keep
 from zipfs.vfs.ingest_tree import IngestTree
+from zipfs.vfs.open_files import OpenFile
 from zipfs.vfs.place import Place
 from zipfs.vfs.refused_copies import RefusedCopies
 from zipfs.vfs.served_tree import ServedTree
@@ -162,7 +163,22 @@ class TreeOperations(ReadingOperations):
         if not stat.S_ISREG(mode):
             raise FUSEError(errno.EPERM)  # there are no devices here, and no pipes
         own_mode = stat.S_IMODE(mode) & ~ctx.umask
-        return await self._make(parent_inode, name, NewInode(Kind.FILE, own_mode, ctx.uid, ctx.gid))
+        new = NewInode(Kind.FILE, own_mode, ctx.uid, ctx.gid)
+        file = await self._create(self._writable(parent_inode), name, new, ctx.pid)
+        file.content.close()
+        return describe(self.store, file.where, file.inode, 1)
+
+    async def _create(self, parent: Place, name: bytes, new: NewInode, pid: int) -> OpenFile:
+        """Make a file and open it for writing."""
+        tree, at = self._tree(parent), Name(parent.inode_id, name)
+        tree.check_new(at, new.kind)
+        made = self.files.new_file(tree, parent, at, new)
+        try:
+            await self.change_log.make(made.make)
+        except BaseException:
+            made.abandon()
+            raise
+        return made.opened(pid)
 
     async def _make(self, parent_inode: InodeT, leaf: bytes, new: NewInode) -> EntryAttributes:
         parent = self._writable(parent_inode)

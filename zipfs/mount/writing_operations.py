@@ -21,7 +21,7 @@ from zipfs.vfs.change import SetAttributes
 from zipfs.vfs.open_files import OpenFile
 from zipfs.vfs.place import Place
 from zipfs.vfs.set_ids import lost_set_ids
-from zipfs.vfs.trees import Name, NewInode
+from zipfs.vfs.trees import NewInode
 
 _TOUCH_EVERY_S = 0.05
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
@@ -105,7 +105,7 @@ class WritingOperations(TreeOperations):
             self.spool.expect(number)
             if reopening.apart:
                 self.open_files.remember_inode(self.store.catalog, inode.id)
-            change = await self.change_log.make(reopening.make, fault="reopen")
+            change = await self.change_log.make(reopening.make, removes=emptied, fault="reopen")
         except BaseException:
             await trio.to_thread.run_sync(reopening.abandon)
             raise
@@ -121,15 +121,8 @@ class WritingOperations(TreeOperations):
         self, parent_inode: InodeT, name: bytes, mode: ModeT, flags: FlagT, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         parent = self._writable(parent_inode)
-        tree, at = self._tree(parent), Name(parent.inode_id, name)
-        tree.check_new(at, Kind.FILE)
-        new = self.files.new_file(tree, parent, at, NewInode(Kind.FILE, mode & ~ctx.umask, ctx.uid, ctx.gid))
-        try:
-            await self.change_log.make(new.make)
-        except BaseException:
-            new.abandon()
-            raise
-        file = new.opened(ctx.pid)
+        new = NewInode(Kind.FILE, mode & ~ctx.umask, ctx.uid, ctx.gid)
+        file = await self._create(parent, name, new, ctx.pid)
         return FileInfo(fh=self.handles.add(file), keep_cache=True), describe(self.store, file.where, file.inode, 1)
 
     # Writing
@@ -166,9 +159,13 @@ class WritingOperations(TreeOperations):
 
     async def _truncate(self, inode: Inode, nbytes: int) -> None:
         """Set the size of a file that is open for writing."""
-        if await trio.to_thread.run_sync(self.spool.truncate, inode, nbytes):
-            with suppress(NotFound):  # unlinked: nobody will open it anew
-                await self.change_log.make(lambda txn: self.files.clip(txn, inode.id, nbytes), fault="clip")
+        shown_nbytes = await trio.to_thread.run_sync(self.spool.truncate, inode, nbytes)
+        if shown_nbytes is None:
+            return
+        clip = partial(self.files.clip, inode_id=inode.id, nbytes=shown_nbytes)
+        with suppress(NotFound):  # unlinked: nobody will open it anew
+            await self.change_log.make(clip, removes=True, fault="clip")
+        self.spool.clip_recorded(inode, shown_nbytes)
 
     async def _set_size_and_mtime(self, where: Place, nbytes: int | None, mtime_ns: int | None, pid: int) -> None:
         if nbytes is not None:
