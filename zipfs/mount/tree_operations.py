@@ -127,7 +127,8 @@ class TreeOperations(ReadingOperations):
         """Return what a change of owner or size takes from a mode. A request that names nothing is about that alone."""
         if fields.update_mode:
             return 0
-        names_nothing = not (fields.update_mtime or fields.update_atime or fields.update_ctime or fields.update_size)
+        # A kernel that keeps times itself names the time of change with all that moves it.
+        names_nothing = not (fields.update_mtime or fields.update_atime or fields.update_size)
         is_given_away = fields.update_uid or fields.update_gid or names_nothing
         if not is_given_away and not (fields.update_size and ctx.uid != 0):
             return 0
