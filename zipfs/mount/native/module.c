@@ -26,7 +26,8 @@ static PyObject *take_data(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
-    {"prepare", prepare, METH_VARARGS, "Bind the next session, which takes its buffers by a function; None: do not."},
+    {"prepare", prepare, METH_VARARGS,
+     "Bind a FUSE session when it is opened. It takes buffers by a function; None: do not."},
     {"offered", offered, METH_NOARGS, "The flags of INIT that the kernel has; 0 if no session was bound."},
     {"agreed", agreed, METH_NOARGS, "The flags of INIT that were agreed upon; 0 if no session was bound."},
     {"take_data", take_data, METH_VARARGS, "What a write of no bytes has written. Once, before the next request."},
