@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, noise, run, sha256, zipfs
+from tests.support.mounts import Mount, noise, on_disk_of_its_own, run, sha256, zipfs
 
 pytestmark = pytest.mark.mount
 
@@ -21,15 +21,8 @@ _BLOCK_NBYTES = 4096
 def small(mounts: Callable[..., Mount]) -> Iterator[Mount]:
     """A mount of a store on a disk of its own, in which nothing is sealed."""
     mount = mounts("--quiet", "3600", "--ingest-memory", "64M")
-    disk = mount.store.with_name("disk")
-    disk.mkdir()
-    run("mount", "-t", "tmpfs", "-o", f"size={_DISK_NBYTES}", "none", disk)
-    mount.store = disk / "store"
-    try:
-        yield mount.start()
-    finally:
-        mount.close()
-        run("umount", disk)
+    with on_disk_of_its_own(mount, _DISK_NBYTES):
+        yield mount
 
 
 def _fill_up(hog: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, exchange, noise, poll, poll_equal, run, zipfs
+from tests.support.mounts import Mount, exchange, noise, on_disk_of_its_own, poll, poll_equal, run, zipfs
 from tests.support.stores import model, tuned, weights
 
 pytestmark = pytest.mark.mount
@@ -485,15 +485,8 @@ def test_past_the_page_cache(shared: Mount) -> None:
 def small(mounts: Callable[..., Mount]) -> Iterator[Mount]:
     """A mount of a store on a disk of its own, of 48 MiB."""
     mount = mounts("--quiet", "0.2", "--ingest-memory", "64M")
-    disk = mount.store.with_name("disk")
-    disk.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=48M", "none", disk)
-    mount.store = disk / "store"
-    try:
-        yield mount.start()
-    finally:
-        mount.close()
-        run("umount", disk)
+    with on_disk_of_its_own(mount, 48 << 20):
+        yield mount
 
 
 def test_a_full_disk_refuses_the_write_and_loses_nothing(small: Mount) -> None:

@@ -107,6 +107,21 @@ def renameat2(one: Path, other: Path, flags: int) -> None:
         raise OSError(number, os.strerror(number), one)
 
 
+@contextmanager
+def on_disk_of_its_own(mount: Mount, nbytes: int) -> Iterator[None]:
+    """Start a mount that was not started yet with its store on a disk of so many bytes."""
+    disk = mount.store.with_name("disk")
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", f"size={nbytes}", "none", disk)
+    mount.store = disk / "store"
+    try:
+        mount.start()
+        yield
+    finally:
+        mount.close()
+        run("umount", disk)
+
+
 def noise(nbytes: int, seed: int) -> bytes:
     """Bytes that no codec makes smaller."""
     return np.random.default_rng(seed).bytes(nbytes)
