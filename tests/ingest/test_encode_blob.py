@@ -61,7 +61,17 @@ class Begun:
         against = None if base is None else (base, View(0, len(raw)))
         told = (lambda error: None) if may_fall_back else None
         return self.encoder.begin(
-            BlobId(number + 1), bytes(16), "BF16", (len(raw) // 2,), len(raw), read, against, self.appended.append, told
+            BlobInWork(
+                BlobId(number + 1),
+                bytes(16),
+                "BF16",
+                (len(raw) // 2,),
+                len(raw),
+                read,
+                against,
+                self.appended.append,
+                told,
+            )
         )
 
 
@@ -115,7 +125,7 @@ def test_no_more_than_its_limit_is_in_work(
 
     encoder = BlobEncoder(writer, FrameCache(1 << 24), executor)
     for number in range(12):
-        encoder.begin(BlobId(number + 1), bytes(16), "BF16", (1,), len(raw), read, None, passed)
+        encoder.begin(BlobInWork(BlobId(number + 1), bytes(16), "BF16", (1,), len(raw), read, None, passed))
     assert appended_nbytes >= 12 * len(raw) - limit
     # What was appended is told of a moment after the next frame may have been read.
     assert FRAME_NBYTES < most_nbytes <= limit + FRAME_NBYTES
@@ -166,9 +176,9 @@ def test_nothing_is_left_of_what_cannot_be_read(writer: PackWriter, executor: Ex
             raise SourceError("x", "cannot be read")
         return raw[index * FRAME_NBYTES :][:nbytes]
 
-    encoder.encode(BlobId(1), bytes(16), "BF16", (1,), FRAME_NBYTES, fails_late, None, lambda nbytes: None)
+    encoder.encode(BlobInWork(BlobId(1), bytes(16), "BF16", (1,), FRAME_NBYTES, fails_late, None, lambda nbytes: None))
     nbytes = writer.nbytes
     with pytest.raises(SourceError):
-        encoder.encode(BlobId(2), bytes(16), "BF16", (1,), len(raw), fails_late, None, lambda nbytes: None)
+        encoder.encode(BlobInWork(BlobId(2), bytes(16), "BF16", (1,), len(raw), fails_late, None, lambda nbytes: None))
     assert writer.nbytes == nbytes
     assert [packed.blob.id for packed in writer.blobs] == [1]

@@ -8,8 +8,9 @@ most AHEAD_NBYTES are in work, or coded and not appended.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass, field
 from typing import Final
 
 from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
@@ -32,36 +33,30 @@ def _read_nothing(index: int, nbytes: int) -> bytes:
     raise AssertionError("all frames have been coded")
 
 
+@dataclass(eq=False, slots=True)
 class BlobInWork:
-    """A blob that is being encoded."""
+    """A blob that is being encoded against a view of a base, which it does not get if that helps in no frame.
 
-    def __init__(
-        self,
-        blob_id: BlobId,
-        fingerprint: bytes,
-        dtype: str,
-        shape: Sequence[int],
-        nbytes: int,
-        read_frame: ReadFrame,
-        base: tuple[OpenBlob, View] | None,
-        passed: Callable[[int], None],
-        base_damaged: Callable[[Damaged], None] | None,
-    ) -> None:
-        self.blob_id = blob_id
-        self.fingerprint = fingerprint
-        self.dtype = dtype
-        self.shape = tuple(shape)
-        self.nbytes = nbytes
-        self.read_frame = read_frame
-        self.base = base
-        self.passed = passed
-        self.base_damaged = base_damaged
-        self.coded: deque[Future[bytes]] = deque()
-        """Its frames that are in work, or coded and not appended, in order."""
-        self.submitted = 0
-        self.appended = 0
-        self.base_helped = False
-        self.done: OpenBlob | None = None
+    `read_frame(index, length)` returns its raw bytes; any thread may call it. `passed` is told of the raw bytes of each
+    frame that is appended. Where the base is damaged, `base_damaged` is told and the blob coded without it; without
+    that function, the error is raised.
+    """
+
+    blob_id: BlobId
+    fingerprint: bytes
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    read_frame: ReadFrame
+    base: tuple[OpenBlob, View] | None
+    passed: Callable[[int], None]
+    base_damaged: Callable[[Damaged], None] | None = None
+    coded: deque[Future[bytes]] = field(default_factory=deque, init=False)
+    """Its frames that are in work, or coded and not appended, in order."""
+    submitted: int = field(default=0, init=False)
+    appended: int = field(default=0, init=False)
+    base_helped: bool = field(default=False, init=False)
+    done: OpenBlob | None = field(default=None, init=False)
 
     @property
     def count(self) -> int:
@@ -96,26 +91,11 @@ class BlobEncoder:
         self._in_work: deque[BlobInWork] = deque()
         self._ahead_nbytes = 0
 
-    def begin(
-        self,
-        blob_id: BlobId,
-        fingerprint: bytes,
-        dtype: str,
-        shape: Sequence[int],
-        nbytes: int,
-        read_frame: ReadFrame,
-        base: tuple[OpenBlob, View] | None,
-        passed: Callable[[int], None],
-        base_damaged: Callable[[Damaged], None] | None = None,
-    ) -> BlobInWork:
-        """Begin to encode a blob against a view of a base, which it does not get if that is of no help in any frame.
+    def begin(self, blob: BlobInWork) -> BlobInWork:
+        """Begin to encode a blob, and return it.
 
-        `read_frame(index, length)` returns its raw bytes; any thread may call it. `passed` is told of the raw bytes of
-        each frame that is appended. Where the base is damaged, `base_damaged` is told and the blob coded without it;
-        without that function, its error is raised. Raises what goes wrong with this blob or one that was begun before:
-        then everything in work is to be dropped.
+        Raises what goes wrong with this one or one that was begun before: then everything in work is to be dropped.
         """
-        blob = BlobInWork(blob_id, fingerprint, dtype, shape, nbytes, read_frame, base, passed, base_damaged)
         self._in_work.append(blob)
         self._submit(blob)
         while blob.submitted < blob.count:
@@ -144,20 +124,10 @@ class BlobEncoder:
             self._append_next()
         return blob.done
 
-    def encode(
-        self,
-        blob_id: BlobId,
-        fingerprint: bytes,
-        dtype: str,
-        shape: Sequence[int],
-        nbytes: int,
-        read_frame: ReadFrame,
-        base: tuple[OpenBlob, View] | None,
-        passed: Callable[[int], None],
-    ) -> OpenBlob:
+    def encode(self, blob: BlobInWork) -> OpenBlob:
         """Encode a blob as `begin` does, with nothing else in work. Nothing is left of it when this raises."""
         try:
-            return self.finish(self.begin(blob_id, fingerprint, dtype, shape, nbytes, read_frame, base, passed))
+            return self.finish(self.begin(blob))
         except BaseException:
             self.drop_all()
             raise

@@ -119,15 +119,17 @@ class PackExecution:
             log.error("%s; %s is coded without it", error, source.shown)
 
         work = encoder.begin(
-            blob_id,
-            found.fingerprint,
-            span.dtype,
-            span.shape,
-            span.nbytes,
-            read_frame,
-            base,
-            progress.advance,
-            base_damaged,
+            BlobInWork(
+                blob_id,
+                found.fingerprint,
+                span.dtype,
+                span.shape,
+                span.nbytes,
+                read_frame,
+                base,
+                progress.advance,
+                base_damaged,
+            )
         )
         self._written[blob_id] = _Written(work, source, span.offset)
         to_be = Blob(

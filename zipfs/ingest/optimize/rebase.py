@@ -20,7 +20,7 @@ from zipfs.bases.similarity.feature_reader import read_sample
 from zipfs.bases.similarity.minhash import MinhashSample
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
-from zipfs.ingest.encode_blob import BlobEncoder
+from zipfs.ingest.encode_blob import BlobEncoder, BlobInWork
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk import faults
 from zipfs.store.disk.stopping import Stop
@@ -172,14 +172,16 @@ class _Pack:
     def _encode(self, old: OpenBlob, base: tuple[OpenBlob, View] | None) -> OpenBlob:
         frames, blob = self._store.frames, old.blob
         return self._encoder.encode(
-            blob.id,
-            blob.fingerprint,
-            blob.dtype,
-            blob.shape,
-            blob.nbytes,
-            lambda index, nbytes: frames.frame(old, index),
-            base,
-            self._pace.passed,
+            BlobInWork(
+                blob.id,
+                blob.fingerprint,
+                blob.dtype,
+                blob.shape,
+                blob.nbytes,
+                lambda index, nbytes: frames.frame(old, index),
+                base,
+                self._pace.passed,
+            )
         )
 
     def finish(self) -> None:
