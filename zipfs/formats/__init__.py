@@ -1,4 +1,4 @@
-"""Bytes of a container to the spans that it is made of: safetensors, and opaque for everything else.
+"""Bytes of a container to the spans that it is made of; what no parser takes is opaque.
 
 Pure: the only way to a file is the reader that the caller passes in. Knows nothing
 of ours but errors and item types. Any thread may call it.

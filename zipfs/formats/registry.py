@@ -13,6 +13,8 @@ from typing import Final
 
 from zipfs.errors import NotThisFormat
 from zipfs.formats.layout import Layout, Read, opaque
+from zipfs.formats.npy import FORMAT as NPY
+from zipfs.formats.npy import looks_like_npy, parse_npy
 from zipfs.formats.safetensors import FORMAT as SAFETENSORS
 from zipfs.formats.safetensors import looks_like_safetensors, parse_safetensors
 
@@ -35,7 +37,10 @@ class Parser:
     parse: Callable[[Read, int], Layout]
 
 
-PARSERS: Final[tuple[Parser, ...]] = (Parser(SAFETENSORS, looks_like_safetensors, parse_safetensors),)
+PARSERS: Final[tuple[Parser, ...]] = (
+    Parser(SAFETENSORS, looks_like_safetensors, parse_safetensors),
+    Parser(NPY, looks_like_npy, parse_npy),
+)
 
 
 def lay_out(name: bytes, read: Read, nbytes: int) -> Layout:
