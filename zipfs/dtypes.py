@@ -1,7 +1,8 @@
 """Owns the table of item types: how many bits an item has, which of them are what, and how the codec lays it out.
 
-Names are those of safetensors. A name that is not in the table stands for plain bytes, and is never refused here. Pure
-tables that belong to no room; any thread may use them.
+Names are those of safetensors and, for types whose weights come in blocks with scales of their own, those of GGML. A
+name that is not in the table stands for plain bytes, and is never refused here. Pure tables that belong to no room; any
+thread may use them.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ class DType:
     mantissa_bits: int = 0
 
     @property
-    def bits(self) -> int:
-        return 8 * self.block_nbytes // self.block_weights
+    def bits(self) -> float:
+        """Return the bits of a weight, exactly: a block has a power of two of them."""
+        return 8 * self.block_nbytes / self.block_weights
 
 
 # Items of less than a byte share bytes with their neighbours: single bytes are the only unit that always divides them.
 # A complex item is two floats of half its size, whose planes differ: C64 is coded as pairs of F32. FNUZ floats have the
 # fields of their siblings.
-DTYPES: Final = {
+SAFETENSORS_DTYPES: Final = {
     "BOOL": DType(1, 1, 1, 7),
     "F4": DType(1, 2, 1, 7),
     "F6_E2M3": DType(3, 4, 1, 7),
@@ -61,6 +63,40 @@ DTYPES: Final = {
     "U64": DType(8, 1, 8, 10),
 }
 """Name -> type, of every type that safetensors 0.8 knows."""
+
+# A block has its scales among its codes: single bytes are the only unit, and no block is a float.
+BLOCK_DTYPES: Final = {
+    "Q1_0": DType(18, 128, 1, 7),
+    "Q2_0": DType(18, 64, 1, 7),
+    "Q4_0": DType(18, 32, 1, 7),
+    "Q4_1": DType(20, 32, 1, 7),
+    "Q5_0": DType(22, 32, 1, 7),
+    "Q5_1": DType(24, 32, 1, 7),
+    "Q8_0": DType(34, 32, 1, 7),
+    "Q8_1": DType(36, 32, 1, 7),
+    "Q2_K": DType(84, 256, 1, 7),
+    "Q3_K": DType(110, 256, 1, 7),
+    "Q4_K": DType(144, 256, 1, 7),
+    "Q5_K": DType(176, 256, 1, 7),
+    "Q6_K": DType(210, 256, 1, 7),
+    "Q8_K": DType(292, 256, 1, 7),
+    "IQ1_S": DType(50, 256, 1, 7),
+    "IQ1_M": DType(56, 256, 1, 7),
+    "IQ2_XXS": DType(66, 256, 1, 7),
+    "IQ2_XS": DType(74, 256, 1, 7),
+    "IQ2_S": DType(82, 256, 1, 7),
+    "IQ3_XXS": DType(98, 256, 1, 7),
+    "IQ3_S": DType(110, 256, 1, 7),
+    "IQ4_NL": DType(18, 32, 1, 7),
+    "IQ4_XS": DType(136, 256, 1, 7),
+    "TQ1_0": DType(54, 256, 1, 7),
+    "TQ2_0": DType(66, 256, 1, 7),
+    "MXFP4": DType(17, 32, 1, 7),
+    "NVFP4": DType(36, 64, 1, 7),
+}
+"""Name -> type, of every type of ggml.h whose weights come in blocks, by the names that it gives them."""
+
+DTYPES: Final = {**SAFETENSORS_DTYPES, **BLOCK_DTYPES}
 
 BITS_OF_DTYPE: Final = {name: dtype.bits for name, dtype in DTYPES.items()}
 

@@ -23,7 +23,7 @@ from tests.formats.hostile import (
     pattern,
     valid_files,
 )
-from zipfs.dtypes import BITS_OF_DTYPE as OUR_BITS_OF_DTYPE
+from zipfs.dtypes import BLOCK_DTYPES, SAFETENSORS_DTYPES
 from zipfs.errors import NotThisFormat
 from zipfs.formats import Layout, parse_safetensors
 from zipfs.formats.header_json import MAX_NUMBERS, MAX_SKIPPED_NBYTES
@@ -103,8 +103,15 @@ def test_every_dtype_of_the_package_is_known_with_its_size() -> None:
     with pytest.raises(safetensors.SafetensorError, match="unknown variant") as refusal:
         deserialize(container(json.dumps({"a": entry("?", [], 0, 0)})))
     known = set(re.findall(r"`(\w+)`", str(refusal.value).split("expected one of")[1]))
-    assert known == set(OUR_BITS_OF_DTYPE)
-    assert OUR_BITS_OF_DTYPE == BITS_OF_DTYPE
+    assert known == set(SAFETENSORS_DTYPES)
+    assert {name: dtype.bits for name, dtype in SAFETENSORS_DTYPES.items()} == BITS_OF_DTYPE
+
+
+@pytest.mark.parametrize("dtype", sorted(BLOCK_DTYPES))
+def test_block_types_are_none_of_the_package(dtype: str) -> None:
+    block = BLOCK_DTYPES[dtype]
+    header = json.dumps({"a": entry(dtype, [block.block_weights], 0, block.block_nbytes)})
+    assert not assert_parity(container(header, pattern(block.block_nbytes)))
 
 
 @pytest.mark.parametrize("over", [0, 1])

@@ -19,7 +19,7 @@ import codecs
 from dataclasses import dataclass
 from typing import Final
 
-from zipfs.dtypes import BITS_OF_DTYPE
+from zipfs.dtypes import SAFETENSORS_DTYPES
 from zipfs.errors import NotThisFormat
 from zipfs.formats.header_json import Cursor
 from zipfs.formats.layout import Layout, Read, Span
@@ -30,7 +30,8 @@ MAX_HEADER_NBYTES: Final = 100_000_000
 MAX_TENSORS: Final = 1 << 18
 MAX_NAME_NBYTES: Final = 1 << 16
 
-_INTERNED = {name: name for name in BITS_OF_DTYPE}
+_INTERNED = {name: name for name in SAFETENSORS_DTYPES}
+_BITS = {name: int(dtype.bits) for name, dtype in SAFETENSORS_DTYPES.items()}
 _USIZE_END = 1 << 64
 _METADATA_KEY = "__metadata__"
 _FIELDS = ("dtype", "shape", "data_offsets")
@@ -203,7 +204,7 @@ def _tensor_nbytes(entry: _Entry) -> int:
         nitems *= length
         if nitems >= _USIZE_END:
             raise NotThisFormat("a tensor of too many items")
-    nbits = nitems * BITS_OF_DTYPE[entry.dtype]
+    nbits = nitems * _BITS[entry.dtype]
     if nbits >= _USIZE_END or nbits % 8:
         raise NotThisFormat("a tensor of too many items, or not of whole bytes")
     return nbits // 8

@@ -21,6 +21,6 @@ def bits_per_weight(stored_nbytes: float, weights: float) -> float | None:
     return stored_nbytes * 8 / weights if weights else None
 
 
-def bits_of_dtypes(dtypes: Sequence[str]) -> NDArray[np.int64]:
+def bits_of_dtypes(dtypes: Sequence[str]) -> NDArray[np.float64]:
     """Return the bits of an item of each type; 0 for "", which stands for plain bytes."""
-    return np.array([BITS_OF_DTYPE.get(dtype, 0) for dtype in dtypes], np.int64)
+    return np.array([BITS_OF_DTYPE.get(dtype, 0) for dtype in dtypes], np.float64)
