@@ -14,7 +14,7 @@ import re
 from math import prod
 from typing import Final
 
-from zipfs.dtypes import BITS_OF_DTYPE
+from zipfs.dtypes import DTYPES
 from zipfs.errors import NotThisFormat
 from zipfs.formats.layout import Layout, Read, Span
 from zipfs.formats.source import Source
@@ -82,7 +82,7 @@ def find_array(source: Source, offset: int, name: str) -> Span:
     at += length_nbytes
     dtype, shape = _parse_header(source.take(at, header_nbytes))
     at += header_nbytes
-    nbytes = prod(shape) * BITS_OF_DTYPE[dtype] // 8
+    nbytes = prod(shape) * DTYPES[dtype].block_nbytes
     if nbytes > source.nbytes - at:
         raise NotThisFormat("an array is longer than its file")
     return Span(source.start + at, nbytes, dtype, shape, name)
@@ -114,7 +114,7 @@ def _parse_header(header: bytes) -> tuple[str, tuple[int, ...]]:
 
 def _dtype(descr: str) -> str:
     dtype = _DTYPES.get(descr.lstrip("<>|="))
-    if dtype is None or (descr.startswith(">") and BITS_OF_DTYPE[dtype] > 8):
+    if dtype is None or (descr.startswith(">") and DTYPES[dtype].block_nbytes > 1):
         raise NotThisFormat(f"items of type {descr}")
     return dtype
 
