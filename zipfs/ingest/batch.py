@@ -5,17 +5,19 @@ Used by one thread. The execution decides what becomes of the steps: they are ca
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
 from zipfs.bases.similarity.candidates import CandidateSearch
 from zipfs.formats import Span
-from zipfs.ingest import holes
+from zipfs.ingest import gather, holes
 from zipfs.ingest.content import Blobs, SourceContent
+from zipfs.ingest.holes import Piece
 from zipfs.ingest.inspect import Inspector, SpanInspection
 from zipfs.ingest.plan import Planner, Step, share_unchanged, share_zeros
 from zipfs.ingest.progress import FileProgress, Progress
-from zipfs.ingest.source import Source, SourceError, StoredFile, Zeros
+from zipfs.ingest.source import Gathered, Source, SourceError, StoredFile, Zeros
 from zipfs.store.disk.stopping import Stop
 from zipfs.store.objects.values import Extent
 
@@ -78,8 +80,12 @@ class Batch:
         planner = self._planner(inspector, progress)
         extents: list[Extent] = []
         zeros = self._zeros(source, file.hole_nbytes) if file.hole_nbytes else None
+        gathered = self._gathered(source, file.pieces, progress)
         with inspector.ahead(file.pieces, self._executor) as inspections:
             for piece, found in zip(file.pieces, inspections, strict=True):
+                if piece.is_gathered:
+                    extents.append(next(gathered))
+                    continue
                 if found is not None:
                     steps = planner.steps(found)
                 elif piece.shown is not None:
@@ -97,6 +103,17 @@ class Batch:
     def _planner(self, inspector: Inspector, progress: FileProgress) -> Planner:
         return Planner(self._search, SourceContent(inspector, self._execution, self._executor, progress))
 
+    def _gathered(self, source: Source, pieces: Sequence[Piece], progress: FileProgress) -> Iterator[Extent]:
+        """Yield the extents of gathered pieces, in order. A blob of them is stored when the first one is asked for."""
+        for spans in gather.blobs(pieces):
+            joined = Gathered(source, spans)
+            inspector = Inspector(joined, FileProgress(source, None, self._stop))  # the pieces are told of themselves
+            whole = self._whole(inspector, inspector.again(Span(0, joined.nbytes, "", (), None)), progress)
+            at = whole.blob_offset
+            for span in spans:
+                yield Extent(span.offset, span.nbytes, whole.blob_id, at)
+                at += span.nbytes
+
     def _zeros(self, source: Source, hole_nbytes: int) -> Extent:
         """Return the blob that holes of so many bytes are ranges of, as the extent of a file of zeros.
 
@@ -105,8 +122,12 @@ class Batch:
         zeros = Zeros(holes.zeros_nbytes(hole_nbytes))
         if hole_nbytes > _MOST_ZEROS * zeros.nbytes:
             raise SourceError(source.shown, f"has holes of {hole_nbytes} bytes, which is more than can be stored")
-        whole = SpanInspection(Span(0, zeros.nbytes, "", (), None), zeros.fingerprint(), None)
         progress = FileProgress(source, None, self._stop)
-        planner = self._planner(Inspector(zeros, progress), progress)
-        (extent,) = (self._execution.carry_out(step, zeros, progress) for step in planner.steps(whole))
+        found = SpanInspection(Span(0, zeros.nbytes, "", (), None), zeros.fingerprint(), None)
+        return self._whole(Inspector(zeros, progress), found, progress)
+
+    def _whole(self, inspector: Inspector, found: SpanInspection, progress: FileProgress) -> Extent:
+        """Store all of a source of plain bytes, as one extent."""
+        steps = self._planner(inspector, progress).steps(found)
+        (extent,) = (self._execution.carry_out(step, inspector.source, progress) for step in steps)
         return extent

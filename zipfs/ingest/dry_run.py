@@ -117,7 +117,7 @@ class DryRun:
             return BlobReader(stored.blob, lambda offset, nbytes: frames.range(stored, offset, nbytes))
         source, start, end = planned.source, planned.span.offset, planned.span.nbytes
         if not isinstance(source, Zeros):
-            self._use(source)
+            self._use(source.file)
 
         def read(offset: int, nbytes: int) -> memoryview:
             return memoryview(source.read_exactly(start + offset, max(0, min(nbytes, end - offset))))

@@ -168,7 +168,8 @@ class PackExecution:
         """
         self._verifier.finish()
         changed: list[tuple[Source, SourceError]] = []
-        for source in {id(written.source): written.source for written in self._written.values()}.values():
+        sources = (written.source.file for written in self._written.values())
+        for source in {id(source): source for source in sources}.values():
             try:
                 source.check_unchanged()
             except SourceError as error:

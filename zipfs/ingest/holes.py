@@ -33,12 +33,14 @@ HASHED_NBYTES: Final = 1 << 30
 class Piece:
     """A span, or a part of one; `is_hole` if it holds nothing but zeros that need not be read.
 
-    `shown` is of the older version of a file what the piece has unchanged.
+    `shown` is of the older version of a file what the piece has unchanged. `is_gathered` if it is stored in one blob
+    with others (`gather.py`).
     """
 
     span: Span
     is_hole: bool = False
     shown: Extent | None = None
+    is_gathered: bool = False
 
 
 def find_holes(fd: int, nbytes: int) -> Iterator[tuple[int, int]]:

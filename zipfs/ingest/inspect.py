@@ -21,7 +21,7 @@ from zipfs.bases.similarity.minhash import MinhashSample, SampleScan
 from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Stopped
 from zipfs.formats import Span, lay_out
-from zipfs.ingest import holes
+from zipfs.ingest import gather, holes
 from zipfs.ingest.holes import Piece
 from zipfs.ingest.inspect_ahead import Ahead
 from zipfs.ingest.progress import FileProgress
@@ -47,7 +47,7 @@ class SpanInspection:
 
 @dataclass(frozen=True, slots=True)
 class FileInspection:
-    """The layout of a file: pieces that tile it, those without bytes on the disk apart."""
+    """The layout of a file: pieces that tile it, those without bytes on the disk apart, and small ones marked."""
 
     pieces: tuple[Piece, ...]
     hole_nbytes: int
@@ -70,9 +70,9 @@ class Inspector:
         source = self.source
         layout = lay_out(source.name, source.read, source.nbytes)
         if source.older is None:
-            pieces = tuple(holes.cut(layout.spans, source.holes()))
+            pieces = gather.mark(list(holes.cut(layout.spans, source.holes())))
         else:
-            pieces = tuple(holes.keep(layout.spans, source.unchanged()))
+            pieces = gather.mark(list(holes.keep(layout.spans, source.unchanged())))
         hole_nbytes = sum(piece.span.nbytes for piece in pieces if piece.is_hole)
         if hole_nbytes <= holes.HASHED_NBYTES:
             self._sha256 = hashlib.sha256()
@@ -108,8 +108,8 @@ class Inspector:
             self._sha256.update(_ZEROS[: min(FRAME_NBYTES, nbytes - at)])
             self._note(0)
 
-    def unchanged(self, span: Span) -> None:
-        """Pass over what is unchanged of an older version: it is read for the digest alone."""
+    def stored(self, span: Span) -> None:
+        """Pass over what is stored already, of an older version or with others: it is read for the digest alone."""
         for at in range(0, span.nbytes, FRAME_NBYTES):
             nbytes = min(FRAME_NBYTES, span.nbytes - at)
             if self._sha256 is not None:
@@ -145,8 +145,8 @@ class Inspector:
         self._progress.check_stop()
 
     def _inspected(self, piece: Piece) -> SpanInspection | None:
-        if piece.shown is not None:
-            self.unchanged(piece.span)
+        if piece.shown is not None or piece.is_gathered:
+            self.stored(piece.span)
         elif piece.is_hole:
             self.hole(piece.span.nbytes)
         else:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import xxhash
 
 from zipfs.errors import PathError, ZipfsError
+from zipfs.formats import Span
 from zipfs.ingest.holes import find_holes, largest
 from zipfs.store.catalog.writes import Transaction
 from zipfs.store.disk.files import read_at
@@ -74,6 +77,11 @@ class Source:
     _asked_s: float = 0.0
     _fd: int = field(default=-1, repr=False)
     _identity: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def file(self) -> Source:
+        """Return the source that is opened, closed and committed: this one, unless it holds parts of another."""
+        return self
 
     def open(self) -> None:
         """Raises SourceError."""
@@ -166,3 +174,34 @@ class Zeros(Source):
         for _ in range(self.nbytes >> 20):
             hashed.update(piece)
         return hashed.digest()
+
+
+class Gathered(Source):
+    """Spans of another source, which is open, joined."""
+
+    def __init__(self, source: Source, spans: Sequence[Span]) -> None:
+        self._source = source
+        self._spans = spans
+        self._starts = list(accumulate((span.nbytes for span in spans), initial=0))
+        super().__init__(source.path, source.shown, source.name, self._starts[-1], lambda txn, stored: None)
+
+    @property
+    def file(self) -> Source:
+        return self._source
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        parts: list[bytes] = []
+        end = min(offset + nbytes, self.nbytes)
+        at = bisect_right(self._starts, offset) - 1
+        while offset < end:
+            span, skipped = self._spans[at], offset - self._starts[at]
+            taken = min(span.nbytes - skipped, end - offset)
+            parts.append(self._source.read_exactly(span.offset + skipped, taken))
+            offset, at = offset + taken, at + 1
+        return b"".join(parts)
+
+    def check_unchanged(self) -> None:
+        self._source.check_unchanged()
+
+    def check_wanted(self) -> None:
+        self._source.check_wanted()

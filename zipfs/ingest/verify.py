@@ -104,7 +104,7 @@ class Verifier:
             self._note_first()
         changed: list[tuple[Source, SourceError]] = []
         for frame, error in self._bad:
-            source = frame.stored.source
+            source = frame.stored.source.file
             if any(source is other for other, _ in changed):
                 continue
             try:
