@@ -15,6 +15,8 @@ from zipfs.errors import NotThisFormat
 from zipfs.formats.layout import Layout, Read, opaque
 from zipfs.formats.npy import FORMAT as NPY
 from zipfs.formats.npy import looks_like_npy, parse_npy
+from zipfs.formats.onnx import FORMAT as ONNX
+from zipfs.formats.onnx import looks_like_onnx, parse_onnx
 from zipfs.formats.safetensors import FORMAT as SAFETENSORS
 from zipfs.formats.safetensors import looks_like_safetensors, parse_safetensors
 
@@ -40,6 +42,7 @@ class Parser:
 PARSERS: Final[tuple[Parser, ...]] = (
     Parser(SAFETENSORS, looks_like_safetensors, parse_safetensors),
     Parser(NPY, looks_like_npy, parse_npy),
+    Parser(ONNX, looks_like_onnx, parse_onnx),
 )
 
 
