@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.formats.hostile import container, costly_headers, entry, hostile_files, pattern, valid_files
 from zipfs.errors import NotThisFormat
-from zipfs.formats import Layout, Parser, Span, lay_out, parse_safetensors, registry
+from zipfs.formats import Layout, Parser, Refusal, Span, lay_out, parse_safetensors, registry
 
 VALID = dict(valid_files())
 HOSTILE = dict(hostile_files())
@@ -151,6 +153,59 @@ def test_a_format_joins_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lay_out(b"x", reader(b"MARK!abc"), 8).format == "marked"
     assert lay_out(b"x", reader(b"MARK?abc"), 8).format == "opaque"
     assert lay_out(b"x", reader(VALID["scalar"]), len(VALID["scalar"])).format == "safetensors"
+
+
+def marked(monkeypatch: pytest.MonkeyPatch, parse: Callable[[Callable[[int, int], bytes], int], Layout]) -> None:
+    """Have a file that begins with MARK be parsed so, and no other."""
+    monkeypatch.setattr(registry, "PARSERS", (Parser("marked", lambda head, _: head.startswith(b"MARK"), parse),))
+
+
+def test_an_opaque_file_says_what_it_looked_like() -> None:
+    content = container('{"a":{"dtype":"F1"}}')
+    assert lay_out(b"x", reader(content), len(content)).refusals == (Refusal("safetensors", "unknown dtype F1"),)
+    assert lay_out(b"x", reader(b"text"), 4).refusals == ()
+
+
+@pytest.mark.parametrize("error", [AttributeError("x"), zlib.error("x"), struct.error("x"), MemoryError()])
+def test_a_parser_that_fails_costs_no_more_than_the_format(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def parse(read: Callable[[int, int], bytes], nbytes: int) -> Layout:
+        raise error
+
+    marked(monkeypatch, parse)
+    layout = lay_out(b"x", reader(b"MARK"), 4)
+    assert layout == Layout("opaque", (Span(0, 4, "", (), None),))
+    assert layout.refusals == (Refusal("marked", f"its parser failed: {type(error).__name__}"),)
+    assert "the parser of marked failed" in caplog.text
+
+
+def test_an_error_of_the_reader_is_raised_whatever_a_parser_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(offset: int, length: int) -> bytes:
+        if offset:
+            raise OSError("disk")
+        return b"MARK"
+
+    def parse(read: Callable[[int, int], bytes], nbytes: int) -> Layout:
+        try:
+            read(4, 4)
+        except OSError as error:
+            raise NotThisFormat("odd") from error
+        raise AssertionError
+
+    marked(monkeypatch, parse)
+    with pytest.raises(OSError, match="disk"):
+        lay_out(b"x", read, 8)
+
+
+@pytest.mark.parametrize("spans", [(), ((0, 7),), ((0, 9),), ((1, 7),), ((0, 5), (4, 4)), ((0, 8), (8, 0))])
+def test_spans_that_leave_a_hole_or_overlap_are_no_layout(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, spans: tuple[tuple[int, int], ...]
+) -> None:
+    """They would be stored as they are, and something else served."""
+    marked(monkeypatch, lambda read, nbytes: Layout("marked", tuple(Span(*span, "", (), None) for span in spans)))
+    assert lay_out(b"x", reader(b"MARKMARK"), 8).format == "opaque"
+    assert "the parser of marked failed" in caplog.text
 
 
 def test_a_refusal_says_why() -> None:

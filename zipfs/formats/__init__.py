@@ -6,8 +6,8 @@ of ours but errors and item types. Any thread may call it.
 
 from __future__ import annotations
 
-from zipfs.formats.layout import Layout, Read, Span
+from zipfs.formats.layout import OPAQUE, Layout, Read, Refusal, Span
 from zipfs.formats.registry import PARSERS, Parser, lay_out
 from zipfs.formats.safetensors import parse_safetensors
 
-__all__ = ["PARSERS", "Layout", "Parser", "Read", "Span", "lay_out", "parse_safetensors"]
+__all__ = ["OPAQUE", "PARSERS", "Layout", "Parser", "Read", "Refusal", "Span", "lay_out", "parse_safetensors"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zipfs.errors import NotThisFormat
-from zipfs.formats.layout import Layout, Read, opaque
+from zipfs.formats.layout import Layout, Read, Refusal, check_tiles, opaque
 from zipfs.formats.npy import FORMAT as NPY
 from zipfs.formats.npy import looks_like_npy, parse_npy
 from zipfs.formats.onnx import FORMAT as ONNX
@@ -31,7 +31,8 @@ class Parser:
     """A container format.
 
     `recognises(head, nbytes)` is given the first HEAD_NBYTES of the file, fewer if it is shorter, and its size in
-    bytes; False means that `parse` cannot succeed. `parse(read, nbytes)` returns a Layout or raises NotThisFormat.
+    bytes; False means that `parse` cannot succeed. `parse(read, nbytes)` returns a Layout or raises NotThisFormat with
+    a reason that people are shown.
     """
 
     format: str
@@ -39,6 +40,7 @@ class Parser:
     parse: Callable[[Read, int], Layout]
 
 
+# In this order: those first that have a mark of their own, as several may recognise a file.
 PARSERS: Final[tuple[Parser, ...]] = (
     Parser(SAFETENSORS, looks_like_safetensors, parse_safetensors),
     Parser(NPY, looks_like_npy, parse_npy),
@@ -46,21 +48,48 @@ PARSERS: Final[tuple[Parser, ...]] = (
 )
 
 
+class _Reader:
+    """Reads for parsers, and knows what went wrong: that is no fault of theirs, whatever they make of it."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self.error: Exception | None = None
+
+    def read(self, offset: int, length: int) -> bytes:
+        try:
+            return self._read(offset, length)
+        except Exception as error:
+            self.error = error
+            raise
+
+
 def lay_out(name: bytes, read: Read, nbytes: int) -> Layout:
     """Lay out a file of `nbytes` bytes whatever it holds; what no parser takes is one opaque span.
 
-    Decides by content alone: `name` is there for formats that have no mark of their own. An opaque file costs one read
-    of HEAD_NBYTES. Raises only what `read` raises.
+    Decides by content alone; `name` is for the log. A file that no parser recognises costs one read of HEAD_NBYTES.
+    Raises only what `read` raises.
     """
     head = read(0, min(nbytes, HEAD_NBYTES))
+    refusals: list[Refusal] = []
     for parser in PARSERS:
         if parser.recognises(head, nbytes):
-            try:
-                return parser.parse(read, nbytes)
-            except NotThisFormat:
-                continue
-            except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
-                log.warning(
-                    "%r: the parser of %s failed; the file is kept as it is", name, parser.format, exc_info=True
-                )
-    return opaque(nbytes)
+            found = _parse(parser, name, _Reader(read), nbytes)
+            if isinstance(found, Layout):
+                return found
+            refusals.append(Refusal(parser.format, found))
+    return opaque(nbytes, tuple(refusals))
+
+
+def _parse(parser: Parser, name: bytes, reader: _Reader, nbytes: int) -> Layout | str:
+    """Return the layout, or why there is none. A parser that fails in any other way costs no more than that, either."""
+    try:
+        layout = parser.parse(reader.read, nbytes)
+        check_tiles(layout, nbytes)
+    except Exception as error:
+        if reader.error is not None:
+            raise reader.error from None
+        if isinstance(error, NotThisFormat):
+            return str(error)
+        log.warning("%r: the parser of %s failed; the file is kept as it is", name, parser.format, exc_info=True)
+        return f"its parser failed: {type(error).__name__}"
+    return layout
