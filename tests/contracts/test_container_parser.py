@@ -14,13 +14,20 @@ from hypothesis import strategies as st
 
 from tests.formats.hostile import hostile_files, valid_files
 from tests.formats.npy_files import npy_files
+from tests.formats.npz_files import npz_files
 from tests.formats.onnx_files import onnx_files
 from zipfs.dtypes import DTYPES
 from zipfs.errors import NotThisFormat
 from zipfs.formats import PARSERS, Layout, Parser, lay_out
 from zipfs.formats.registry import HEAD_NBYTES
 
-FILES: Final = {**dict(valid_files()), **dict(hostile_files()), **dict(npy_files()), **dict(onnx_files())}
+FILES: Final = {
+    **dict(valid_files()),
+    **dict(hostile_files()),
+    **dict(npy_files()),
+    **dict(npz_files()),
+    **dict(onnx_files()),
+}
 
 
 def reader(content: bytes, asked: list[int] | None = None) -> Callable[[int, int], bytes]:

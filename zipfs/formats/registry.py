@@ -15,10 +15,13 @@ from zipfs.errors import NotThisFormat
 from zipfs.formats.layout import Layout, Read, Refusal, check_tiles, opaque
 from zipfs.formats.npy import FORMAT as NPY
 from zipfs.formats.npy import looks_like_npy, parse_npy
+from zipfs.formats.npz import FORMAT as NPZ
+from zipfs.formats.npz import parse_npz
 from zipfs.formats.onnx import FORMAT as ONNX
 from zipfs.formats.onnx import looks_like_onnx, parse_onnx
 from zipfs.formats.safetensors import FORMAT as SAFETENSORS
 from zipfs.formats.safetensors import looks_like_safetensors, parse_safetensors
+from zipfs.formats.zip_directory import looks_like_zip
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class Parser:
 PARSERS: Final[tuple[Parser, ...]] = (
     Parser(SAFETENSORS, looks_like_safetensors, parse_safetensors),
     Parser(NPY, looks_like_npy, parse_npy),
+    Parser(NPZ, looks_like_zip, parse_npz),
     Parser(ONNX, looks_like_onnx, parse_onnx),
 )
 
