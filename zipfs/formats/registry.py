@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from zipfs.errors import NotThisFormat
+from zipfs.formats.hdf5 import FORMAT as HDF5
+from zipfs.formats.hdf5 import looks_like_hdf5, parse_hdf5
+from zipfs.formats.keras import FORMAT as KERAS
+from zipfs.formats.keras import parse_keras
 from zipfs.formats.layout import Layout, Read, Refusal, check_tiles, opaque
 from zipfs.formats.npy import FORMAT as NPY
 from zipfs.formats.npy import looks_like_npy, parse_npy
@@ -47,7 +51,9 @@ class Parser:
 PARSERS: Final[tuple[Parser, ...]] = (
     Parser(SAFETENSORS, looks_like_safetensors, parse_safetensors),
     Parser(NPY, looks_like_npy, parse_npy),
+    Parser(HDF5, looks_like_hdf5, parse_hdf5),
     Parser(NPZ, looks_like_zip, parse_npz),
+    Parser(KERAS, looks_like_zip, parse_keras),
     Parser(ONNX, looks_like_onnx, parse_onnx),
 )
 
