@@ -18,6 +18,7 @@ def test_models_of_other_formats_are_named_as_such(run: Run, tmp_path: Path) -> 
     store = tmp_path / "store"
     files = {
         b"a/model.safetensors": model(BASE),
+        b"a/pytorch_model.h5": noise(90_000, 3),
         b"b/one.GGUF": noise(80_000),
         b"b/pytorch_model.bin": noise(70_000, 1),
     }
@@ -26,27 +27,28 @@ def test_models_of_other_formats_are_named_as_such(run: Run, tmp_path: Path) -> 
     text = run("families", store).out.decode()
     assert "2 .gguf files: 156.2 KiB in " in text
     assert "1 .bin file: 68.4 KiB in " in text
-    assert "only safetensors is taken apart" in text
+    assert "no tensors were found in these" in text
+    assert "1 .h5 file: 87.9 KiB in " in text  # though a model lies beside it
     assert "2 files outside of models: 13 B in" in text
     found = run("families", store, "--json").json
     assert found["other_formats"][".gguf"]["files"] == 2
     assert found["other_files"]["files"] == 5
     explained = run("explain", store, "m/b/one.GGUF").out.decode()
-    assert "kept as bytes: of the formats of models only safetensors is taken apart, not .gguf" in explained
+    assert "kept as bytes: it begins like no format that is taken apart" in explained
     assert run("explain", store, "m/b/one.GGUF", "--json").json["kept_as_bytes"]
     assert "kept as bytes" not in run("explain", store, "m/a/model.safetensors").out.decode()
-    assert "3 files of other formats are kept as bytes" in run("explain", store, "m").out.decode()
+    assert "4 files that look like models are kept as bytes" in run("explain", store, "m").out.decode()
     assert run("report", store, "-o", tmp_path / "page.html").code == 0
     page = (tmp_path / "page.html").read_text()
     assert "2 .gguf files" in page
-    assert "only safetensors is taken apart" in page
+    assert "No tensors were found in these" in page
 
 
 def test_a_broken_file_is_said_to_be_kept_as_bytes(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(noise(5_000))
     assert run("ingest", tmp_path / "store", tmp_path / "x.safetensors").code == 0
     assert (
-        "its header is not that of a safetensors file"
+        "it begins like no format that is taken apart"
         in run("explain", tmp_path / "store").out.decode()
         + run("explain", tmp_path / "store", "x.safetensors").out.decode()
     )

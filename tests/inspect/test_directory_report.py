@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.support import chunks
+from tests.support.stores import put_file, weights
 from zipfs.inspect.directory_report import FileSummary, summarize_directory
 from zipfs.inspect.file_report import report_file
 from zipfs.inspect.inventory import take_inventory
@@ -51,7 +55,11 @@ def test_what_is_not_compressed_counts_as_it_is(filled: Store) -> None:
     assert (late.in_spool, late.shares) == (True, {StorageMethod.SPOOL: Share(7, 7)})
 
 
-def test_a_report_on_each_file_says_the_same(filled: Store) -> None:
+def test_a_report_on_each_file_says_the_same(filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks.use(monkeypatch)
+    for name in (b"gathered", b"again"):
+        content = chunks.chunks({f"w{n}": ("BF16", [2000], weights(2000, n)) for n in range(3)})
+        put_file(filled, tmp_path / "x", name, content)
     with Library(filled.path) as library:
         names = TensorNames(library.store)
         for path, summary in summaries(filled, b"").items():

@@ -154,7 +154,7 @@ def test_two_names_of_one_file_count_once(store: Store) -> None:
 
 def test_an_empty_store_has_no_families(store: Store) -> None:
     found = family_report(store)
-    assert found == FamilyReport((), Share(0, 0), 0, Share(0, 0), 0, 0)
+    assert found == FamilyReport((), Share(0, 0), 0, Share(0, 0), 0, Share(0, 0), 0, 0, {})
 
 
 Plan = list[list[tuple[str, int, int]]]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.formats.hostile import container
+from tests.support import chunks
 from tests.support.stores import model, noise, put_file, served_inode, weights
 from zipfs.inspect.file_report import FileReport, base_items, report_file
 from zipfs.inspect.storage_method import StorageMethod
@@ -48,8 +50,9 @@ def test_a_file_in_the_spool_has_no_tensors(filled: Store) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        (b"m.gguf", noise(70_000), "only safetensors is taken apart, not .gguf"),
-        (b"m.safetensors", noise(70_000), "its header is not that of a safetensors file"),
+        (b"m.onnx_data", noise(70_000), "it begins like no format that is taken apart"),
+        (b"m.safetensors", container('{"a":{"dtype":"F1"}}'), "no safetensors file: unknown dtype F1"),
+        (b"m.pt", container("{}" + " " * 70_000), "as safetensors it holds no tensors"),
         (b"notes.txt", noise(70_000), ""),
         (b"good.safetensors", model(weights(2000)), ""),
         (b"good-by-another-name.gguf", model(weights(40_000)), ""),
@@ -60,3 +63,35 @@ def test_why_a_file_was_kept_as_bytes(name: bytes, content: bytes, reason: str, 
     found = reported(store, name).kept_as_bytes
     assert reason in found
     assert bool(found) == bool(reason)
+
+
+CHUNKS = chunks.chunks({f"w{n}": ("BF16", [2000], weights(2000, n)) for n in range(3)}, header=noise(20))
+
+
+def test_small_ranges_of_plain_bytes_are_told_of_as_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks.use(monkeypatch)
+    put_file(store, tmp_path / "x", b"m.chunks", CHUNKS)
+    plain, *tensors = reported(store, b"m.chunks").tensors
+    assert [one.name for one in tensors] == ["w0", "w1", "w2"]
+    assert (plain.ranges, plain.nbytes) == (4, len(CHUNKS) - 3 * 4000)
+    assert {stored.method for stored in plain.extents} == {StorageMethod.BYTES}
+    assert plain.added_nbytes == plain.extents[0].blob.stored_nbytes
+    put_file(store, tmp_path / "x", b"n.chunks", CHUNKS)
+    same = reported(store, b"n.chunks").tensors[0]
+    assert (same.ranges, same.added_nbytes) == (4, 0)
+    assert {stored.method for stored in same.extents} == {StorageMethod.SHARED}
+
+
+def test_a_file_that_came_in_before_its_format_was_taken_apart_is_said_to_be_such(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_file(store, tmp_path / "x", b"m.chunks", CHUNKS)
+    chunks.use(monkeypatch)
+    report = reported(store, b"m.chunks")
+    assert report.kept_as_bytes.startswith("not stored by its tensors: it came in before files of this kind (chunks)")
+    assert [(one.name, one.nbytes) for one in report.tensors] == [(None, len(CHUNKS))]
+    put_file(store, tmp_path / "x", b"m.chunks", CHUNKS)
+    assert reported(store, b"m.chunks").kept_as_bytes == ""
+    assert len(reported(store, b"m.chunks").tensors) == 4

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import chunks
 from tests.support.stores import model, put_file, served_inode, tuned, weights
 from zipfs.formats import Layout, lay_out
 from zipfs.inspect.tensor_names import TensorNames
@@ -52,3 +53,18 @@ def test_files_of_one_header_are_taken_apart_once(
 def test_an_empty_file_has_no_layout(store: Store, tmp_path: Path) -> None:
     put_file(store, tmp_path / "x", b"empty.safetensors", b"")
     assert TensorNames(store).layout(served_inode(store, b"empty.safetensors"), b"empty.safetensors") is None
+
+
+def test_files_that_differ_in_any_plain_bytes_have_layouts_of_their_own(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory may stand at the end of a file, behind a header that many begin with."""
+    chunks.use(monkeypatch)
+    raw = weights(3000)
+    put_file(store, tmp_path / "x", b"a", chunks.chunks({"one": ("BF16", [3000], raw)}, header=bytes(70_000)))
+    put_file(store, tmp_path / "x", b"b", chunks.chunks({"two": ("BF16", [3000], raw)}, header=bytes(70_000)))
+    first, second = served_inode(store, b"a"), served_inode(store, b"b")
+    assert store.catalog.extents(first)[0].blob_id == store.catalog.extents(second)[0].blob_id
+    names = TensorNames(store)
+    assert names.at(first.id, 70_004) == (b"a", "one")
+    assert names.at(second.id, 70_004) == (b"b", "two")

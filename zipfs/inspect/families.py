@@ -13,13 +13,13 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.inspect.foreign import foreign_format
+from zipfs.inspect.foreign import model_ending
 from zipfs.inspect.inventory import Inventory
 from zipfs.inspect.storage_method import Share, Shares, StorageMethod
 from zipfs.store.catalog.statistics import Integers
@@ -76,7 +76,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Models of a format that is kept as bytes."""
+    """Files that look like models of one format, in which no tensor was found."""
 
     files: int
     share: Share
@@ -86,32 +86,21 @@ class Foreign:
 class FamilyReport:
     """All families, those that saved most first, and what belongs to no model.
 
-    `foreign` are models of formats that are not taken apart, by the ending of their names. `others` are files outside
-    of models, these included. `spool` are files that are not compressed yet; they count with their model as well.
+    `foreign` are files that look like models and are kept as bytes, by the ending of their names, in models or not.
+    `others` are files outside of models, of which those are `plain` that are not foreign. `spool` are files that are
+    not compressed yet; they count with their model as well.
     `unused_nbytes` is what blobs take that neither a file nor a member needs, until the next `gc`.
     """
 
     families: tuple[Family, ...]
     others: Share
     other_files: int
+    plain: Share
+    plain_files: int
     spool: Share
     spool_files: int
     unused_nbytes: int
-    foreign: Mapping[str, Foreign] = field(default_factory=dict)
-
-    @property
-    def plain_files(self) -> int:
-        """Count the files outside of models that are no models of another format either."""
-        return self.other_files - sum(foreign.files for foreign in self.foreign.values())
-
-    @property
-    def plain(self) -> Share:
-        """Sum these files up."""
-        shares = [foreign.share for foreign in self.foreign.values()]
-        return Share(
-            self.others.nbytes - sum(share.nbytes for share in shares),
-            self.others.stored_nbytes - sum(share.stored_nbytes for share in shares),
-        )
+    foreign: Mapping[str, Foreign]
 
     @property
     def nbytes(self) -> int:
@@ -155,11 +144,31 @@ def find_families(inventory: Inventory) -> FamilyReport:
         tuple(families),
         totals.others,
         totals.other_files,
+        totals.plain,
+        totals.plain_files,
         totals.spool,
         totals.spool_files,
         unused + kept[-1],
         totals.foreign,
     )
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A sum over files."""
+
+    files: int = 0
+    nbytes: int = 0
+    stored_nbytes: int = 0
+
+    def add(self, nbytes: int, stored_nbytes: int) -> None:
+        self.files += 1
+        self.nbytes += nbytes
+        self.stored_nbytes += stored_nbytes
+
+    @property
+    def share(self) -> Share:
+        return Share(self.nbytes, self.stored_nbytes)
 
 
 class _Totals:
@@ -178,32 +187,32 @@ class _Totals:
         self.tensor_nbytes = _sums(models[is_tensor], inventory.extents.nbytes[is_tensor], (count,)).tolist()
         self._tensors = np.bincount(models[is_tensor], minlength=count).tolist()
         self._files = [0] * count
-        outside = [0, 0]
-        foreign: dict[str, list[int]] = {}
-        spooled = [0, 0]
+        others, plain, spool, foreign = _Sum(), _Sum(), _Sum(), defaultdict[str, _Sum](_Sum)
         added = _sums(inventory.extents.file, inventory.extents.added_nbytes, (len(inventory.files),))
         for number, file in enumerate(inventory.files):
+            stored = file.nbytes if file.in_spool else int(added[number])
+            is_kept = not file.has_tensors and not file.in_spool
+            ending = model_ending(file.path, file.nbytes) if is_kept else ""
+            if ending:
+                foreign[ending].add(file.nbytes, stored)
             if file.in_spool:
-                spooled = [spooled[0] + 1, spooled[1] + file.nbytes]
+                spool.add(file.nbytes, stored)
             if file.model is None:
-                stored = file.nbytes if file.in_spool else int(added[number])
-                outside = [outside[0] + file.nbytes, outside[1] + stored]
-                if ending := foreign_format(file.path, file.nbytes):
-                    files, nbytes, taken = foreign.get(ending, (0, 0, 0))
-                    foreign[ending] = [files + 1, nbytes + file.nbytes, taken + stored]
+                others.add(file.nbytes, stored)
+                if not ending:
+                    plain.add(file.nbytes, stored)
             else:
                 self._files[file.model] += 1
                 if file.in_spool:
                     self._nbytes[file.model, StorageMethod.SPOOL] += file.nbytes
                     self._stored[file.model, StorageMethod.SPOOL] += file.nbytes
-        self.others = Share(*outside)
+        self.other_files, self.others = others.files, others.share
+        self.plain_files, self.plain = plain.files, plain.share
+        self.spool_files, self.spool = spool.files, spool.share
         self.foreign = {
-            ending: Foreign(files, Share(nbytes, stored))
-            for ending, (files, nbytes, stored) in sorted(foreign.items(), key=lambda item: (-item[1][1], item[0]))
+            ending: Foreign(one.files, one.share)
+            for ending, one in sorted(foreign.items(), key=lambda item: (-item[1].nbytes, item[0]))
         }
-        self.other_files = sum(file.model is None for file in inventory.files)
-        self.spool_files, nbytes = spooled
-        self.spool = Share(nbytes, nbytes)
 
     def member(self, model: int, parent: int | None, depth: int, carried: int, rests: Mapping[int, int]) -> Member:
         models = self._inventory.models

@@ -1,22 +1,24 @@
 """One file as `zipfs explain` tells of it: its tensors by name, each with the extents that it is stored as.
 
-Plain values, made from the catalog, the header of the file and those of the files that it is stored against.
+Plain values, made from the catalog, what the file holds besides tensors, and the same of files that it is stored
+against.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from zipfs.codec import item_nbytes
-from zipfs.formats.layout import Span
+from zipfs.formats import OPAQUE, Span
 from zipfs.inspect.bits_per_weight import bits_per_weight, weight_count
-from zipfs.inspect.foreign import TAKEN_APART, foreign_format
+from zipfs.inspect.foreign import model_ending
 from zipfs.inspect.provenance import Base, Place, StoredExtent, stored_extents
 from zipfs.inspect.storage_method import Share, Shares, StorageMethod, total_by_method
-from zipfs.inspect.tensor_names import TensorNames
-from zipfs.store.objects.values import Inode, State
+from zipfs.inspect.tensor_names import Found, TensorNames
+from zipfs.store.objects.values import BlobId, Inode, State
 from zipfs.store.store import Store
 
 
@@ -30,7 +32,10 @@ class NamedPlace:
 
 @dataclass(frozen=True, slots=True)
 class TensorReport:
-    """A tensor, or a range of a file that is none (then `name` is None and `dtype` is ""), and its extents."""
+    """A tensor, or bytes of a file that are none (then `name` is None and `dtype` is ""), and its extents.
+
+    Bytes in several `ranges` are stored as one; `offset` is that of the first one, and `nbytes` counts all of them.
+    """
 
     name: str | None
     dtype: str
@@ -38,6 +43,7 @@ class TensorReport:
     offset: int
     nbytes: int
     extents: tuple[StoredExtent, ...]
+    ranges: int = 1
 
     @property
     def added_nbytes(self) -> int:
@@ -56,7 +62,9 @@ class TensorReport:
 class FileReport:
     """A file. One that is still in the spool has no tensors, and neither has an empty one.
 
-    `places` names every place that an extent refers to.
+    `format` is that by which it is stored; None if it is stored otherwise than it would be now, or cannot be read.
+    `kept_as_bytes` says why a file that looks like a model is not taken apart; it is "" for any other. `places` names
+    every place that an extent refers to.
     """
 
     path: bytes
@@ -65,18 +73,7 @@ class FileReport:
     format: str | None
     tensors: tuple[TensorReport, ...]
     places: Mapping[Place, NamedPlace]
-
-    @property
-    def kept_as_bytes(self) -> str:
-        """Say why a file that looks like a model was not taken apart; "" for any other."""
-        if self.state is not State.STORED or self.format == TAKEN_APART:
-            return ""
-        ending = foreign_format(self.path, self.nbytes)
-        if ending:
-            return f"kept as bytes: of the formats of models only {TAKEN_APART} is taken apart, not {ending}"
-        if self.path.endswith(b".safetensors") and self.nbytes:
-            return f"kept as bytes: its header is not that of a {TAKEN_APART} file"
-        return ""
+    kept_as_bytes: str = ""
 
     @property
     def bits_per_weight(self) -> float | None:
@@ -100,7 +97,8 @@ def report_file(store: Store, names: TensorNames, path: bytes, inode: Inode) -> 
     if inode.state is not State.STORED:
         return FileReport(path, store.content_nbytes(inode), inode.state, None, (), {})
     extents = stored_extents(store, inode)
-    layout = names.layout(inode, path)
+    found = names.find(inode, path)
+    layout = found.layout if found is not None and found.is_followed else None
     spans = layout.spans if layout is not None else tuple(_plain_span(stored) for stored in extents)
     starts = [span.offset for span in spans]
     grouped: list[list[StoredExtent]] = [[] for _ in spans]
@@ -111,7 +109,45 @@ def report_file(store: Store, names: TensorNames, path: bytes, inode: Inode) -> 
         for span, group in zip(spans, grouped, strict=True)
     )
     form = layout.format if layout is not None else None
-    return FileReport(path, inode.nbytes, inode.state, form, tensors, _named(extents, names))
+    why = _kept_as_bytes(found, path, inode.nbytes, has_tensors=any(one.dtype for one in tensors))
+    return FileReport(path, inode.nbytes, inode.state, form, tuple(_together(tensors)), _named(extents, names), why)
+
+
+def _kept_as_bytes(found: Found | None, path: bytes, nbytes: int, *, has_tensors: bool) -> str:
+    if found is not None and not found.is_followed:
+        return (
+            f"not stored by its tensors: it came in before files of this kind ({found.layout.format}) were taken apart"
+            " as they are now; copy it in again"
+        )
+    if has_tensors or not model_ending(path, nbytes):
+        return ""
+    if found is None:
+        return "kept as bytes: its header cannot be read"
+    layout = found.layout
+    if layout.format != OPAQUE:
+        return f"kept as bytes: as {layout.format} it holds no tensors"
+    if layout.refusals:
+        return "kept as bytes: " + "; ".join(f"no {one.format} file: {one.reason}" for one in layout.refusals)
+    return "kept as bytes: it begins like no format that is taken apart"
+
+
+def _together(tensors: Sequence[TensorReport]) -> Iterator[TensorReport]:
+    """Yield tensors, and plain bytes that are ranges of one blob as one, in the place of the first of them."""
+    ranges: dict[BlobId, list[TensorReport]] = defaultdict(list)
+    for one in tensors:
+        if _is_plain(one):
+            ranges[one.extents[0].blob.id].append(one)
+    for one in tensors:
+        others = ranges.get(one.extents[0].blob.id, []) if _is_plain(one) else []
+        if len(others) < 2:
+            yield one
+        elif one is others[0]:
+            extents = tuple(stored for other in others for stored in other.extents)
+            yield replace(one, nbytes=sum(other.nbytes for other in others), extents=extents, ranges=len(others))
+
+
+def _is_plain(one: TensorReport) -> bool:
+    return one.name is None and not one.dtype and len(one.extents) == 1
 
 
 def _plain_span(stored: StoredExtent) -> Span:

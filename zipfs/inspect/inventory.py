@@ -1,7 +1,8 @@
 """The inventory: every served file of a store, and how each of its extents is stored.
 
 An extent is SHARED unless its file is the first (by id, then offset) that uses the blob. Only the first one adds the
-blob's bytes to the store, so that what files and models added sums up. An inventory is of one moment and immutable; the
+blob's bytes to the store, so that what files and models added sums up. Where a blob holds plain bytes of several places
+of that file, these share nothing either. An inventory is of one moment and immutable; the
 thread whose store it is takes it, and any may read it. Families and reports on directories are functions of it.
 """
 
@@ -30,7 +31,7 @@ class File:
     """A served file.
 
     `path` is the first of its names, or for a file in a cache of the hub its name in a snapshot; `at` is where it lies.
-    `model` is the index of the directory that holds it, None if that has no tensors.
+    `model` is the index of the directory that holds it, None if that has no tensors. `has_tensors` of its own.
     """
 
     path: bytes
@@ -39,6 +40,7 @@ class File:
     nbytes: int
     in_spool: bool
     model: int | None
+    has_tensors: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,13 @@ def _files(store: Store, report: Report) -> list[_Found]:
 
 
 def _extents(store: Store, found: list[_Found], report: Report) -> list[Integers]:
-    """Return for each extent (file, offset, nbytes, blob id), in order of inode id and offset."""
+    """Return for each extent (file, offset, nbytes, blob id, offset in it), in order of inode id and offset."""
     order = sorted(range(len(found)), key=lambda at: found[at].inode_id)
     tables: list[Integers] = []
     for done, at in enumerate(order, start=1):
         extents = store.catalog.extents(store.catalog.inode(found[at].inode_id))
         if extents:
-            rows = [(at, extent.offset, extent.nbytes, extent.blob_id) for extent in extents]
+            rows = [(at, extent.offset, extent.nbytes, extent.blob_id, extent.blob_offset) for extent in extents]
             tables.append(np.array(rows, np.int64))
         if done % _REPORT_EVERY == 0 or done == len(order):
             report("reading files", done, len(order))
@@ -151,13 +153,14 @@ def _extents(store: Store, found: list[_Found], report: Report) -> list[Integers
 
 
 def _table(tables: list[Integers], blobs: BlobTable) -> ExtentTable:
-    rows = np.concatenate(tables) if tables else np.empty((0, 4), np.int64)
+    rows = np.concatenate(tables) if tables else np.empty((0, 5), np.int64)
     blob = blobs.rows(rows[:, 3])
     _, first, inverse = np.unique(blob, return_index=True, return_inverse=True)
     owner = first[inverse].astype(np.intp)
     is_owner = owner == np.arange(owner.size)
     methods = methods_of_blobs(blobs)[blob]
-    methods[~is_owner] = StorageMethod.SHARED
+    is_apart = (rows[:, 0] == rows[owner, 0]) & (rows[:, 4] != rows[owner, 4]) & ~is_tensor(blobs)[blob]
+    methods[~is_owner & ~is_apart] = StorageMethod.SHARED
     added = np.where(is_owner, blobs.stored_nbytes[blob], 0)
     return ExtentTable(rows[:, 0].astype(np.intp), rows[:, 1], rows[:, 2], blob, methods, added, owner)
 
@@ -168,7 +171,7 @@ def _with_models(found: list[_Found], extents: ExtentTable, blobs: BlobTable) ->
     models = sorted({os.path.dirname(found[at].path) for at in np.flatnonzero(has_tensors).tolist()})
     index = {path: number for number, path in enumerate(models)}
     files = tuple(
-        File(one.path, one.at, one.inode_id, one.nbytes, one.in_spool, index.get(os.path.dirname(one.path)))
-        for one in found
+        File(one.path, one.at, one.inode_id, one.nbytes, one.in_spool, index.get(os.path.dirname(one.path)), has)
+        for one, has in zip(found, has_tensors.tolist(), strict=True)
     )
     return Inventory(files, tuple(models), blobs, extents)

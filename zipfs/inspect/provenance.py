@@ -9,7 +9,7 @@ long as the store is large. Used by the thread whose store it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,7 +85,22 @@ def stored_extents(store: Store, inode: Inode) -> list[StoredExtent]:
         members = catalog.members_of(sorted(blobs))
     # Outside of the snapshot: what sketches are made of is opened in its present form.
     predictions = _Predictions(store, blobs)
-    return [_stored_extent(inode, extent, blobs, places, members, predictions) for extent in extents]
+    firsts: dict[BlobId, StoredExtent] = {}
+    found: list[StoredExtent] = []
+    for extent in extents:
+        first = firsts.get(extent.blob_id)
+        if first is not None and _is_gathered(extent, first):
+            found.append(replace(first, extent=extent, added_nbytes=0))
+        else:
+            found.append(_stored_extent(inode, extent, blobs, places, members, predictions))
+            firsts.setdefault(extent.blob_id, found[-1])
+    return found
+
+
+def _is_gathered(extent: Extent, first: StoredExtent) -> bool:
+    """Tell whether a blob holds plain bytes of a file together, of which `first` has the first: it shares nothing."""
+    is_plain = not first.blob.dtype and first.method is not StorageMethod.SHARED
+    return is_plain and extent.blob_offset != first.extent.blob_offset
 
 
 def _stored_extent(

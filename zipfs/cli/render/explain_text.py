@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from zipfs.cli.render.table import Column, lay_out_table
 from zipfs.cli.render.units import counted, percent, ratio, size
+from zipfs.formats import OPAQUE
 from zipfs.host import printable
 from zipfs.inspect.bits_per_weight import bits_per_weight, weight_count
 from zipfs.inspect.directory_report import FileSummary
 from zipfs.inspect.file_report import FileReport, TensorReport, base_items
-from zipfs.inspect.foreign import TAKEN_APART, foreign_format
+from zipfs.inspect.foreign import model_ending
 from zipfs.inspect.provenance import Place, StoredExtent
 from zipfs.inspect.storage_method import Shares, StorageMethod, total, total_by_method
 
@@ -57,7 +58,7 @@ def file_text(report: FileReport, width: int | None) -> Iterator[str]:
     """Describe a file, tensor by tensor, and its totals, for a terminal of `width` cells; None for any width."""
     yield f"{printable(report.path)}: {_verdict(report.shares())}"
     if report.kept_as_bytes:
-        yield report.kept_as_bytes
+        yield printable(report.kept_as_bytes)
     legend = _Legend(report)
     rows = [row for one in report.tensors for row in _rows(one, report.format, legend)]
     if rows:
@@ -69,11 +70,9 @@ def file_text(report: FileReport, width: int | None) -> Iterator[str]:
 
 
 def _rows(one: TensorReport, form: str | None, legend: _Legend) -> Iterator[list[str]]:
-    name = printable(one.name) if one.name is not None else "(header)"
-    if one.name is None and form != "safetensors":
-        name = f"(bytes {one.offset} to {one.offset + one.nbytes})"
+    name = _name(one, form)
     kind = " ".join(filter(None, (one.dtype, "x".join(map(str, one.shape)))))
-    if len(one.extents) == 1:
+    if len(one.extents) == 1 or one.ranges > 1:
         yield [name, kind, *_sizes(one.nbytes, one.added_nbytes, one.dtype), *_why_and_how(one.extents[0], one, legend)]
         return
     sizes = _sizes(one.nbytes, one.added_nbytes, one.dtype)
@@ -83,6 +82,16 @@ def _rows(one: TensorReport, form: str | None, legend: _Legend) -> Iterator[list
         label = f"  bytes {start} to {start + stored.extent.nbytes}"
         sizes = _sizes(stored.extent.nbytes, stored.added_nbytes, one.dtype)
         yield [label, "", *sizes, *_why_and_how(stored, one, legend)]
+
+
+def _name(one: TensorReport, form: str | None) -> str:
+    if one.name is not None:
+        return printable(one.name)
+    if one.ranges > 1:
+        return f"({one.ranges} small ranges)"
+    if one.offset == 0 and form not in (None, OPAQUE):
+        return "(header)"
+    return f"(bytes {one.offset} to {one.offset + one.nbytes})"
 
 
 def _sizes(nbytes: int, added_nbytes: int, dtype: str) -> list[str]:
@@ -142,10 +151,16 @@ def directory_text(path: bytes, summaries: Sequence[FileSummary], width: int | N
         yield ""
         yield from _by_method(sums)
     yield f"{counted(len(summaries), 'file')}: {_verdict(sums)}"
-    kept = [one for one in summaries if not one.in_spool and foreign_format(one.path, total(one.shares).nbytes)]
+    kept = [one for one in summaries if _is_kept_as_bytes(one)]
     if kept:
-        are = "is" if len(kept) == 1 else "are"
-        yield f"{counted(len(kept), 'file')} of other formats {are} kept as bytes: only {TAKEN_APART} is taken apart"
+        look, are = ("looks", "is") if len(kept) == 1 else ("look", "are")
+        files = f"{counted(len(kept), 'file')} that {look} like models {are} kept as bytes"
+        yield f"{files}: `zipfs explain` of one says why"
+
+
+def _is_kept_as_bytes(one: FileSummary) -> bool:
+    has_tensors = one.bits_per_weight is not None
+    return not one.in_spool and not has_tensors and bool(model_ending(one.path, total(one.shares).nbytes))
 
 
 def _summary_cells(one: FileSummary, path: bytes, methods: Sequence[StorageMethod]) -> list[str]:

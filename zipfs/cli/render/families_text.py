@@ -9,7 +9,6 @@ from zipfs.cli.render.model_tree import model_name, tree_bars
 from zipfs.cli.render.store_sizes import leftovers
 from zipfs.cli.render.table import Column, lay_out_table
 from zipfs.cli.render.units import counted, percent, ratio, size
-from zipfs.inspect.foreign import TAKEN_APART
 
 if TYPE_CHECKING:
     from zipfs.inspect.families import Family, FamilyReport, Member
@@ -71,7 +70,7 @@ def _totals(found: FamilyReport, sizes: StoreSizes) -> Iterator[str]:
         in_all = _in(foreign.share.nbytes, foreign.share.stored_nbytes)
         yield f"{counted(foreign.files, f'{ending} file')}: {in_all}, kept as bytes"
     if found.foreign:
-        yield f"(of the formats of models, only {TAKEN_APART} is taken apart)"
+        yield "(no tensors were found in these; `zipfs explain` says of each why)"
     if found.plain_files:
         in_all = _in(found.plain.nbytes, found.plain.stored_nbytes)
         yield f"{counted(found.plain_files, 'file')} outside of models: {in_all}"

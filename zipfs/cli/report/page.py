@@ -31,7 +31,6 @@ from zipfs.cli.report.markup import (
 )
 from zipfs.cli.report.style import SCRIPT, STYLE
 from zipfs.inspect.families import Family, FamilyReport, Member
-from zipfs.inspect.foreign import TAKEN_APART
 from zipfs.inspect.storage_method import Share, Shares, StorageMethod, total
 from zipfs.inspect.store_report import StoreReport
 from zipfs.store.catalog.sizes import StoreSizes
@@ -126,7 +125,7 @@ def _remarks(found: FamilyReport, sizes: StoreSizes) -> Iterator[str]:
         in_all = in_of(foreign.share.nbytes, foreign.share.stored_nbytes)
         yield f"<p>{text(counted(foreign.files, f'{ending} file'))}: {in_all}, kept as bytes.</p>"
     if found.foreign:
-        yield f"<p>Of the formats of models, only {TAKEN_APART} is taken apart.</p>"
+        yield "<p>No tensors were found in these; zipfs explain says of each why.</p>"
     if found.plain_files:
         in_all = in_of(found.plain.nbytes, found.plain.stored_nbytes)
         yield f"<p>{counted(found.plain_files, 'file')} outside of models: {in_all}.</p>"
