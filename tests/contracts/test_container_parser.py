@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.formats.gguf_files import gguf_files
 from tests.formats.hdf5_files import hdf5_files
 from tests.formats.hostile import hostile_files, valid_files
 from tests.formats.npy_files import npy_files
@@ -25,6 +26,7 @@ from zipfs.formats.registry import HEAD_NBYTES
 FILES: Final = {
     **dict(valid_files()),
     **dict(hostile_files()),
+    **dict(gguf_files()),
     **dict(hdf5_files()),
     **dict(npy_files()),
     **dict(npz_files()),

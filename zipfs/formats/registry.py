@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from zipfs.errors import NotThisFormat
+from zipfs.formats.gguf import FORMAT as GGUF
+from zipfs.formats.gguf import looks_like_gguf, parse_gguf
 from zipfs.formats.hdf5 import FORMAT as HDF5
 from zipfs.formats.hdf5 import looks_like_hdf5, parse_hdf5
 from zipfs.formats.keras import FORMAT as KERAS
@@ -50,6 +52,7 @@ class Parser:
 # In this order: those first that have a mark of their own, as several may recognise a file.
 PARSERS: Final[tuple[Parser, ...]] = (
     Parser(SAFETENSORS, looks_like_safetensors, parse_safetensors),
+    Parser(GGUF, looks_like_gguf, parse_gguf),
     Parser(NPY, looks_like_npy, parse_npy),
     Parser(HDF5, looks_like_hdf5, parse_hdf5),
     Parser(NPZ, looks_like_zip, parse_npz),
