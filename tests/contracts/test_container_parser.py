@@ -5,22 +5,20 @@ A format's own tests show that it takes what it should: add files of it to `FILE
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.formats.contract import check, reader
 from tests.formats.gguf_files import gguf_files
 from tests.formats.hdf5_files import hdf5_files
 from tests.formats.hostile import hostile_files, valid_files
 from tests.formats.npy_files import npy_files
 from tests.formats.npz_files import npz_files
 from tests.formats.onnx_files import onnx_files
-from zipfs.dtypes import DTYPES
-from zipfs.errors import NotThisFormat
-from zipfs.formats import PARSERS, Layout, Parser, lay_out
+from zipfs.formats import PARSERS, Parser, lay_out
 from zipfs.formats.registry import HEAD_NBYTES
 
 FILES: Final = {
@@ -34,48 +32,10 @@ FILES: Final = {
 }
 
 
-def reader(content: bytes, asked: list[int] | None = None) -> Callable[[int, int], bytes]:
-    def read(offset: int, length: int) -> bytes:
-        assert offset >= 0
-        assert length >= 0
-        if asked is not None:
-            asked.append(length)
-        return content[offset : offset + length]
-
-    return read
-
-
 @pytest.fixture(scope="module", params=PARSERS, ids=lambda parser: parser.format)
 def parser(request: pytest.FixtureRequest) -> Parser:
     found: Parser = request.param
     return found
-
-
-def parsed(parser: Parser, content: bytes) -> Layout | None:
-    """Return the layout, or None if the file is none of this format; anything else that is raised is a fault."""
-    try:
-        return parser.parse(reader(content), len(content))
-    except NotThisFormat as error:
-        assert str(error)
-        return None
-
-
-def check(parser: Parser, content: bytes) -> None:
-    layout = parsed(parser, content)
-    assert parsed(parser, content) == layout
-    if layout is None:
-        return
-    assert parser.recognises(content[:HEAD_NBYTES], len(content))
-    assert layout.format == parser.format
-    end = 0
-    for span in layout.spans:
-        assert span.offset == end
-        assert span.nbytes > 0
-        assert span.dtype in DTYPES or not span.dtype
-        end = span.offset + span.nbytes
-    assert end == len(content)
-    names = [span.name for span in layout.spans if span.name is not None]
-    assert len(names) == len(set(names))
 
 
 def test_a_format_has_a_name_of_its_own(parser: Parser) -> None:
