@@ -100,7 +100,7 @@ def test_content_decides_not_the_name() -> None:
     assert lay_out(b"a.safetensors", reader(text), len(text)).format == "opaque"
 
 
-@pytest.mark.parametrize("name", ["attack-zip-bomb", "attack-pickle", "hdf5", "text", "json"])
+@pytest.mark.parametrize("name", ["text", "json"])
 def test_an_opaque_file_costs_one_small_read(name: str) -> None:
     content, reads = HOSTILE[name], []
 
