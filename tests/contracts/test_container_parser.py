@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.formats.contract import check, reader
+from tests.formats.coreml_files import coreml_files
+from tests.formats.ctranslate2_files import ctranslate2_files
+from tests.formats.flax_files import flax_files
 from tests.formats.gguf_files import gguf_files
 from tests.formats.hdf5_files import hdf5_files
 from tests.formats.hostile import hostile_files, valid_files
@@ -25,6 +28,9 @@ FILES: Final = {
     **dict(valid_files()),
     **dict(hostile_files()),
     **dict(gguf_files()),
+    **dict(coreml_files()),
+    **dict(ctranslate2_files()),
+    **dict(flax_files()),
     **dict(hdf5_files()),
     **dict(npy_files()),
     **dict(npz_files()),

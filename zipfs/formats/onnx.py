@@ -28,7 +28,7 @@ MAX_FIELDS: Final = 1 << 21
 MAX_TENSORS: Final = 1 << 18
 MAX_DEPTH: Final = 64
 MAX_AXES: Final = 64
-MAX_NAME_NBYTES: Final = 1 << 12
+MAX_NAME_NBYTES: Final = 1 << 10
 LEAST_NBYTES: Final = 128
 """A message with fewer bytes, name and shape included, is passed over: as a tensor it would cost what it is long."""
 

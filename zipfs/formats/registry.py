@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from zipfs.errors import NotThisFormat
+from zipfs.formats.coreml import FORMAT as COREML
+from zipfs.formats.coreml import looks_like_coreml, parse_coreml
+from zipfs.formats.ctranslate2 import FORMAT as CTRANSLATE2
+from zipfs.formats.ctranslate2 import looks_like_ctranslate2, parse_ctranslate2
+from zipfs.formats.flax import FORMAT as FLAX
+from zipfs.formats.flax import looks_like_flax, parse_flax
 from zipfs.formats.gguf import FORMAT as GGUF
 from zipfs.formats.gguf import looks_like_gguf, parse_gguf
 from zipfs.formats.hdf5 import FORMAT as HDF5
@@ -58,6 +64,9 @@ PARSERS: Final[tuple[Parser, ...]] = (
     Parser(NPZ, looks_like_zip, parse_npz),
     Parser(KERAS, looks_like_zip, parse_keras),
     Parser(ONNX, looks_like_onnx, parse_onnx),
+    Parser(COREML, looks_like_coreml, parse_coreml),
+    Parser(CTRANSLATE2, looks_like_ctranslate2, parse_ctranslate2),
+    Parser(FLAX, looks_like_flax, parse_flax),
 )
 
 

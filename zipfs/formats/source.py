@@ -6,7 +6,7 @@ allocated before it is known to be there. A source belongs to one thread.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from zipfs.errors import NotThisFormat
 from zipfs.formats.layout import Read
@@ -50,3 +50,31 @@ class Source:
     def _check(self, offset: int, nbytes: int) -> None:
         if offset < 0 or nbytes < 0 or offset + nbytes > self.nbytes:
             raise NotThisFormat(f"{nbytes} bytes at {offset} of {self.nbytes}")
+
+
+class Cursor:
+    """A position in a source, from which things are taken one after the other."""
+
+    __slots__ = ("at", "source")
+
+    def __init__(self, source: Source, at: int = 0) -> None:
+        self.source = source
+        self.at = at
+
+    def take(self, nbytes: int) -> bytes:
+        """Take the next `nbytes`. Raises NotThisFormat if they are not there."""
+        content = self.source.take(self.at, nbytes)
+        self.at += nbytes
+        return content
+
+    def uint(self, nbytes: int, order: Literal["little", "big"] = "little") -> int:
+        """Take the next number, of `nbytes` and without a sign."""
+        return int.from_bytes(self.take(nbytes), order)
+
+    def skip(self, nbytes: int) -> int:
+        """Step over `nbytes`, of which nothing is read, and return where they begin in the file."""
+        if nbytes > self.source.nbytes - self.at:
+            raise NotThisFormat(f"{nbytes} bytes at {self.at} of {self.source.nbytes}")
+        begin = self.source.start + self.at
+        self.at += nbytes
+        return begin
