@@ -21,6 +21,7 @@ from tests.formats.hostile import hostile_files, valid_files
 from tests.formats.npy_files import npy_files
 from tests.formats.npz_files import npz_files
 from tests.formats.onnx_files import onnx_files
+from tests.formats.torch_files import torch_files
 from zipfs.formats import PARSERS, Parser, lay_out
 from zipfs.formats.registry import HEAD_NBYTES
 
@@ -35,6 +36,7 @@ FILES: Final = {
     **dict(npy_files()),
     **dict(npz_files()),
     **dict(onnx_files()),
+    **dict(torch_files()),
 }
 
 

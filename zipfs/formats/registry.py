@@ -33,6 +33,11 @@ from zipfs.formats.onnx import FORMAT as ONNX
 from zipfs.formats.onnx import looks_like_onnx, parse_onnx
 from zipfs.formats.safetensors import FORMAT as SAFETENSORS
 from zipfs.formats.safetensors import looks_like_safetensors, parse_safetensors
+from zipfs.formats.torch_legacy import FORMAT as TORCH_LEGACY
+from zipfs.formats.torch_legacy import looks_like_torch_legacy, parse_torch_legacy
+from zipfs.formats.torch_zip import FORMAT as TORCH
+from zipfs.formats.torch_zip import RUN_FORMAT as TORCH_RUN
+from zipfs.formats.torch_zip import parse_torch, parse_torch_run
 from zipfs.formats.zip_directory import looks_like_zip
 
 log = logging.getLogger(__name__)
@@ -61,6 +66,9 @@ PARSERS: Final[tuple[Parser, ...]] = (
     Parser(GGUF, looks_like_gguf, parse_gguf),
     Parser(NPY, looks_like_npy, parse_npy),
     Parser(HDF5, looks_like_hdf5, parse_hdf5),
+    Parser(TORCH_LEGACY, looks_like_torch_legacy, parse_torch_legacy),
+    Parser(TORCH, looks_like_zip, parse_torch),
+    Parser(TORCH_RUN, looks_like_zip, parse_torch_run),
     Parser(NPZ, looks_like_zip, parse_npz),
     Parser(KERAS, looks_like_zip, parse_keras),
     Parser(ONNX, looks_like_onnx, parse_onnx),
