@@ -7,7 +7,9 @@ thread may use them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 
@@ -106,6 +108,19 @@ _PLAIN_BYTES: Final = DType(1, 1, 1, 0)
 def item_nbytes(dtype: str) -> int:
     """Return the bytes of the unit in which items of `dtype` are coded: 1, 2, 4 or 8."""
     return DTYPES.get(dtype, _PLAIN_BYTES).coded_nbytes
+
+
+def cut_nbytes(dtype: str) -> int:
+    """Return the bytes of a block or an item: at multiples of it a tensor is cut where its parts are to be tensors."""
+    found = BLOCK_DTYPES.get(dtype)
+    return item_nbytes(dtype) if found is None else found.block_nbytes
+
+
+def row_items(dtype: str, shape: Sequence[int]) -> int:
+    """Return how many units, as they are coded, a row of a tensor has; 0 without rows. A shape counts weights."""
+    weights = prod(shape[1:]) if len(shape) > 1 else 0
+    found = BLOCK_DTYPES.get(dtype)
+    return weights if found is None else weights * found.block_nbytes // found.block_weights
 
 
 def layout_code(dtype: str) -> int:

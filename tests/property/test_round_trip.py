@@ -25,7 +25,7 @@ from tests.support.stores import (
     tensor_file,
     write_tree,
 )
-from zipfs.codec import FRAME_NBYTES
+from zipfs.codec import FRAME_NBYTES, frame_nbytes
 from zipfs.ingest.import_tree import find
 from zipfs.reading import Content, Reader, open_content
 from zipfs.reading.file_slices import FileSlices
@@ -160,28 +160,33 @@ def _check_ranges(content: Content, whole: bytes, ranges: list[tuple[int, int]])
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> tuple[Extent, ...]:
+def layouts(draw: st.DrawFn) -> tuple[tuple[Extent, ...], list[int]]:
+    """Extents, and the raw bytes of frames of the blob of each."""
     extents, offset = [], 0
+    steps = draw(st.lists(st.sampled_from([frame_nbytes("BF16"), frame_nbytes("Q8_0")]), min_size=3, max_size=3))
     for number in range(draw(st.integers(0, 5))):
         nbytes = draw(st.integers(1, 5) | st.integers(FRAME_NBYTES - 2, 2 * FRAME_NBYTES + 2))
-        start = draw(st.sampled_from([0, 1, FRAME_NBYTES - 1, FRAME_NBYTES, 3 * FRAME_NBYTES + 17]))
+        step = steps[number % 3]
+        start = draw(st.sampled_from([0, 1, step - 1, step, FRAME_NBYTES, 3 * FRAME_NBYTES + 17]))
         extents.append(Extent(offset, nbytes, BlobId(number % 3 + 1), start))
         offset += nbytes
-    return tuple(extents)
+    return tuple(extents), [steps[extent.blob_id - 1] for extent in extents]
 
 
 @given(layouts())
-def test_the_slices_of_a_file_are_exactly_its_bytes(extents: tuple[Extent, ...]) -> None:
-    slices = FileSlices(extents)
+def test_the_slices_of_a_file_are_exactly_its_bytes(made: tuple[tuple[Extent, ...], list[int]]) -> None:
+    extents, steps = made
+    slices = FileSlices(extents, steps)
     assert slices.nbytes == sum(extent.nbytes for extent in extents)
     at = 0
     for number in range(len(slices)):
         file_slice = slices[number]
         assert file_slice.offset == at
-        assert 0 <= file_slice.start < file_slice.start + file_slice.nbytes <= FRAME_NBYTES
-        extent = next(extent for extent in extents if extent.offset <= at < extent.offset + extent.nbytes)
+        held = next(n for n, extent in enumerate(extents) if extent.offset <= at < extent.offset + extent.nbytes)
+        extent, step = extents[held], steps[held]
+        assert 0 <= file_slice.start < file_slice.start + file_slice.nbytes <= step
         assert file_slice.blob_id == extent.blob_id
-        assert file_slice.frame * FRAME_NBYTES + file_slice.start == extent.blob_offset + at - extent.offset
+        assert file_slice.frame * step + file_slice.start == extent.blob_offset + at - extent.offset
         at += file_slice.nbytes
         assert at <= extent.offset + extent.nbytes
         assert slices.at(file_slice.offset) == slices.at(at - 1) == number

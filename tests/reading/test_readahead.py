@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zipfs.codec import FRAME_NBYTES
 from zipfs.reading.file_slices import FileSlices
 from zipfs.reading.readahead import AccessOrder, Readahead
 from zipfs.store.objects.values import BlobId, Extent
@@ -29,7 +30,7 @@ def layout(*sizes: int) -> FileSlices:
     for number, nbytes in enumerate(sizes, start=1):
         extents.append(Extent(offset, nbytes, BlobId(number), 0))
         offset += nbytes
-    return FileSlices(extents)
+    return FileSlices(extents, [FRAME_NBYTES] * len(extents))
 
 
 def requests(begin: int, end: int, nbytes: int = REQUEST) -> Iterator[Request]:

@@ -20,6 +20,7 @@ from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import PackDamaged
 from zipfs.metrics.counters import Counters
 from zipfs.reading import Content, Reader, open_content
+from zipfs.reading.file_slices import FileSlices
 from zipfs.reading.windows import OpenFile, Window
 from zipfs.store.frames import fetch as frames_fetch
 from zipfs.store.frames.open_blob import open_blob
@@ -325,7 +326,8 @@ def test_what_the_page_cache_has_is_not_decoded_ahead_again(path: Path) -> None:
 
 
 def test_a_slice_is_kept_once_all_of_it_was_asked_for_and_until_it_is_asked_for_again() -> None:
-    file = OpenFile((InodeId(1), 0), [Extent(0, 3 * FRAME_NBYTES + 10, BlobId(1), 0)], {}, {})
+    slices = FileSlices([Extent(0, 3 * FRAME_NBYTES + 10, BlobId(1), 0)], [FRAME_NBYTES])
+    file = OpenFile((InodeId(1), 0), slices, {}, {})
     file.note_answer(100, FRAME_NBYTES)
     assert not file.is_kept(0)
     file.note_answer(0, 100)

@@ -114,7 +114,7 @@ class Hub:
         if content not in self._plain:
             blob_id = self._new_id()
             self._writer.begin_blob()
-            for index in range(frame_count(len(content))):
+            for index in range(frame_count(len(content), "")):
                 raw = content[index * FRAME_NBYTES : (index + 1) * FRAME_NBYTES]
                 self._writer.append_frame(encode_frame(raw, "", None, blob_id << 24 | index))
             digest = xxhash.xxh3_128_digest(content)
@@ -124,7 +124,7 @@ class Hub:
 
     def _add_tensor(self, tensor: Made) -> BlobId:
         blob_id = self._new_id()
-        count = frame_count(tensor.nbytes)
+        count = frame_count(tensor.nbytes, tensor.dtype)
         stored = max(count, round(math.prod(tensor.shape) * tensor.bits / 8))
         frames = np.full(count, stored // count, np.uint32)
         frames[0] += stored - int(frames.sum())

@@ -2,7 +2,7 @@
 
 from zipfs.codec.cast import FLOATS, Cast
 from zipfs.codec.decode import FrameJob, decode_frames
-from zipfs.codec.frame import FRAME_NBYTES, HEADER_NBYTES, FrameHeader, encode_frame, read_header
+from zipfs.codec.frame import FRAME_NBYTES, HEADER_NBYTES, FrameHeader, encode_frame, frame_nbytes, read_header
 from zipfs.dtypes import item_nbytes
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "FrameJob",
     "decode_frames",
     "encode_frame",
+    "frame_nbytes",
     "item_nbytes",
     "read_header",
 ]

@@ -6,6 +6,7 @@ bytes plus the header.  decode.py owns the way back.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,14 +15,20 @@ import xxhash
 
 from zipfs.codec.contract import Bytes, Codec, Payload, view_bytes
 from zipfs.codec.registry import CODECS, codec_by_id
-from zipfs.dtypes import item_nbytes
+from zipfs.dtypes import BLOCK_DTYPES, item_nbytes
 from zipfs.errors import FrameDamaged
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 FRAME_NBYTES: Final = 1 << 20
-"""Raw bytes of every frame of a blob but its last, which may be shorter."""
+"""Raw bytes that a frame has at most."""
+
+_ALIGNMENT: Final = 64
+"""Frames begin at multiples of it: whatever is read or cast frame by frame has whole items of eight bytes."""
+_NBYTES_OF_BLOCKS: Final = {
+    name: FRAME_NBYTES - FRAME_NBYTES % math.lcm(dtype.block_nbytes, _ALIGNMENT) for name, dtype in BLOCK_DTYPES.items()
+}
 
 _HEADER: Final = struct.Struct("<BBHIQ")
 HEADER_NBYTES: Final = _HEADER.size
@@ -46,8 +53,13 @@ class FrameHeader:
     checksum: int
 
 
+def frame_nbytes(dtype: str) -> int:
+    """Return the raw bytes of every frame of a blob of `dtype` but its last, which may be shorter: whole blocks."""
+    return _NBYTES_OF_BLOCKS.get(dtype, FRAME_NBYTES)
+
+
 def encode_frame(raw: Buffer, dtype: str, base: Buffer | None, seed: int) -> bytes:
-    """Encode `raw` (at most 4 GiB - 1 byte; FRAME_NBYTES by custom) by those codecs that can help; the smallest wins.
+    """Encode `raw` (at most 4 GiB - 1 byte; `frame_nbytes` by custom) by those codecs that can help; the smallest wins.
 
     `dtype` is a safetensors name, or "" for plain bytes; it steers the coding and is not needed to decode.  `base`
     helps only if it is as long as `raw`; one that does not help is left out, so `needs_base` of the header says

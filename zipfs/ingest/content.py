@@ -15,7 +15,7 @@ import numpy as np
 
 from zipfs.bases.similarity.alignment import PartialMatch
 from zipfs.bases.similarity.features import TensorFeatures
-from zipfs.codec import FRAME_NBYTES, encode_frame, item_nbytes
+from zipfs.codec import encode_frame, frame_nbytes, item_nbytes
 from zipfs.errors import Damaged
 from zipfs.formats import Span
 from zipfs.ingest.inspect import Inspector, SpanInspection
@@ -63,13 +63,14 @@ class SourceContent:
     def has_bytes_of(self, span: Span, blob_id: BlobId, offset: int) -> bool:
         """Return whether a span has the very bytes of a blob from `offset` on. Raises Damaged, SourceError."""
         source, reader = self.inspector.source, self.blobs.reader(blob_id)
+        step_nbytes = reader.blob.step_nbytes
 
         def same(index: int) -> bool:
-            at = index * FRAME_NBYTES
-            raw = source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
+            at = index * step_nbytes
+            raw = source.read_exactly(span.offset + at, min(step_nbytes, span.nbytes - at))
             return same_bytes(reader.read(offset + at, len(raw)), raw)
 
-        with in_order(self.executor, same, frame_count(span.nbytes), span.nbytes) as frames:
+        with in_order(self.executor, same, -(-span.nbytes // step_nbytes), span.nbytes) as frames:
             for is_same in frames:
                 if not is_same:
                     return False
@@ -92,8 +93,9 @@ class SpanContent:
     def coded_nbytes(self, blob_id: BlobId) -> float:
         """Code the frame in the middle of the tensor."""
         span = self.span
-        start = (frame_count(span.nbytes) - 1) // 2 * FRAME_NBYTES
-        nbytes = min(FRAME_NBYTES, span.nbytes - start)
+        step_nbytes = frame_nbytes(span.dtype)
+        start = (frame_count(span.nbytes, span.dtype) - 1) // 2 * step_nbytes
+        nbytes = min(step_nbytes, span.nbytes - start)
         try:
             theirs = self.blobs.reader(blob_id).read(start, nbytes)
         except Damaged:

@@ -139,7 +139,8 @@ class DryRun:
 
     def _blob(self, step: Encode) -> Blob:
         span = step.span
-        frames = np.full(frame_count(span.nbytes), step.predicted_nbytes // frame_count(span.nbytes), np.uint32)
+        count = frame_count(span.nbytes, span.dtype)
+        frames = np.full(count, step.predicted_nbytes // count, np.uint32)
         frames[0] += step.predicted_nbytes - int(frames.sum())
         blob_id, self._next_id = BlobId(self._next_id), self._next_id + 1
         fingerprint, base = step.found.fingerprint, step.choice.base

@@ -13,12 +13,12 @@ from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Final
 
-from zipfs.codec import FRAME_NBYTES, encode_frame, read_header
+from zipfs.codec import encode_frame, frame_nbytes, read_header
 from zipfs.errors import Damaged
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.open_blob import OpenBlob, opened
 from zipfs.store.objects.base_view import View
-from zipfs.store.objects.values import BaseRef, BlobId, frame_count, frame_seed
+from zipfs.store.objects.values import BaseRef, BlobId, frame_seed
 from zipfs.store.packs.writer import PackWriter
 
 AHEAD_NBYTES: Final = 12 << 20
@@ -57,13 +57,18 @@ class BlobInWork:
     appended: int = field(default=0, init=False)
     base_helped: bool = field(default=False, init=False)
     done: OpenBlob | None = field(default=None, init=False)
+    step_nbytes: int = field(init=False)
+    """Raw bytes of each frame but the last."""
+
+    def __post_init__(self) -> None:
+        self.step_nbytes = frame_nbytes(self.dtype)
 
     @property
     def count(self) -> int:
-        return frame_count(self.nbytes)
+        return -(-self.nbytes // self.step_nbytes)
 
     def frame_nbytes(self, index: int) -> int:
-        return min(FRAME_NBYTES, self.nbytes - index * FRAME_NBYTES)
+        return min(self.step_nbytes, self.nbytes - index * self.step_nbytes)
 
     def wait(self) -> None:
         """Have none of its frames be in work any longer, and forget them."""
@@ -161,7 +166,7 @@ class BlobEncoder:
             self._ahead_nbytes += nbytes
 
     def _encode(self, blob: BlobInWork, base: tuple[OpenBlob, View] | None, index: int) -> bytes:
-        at = index * FRAME_NBYTES
+        at = index * blob.step_nbytes
         raw = blob.read_frame(index, blob.frame_nbytes(index))
         against = None if base is None else self._frames.view(*base, at, len(raw))
         return encode_frame(raw, blob.dtype, against, frame_seed(blob.blob_id, index))

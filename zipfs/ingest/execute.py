@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zipfs.bases.similarity.candidates import CandidateSearch
-from zipfs.codec import FRAME_NBYTES
+from zipfs.codec import frame_nbytes
 from zipfs.errors import Damaged
 from zipfs.ingest.content import BlobReader
 from zipfs.ingest.encode_blob import BlobEncoder, BlobInWork
@@ -110,10 +110,10 @@ class PackExecution:
         encoder = self._encoder
         assert encoder is not None
         blob_id = self._store.reserve_blob_id()
-        raw = found.raw
+        raw, step_nbytes = found.raw, frame_nbytes(span.dtype)
 
         def read_frame(index: int, nbytes: int) -> bytes:
-            return source.read_exactly(span.offset + index * FRAME_NBYTES, nbytes) if raw is None else raw
+            return source.read_exactly(span.offset + index * step_nbytes, nbytes) if raw is None else raw
 
         def base_damaged(error: Damaged) -> None:
             log.error("%s; %s is coded without it", error, source.shown)

@@ -18,7 +18,7 @@ import xxhash
 
 from zipfs.bases.similarity.features import TensorFeatures, read_features
 from zipfs.bases.similarity.minhash import MinhashSample, SampleScan
-from zipfs.codec import FRAME_NBYTES
+from zipfs.codec import FRAME_NBYTES, frame_nbytes
 from zipfs.errors import Stopped
 from zipfs.formats import Span, lay_out
 from zipfs.ingest import gather, holes
@@ -155,9 +155,9 @@ class Inspector:
 
     def _pass_over(self, span: Span, sha256: hashlib._Hash | None, *, is_first: bool) -> SpanInspection:
         fingerprint, scan = xxhash.xxh3_128(), SampleScan(span.nbytes, span.dtype, span.shape)
-        data = b""
-        for at in range(0, span.nbytes, FRAME_NBYTES):
-            data = self.source.read_exactly(span.offset + at, min(FRAME_NBYTES, span.nbytes - at))
+        data, step_nbytes = b"", frame_nbytes(span.dtype)
+        for at in range(0, span.nbytes, step_nbytes):
+            data = self.source.read_exactly(span.offset + at, min(step_nbytes, span.nbytes - at))
             fingerprint.update(data)
             scan.feed(at, data)
             if sha256 is not None:
@@ -166,5 +166,5 @@ class Inspector:
                 self._note(len(data))
             else:
                 self._progress.advance(0)
-        raw = data if span.nbytes <= FRAME_NBYTES else None
+        raw = data if span.nbytes <= step_nbytes else None
         return SpanInspection(span, fingerprint.digest(), scan.sample(), raw)

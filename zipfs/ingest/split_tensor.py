@@ -1,4 +1,7 @@
-"""Owns the division of a tensor into parts that match something each, or repeat. Pure."""
+"""Owns the division of a tensor into parts that match something each, or repeat. Pure.
+
+A tensor of a block type is divided between blocks only: so each part is one, too, and is coded as such.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from zipfs.bases.similarity.alignment import PartialMatch, least_range_nbytes
 from zipfs.codec import item_nbytes
+from zipfs.dtypes import BLOCK_DTYPES, cut_nbytes, row_items
 from zipfs.formats import Span
 from zipfs.store.objects.base_view import View
 from zipfs.store.objects.values import BaseRef, BlobId
@@ -54,11 +58,11 @@ def parts_of(span: Span, matches: Sequence[PartialMatch]) -> list[TensorPart]:
 def parts_of_repetition(span: Span, items: int) -> tuple[Span, ...]:
     """Return what comes again after `items` items, and the rest; nothing if that is not worth it, or is the whole."""
     nbytes = items * item_nbytes(span.dtype)
-    if not least_range_nbytes(span.nbytes) <= nbytes < span.nbytes:
+    if not least_range_nbytes(span.nbytes) <= nbytes < span.nbytes or nbytes % cut_nbytes(span.dtype):
         return ()
     total = span.nbytes // item_nbytes(span.dtype)
-    first = Span(span.offset, nbytes, span.dtype, _shape(span.shape, 0, items), span.name)
-    rest_shape = _shape(span.shape, items, total)
+    first = Span(span.offset, nbytes, span.dtype, _shape(span, 0, items), span.name)
+    rest_shape = _shape(span, items, total)
     return first, Span(span.offset + nbytes, span.nbytes - nbytes, span.dtype, rest_shape, span.name)
 
 
@@ -67,7 +71,7 @@ def _part(span: Span, start: int, stop: int, match: PartialMatch | None) -> Tens
     if (start, stop) == (0, span.nbytes // item):
         of = replace(span, nbytes=stop * item)
     else:
-        shape = _shape(span.shape, start, stop)
+        shape = _shape(span, start, stop)
         of = Span(span.offset + start * item, (stop - start) * item, span.dtype, shape, span.name)
     if match is None:
         return TensorPart(of, None)
@@ -77,9 +81,10 @@ def _part(span: Span, start: int, stop: int, match: PartialMatch | None) -> Tens
     return TensorPart(of, BaseRef(BlobId(match.blob_id), view), match.bits, equal)
 
 
-def _shape(shape: Sequence[int], start: int, stop: int) -> tuple[int, ...]:
-    """Return the shape of a cut: whole rows keep theirs; what is cut elsewhere is a row of items."""
-    row = math.prod(shape[1:])
-    if len(shape) > 1 and row and start % row == 0 and stop % row == 0:
-        return ((stop - start) // row, *shape[1:])
-    return (stop - start,)
+def _shape(span: Span, start: int, stop: int) -> tuple[int, ...]:
+    """Return the shape of a cut: whole rows keep theirs; what is cut elsewhere is a row of items, or of weights."""
+    row = row_items(span.dtype, span.shape)
+    if row and start % row == 0 and stop % row == 0:
+        return ((stop - start) // row, *span.shape[1:])
+    block = BLOCK_DTYPES.get(span.dtype)
+    return (stop - start if block is None else (stop - start) // block.block_nbytes * block.block_weights,)

@@ -13,7 +13,6 @@ from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
 from zipfs.ingest.source import Source, SourceError
 from zipfs.store.disk.stopping import Stop
@@ -21,7 +20,7 @@ from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.compare import same_bytes
 from zipfs.store.frames.decode_plan import Target
 from zipfs.store.frames.open_blob import OpenBlob
-from zipfs.store.objects.values import BlobId, frame_count
+from zipfs.store.objects.values import BlobId
 
 _RUN_NBYTES: Final = 2 << 20
 """Raw bytes that are read back in one read and decoded in one call."""
@@ -52,6 +51,10 @@ class _Frame(NamedTuple):
     @property
     def nbytes(self) -> int:
         return self.stored.open.blob.frame_nbytes(self.number)
+
+    @property
+    def source_offset(self) -> int:
+        return self.stored.offset + self.number * self.stored.open.blob.step_nbytes
 
 
 class _Outcome(NamedTuple):
@@ -124,7 +127,7 @@ class Verifier:
         self._runs.clear()
 
     def _begin(self, stored: StoredBlob) -> None:
-        for index in range(frame_count(stored.open.blob.nbytes)):
+        for index in range(stored.open.blob.frame_count):
             frame = _Frame(stored, index)
             if self._gathered_nbytes + frame.nbytes > _RUN_NBYTES:
                 self._submit()
@@ -152,9 +155,8 @@ class Verifier:
         self._frames.decode_into(targets)
         bad = []
         for frame, target in zip(frames, targets, strict=True):
-            stored = frame.stored
             try:
-                raw = stored.source.read_exactly(stored.offset + frame.number * FRAME_NBYTES, frame.nbytes)
+                raw = frame.stored.source.read_exactly(frame.source_offset, frame.nbytes)
             except SourceError as error:
                 bad.append(_Outcome(frame, error))
                 continue
@@ -171,5 +173,5 @@ def _difference(frame: _Frame) -> Damaged:
     """Return the error of a frame that decodes to other bytes. Raises SourceError if it is the source that changed."""
     stored = frame.stored
     stored.source.check_unchanged()
-    at = stored.offset + frame.number * FRAME_NBYTES
+    at = frame.source_offset
     return Damaged(stored.source.shown, f"what was stored of it decodes to other bytes, at offset {at}")

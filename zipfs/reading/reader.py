@@ -24,13 +24,14 @@ from typing import Final, ParamSpec, Self, TypeVar
 from zipfs.errors import ZipfsError
 from zipfs.metrics.counters import Counters
 from zipfs.reading.decode_window import bare, decode_window, join
+from zipfs.reading.file_slices import FileSlices
 from zipfs.reading.readahead import AccessOrder
 from zipfs.reading.windows import Countdown, FileKey, OpenFile, Window
 from zipfs.store.frames.buffers import buffer_nbytes
 from zipfs.store.frames.cache import FrameCache
 from zipfs.store.frames.counters import FrameCounters
-from zipfs.store.frames.open_blob import OpenBlob
-from zipfs.store.objects.values import BlobId, Extent, InodeId
+from zipfs.store.frames.open_blob import OpenBlobs
+from zipfs.store.objects.values import Extent, InodeId
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +139,7 @@ class Reader:
 
     # Files
 
-    def open_file(
-        self, inode_id: InodeId, version: int, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob]
-    ) -> OpenFile:
+    def open_file(self, inode_id: InodeId, version: int, extents: Sequence[Extent], blobs: OpenBlobs) -> OpenFile:
         """Return a version of the file of an inode, shared by all who have it open; to be handed to `close_file`.
 
         Each sequence of extents of an inode has another `version`.
@@ -154,7 +153,7 @@ class Reader:
                 self._access_orders.move_to_end(layout)
                 if len(self._access_orders) > _ACCESS_ORDERS:
                     self._access_orders.popitem(last=False)
-                file = self._files[key] = OpenFile(key, extents, blobs, order)
+                file = self._files[key] = OpenFile(key, FileSlices(extents, blobs.steps(extents)), blobs, order)
             file.users += 1
             return file
 

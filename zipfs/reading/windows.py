@@ -6,7 +6,7 @@ Plain records: `reader.Reader` changes them under its lock. Only `Countdown` tak
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from zipfs.reading.file_slices import FileSlices
 from zipfs.reading.readahead import AccessOrder, Readahead
 from zipfs.store.frames.open_blob import OpenBlob
-from zipfs.store.objects.values import BlobId, Extent, InodeId
+from zipfs.store.objects.values import BlobId, InodeId
 
 _AGAIN_NBYTES: Final = 4 << 20
 """The page cache lets single pages go at any time; a reader that has lost so much begins anew."""
@@ -27,11 +27,9 @@ FileKey = tuple[InodeId, int]
 class OpenFile:
     """A file that somebody reads, its packs open."""
 
-    def __init__(
-        self, key: FileKey, extents: Sequence[Extent], blobs: Mapping[BlobId, OpenBlob], order: AccessOrder
-    ) -> None:
+    def __init__(self, key: FileKey, slices: FileSlices, blobs: Mapping[BlobId, OpenBlob], order: AccessOrder) -> None:
         self.key = key
-        self.slices = FileSlices(extents)
+        self.slices = slices
         self.blobs = blobs
         self.readahead = Readahead(self.slices, order)
         self.windows: dict[int, Window] = {}

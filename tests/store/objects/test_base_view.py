@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.stores import base_of, model, problems, put_file, tuned, weights
-from zipfs.codec import FLOATS, FRAME_NBYTES, Cast, encode_frame, item_nbytes
+from zipfs.codec import FLOATS, FRAME_NBYTES, Cast, encode_frame, frame_nbytes, item_nbytes
 from zipfs.errors import CatalogDamaged, ZipfsError
 from zipfs.library import Library
 from zipfs.store.frames.cache import FrameCache
@@ -91,8 +91,9 @@ class Pack:
         blob_id = BlobId(len(self.blobs) + 1)
         self.writer.begin_blob()
         against = None if base is None else expected(base.view, base_raw, len(raw))
-        for index in range(frame_count(len(raw))):
-            cut = slice(index * FRAME_NBYTES, (index + 1) * FRAME_NBYTES)
+        step = frame_nbytes(dtype)
+        for index in range(frame_count(len(raw), dtype)):
+            cut = slice(index * step, (index + 1) * step)
             frame = encode_frame(raw[cut], dtype, None if against is None else against[cut], frame_seed(blob_id, index))
             self.writer.append_frame(frame)
         self.blobs[blob_id] = self.writer.end_blob(blob_id, len(raw), bytes(16), dtype, (), base)
@@ -121,7 +122,7 @@ def test_frames_are_decoded_against_views_across_frames(tmp_path: Path, cast: Ca
     frames = FrameCache(64 << 20)
     opened = pack.open(member)
     assert opened.blob.stored_nbytes < len(raw) // 4
-    order = np.random.default_rng(4).permutation(frame_count(len(raw))).tolist()
+    order = np.random.default_rng(4).permutation(frame_count(len(raw), target)).tolist()
     for index in order:
         cut = slice(index * FRAME_NBYTES, (index + 1) * FRAME_NBYTES)
         assert bytes(frames.decode(opened, index)) == bytes(raw[cut])

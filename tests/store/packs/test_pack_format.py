@@ -55,13 +55,15 @@ def views() -> st.SearchStrategy[View]:
 @st.composite
 def packed_blobs(draw: st.DrawFn) -> PackedBlob:
     nbytes = draw(st.integers(1, 5 * FRAME_NBYTES))
-    frames = draw(st.lists(st.integers(0, 2**32 - 1), min_size=frame_count(nbytes), max_size=frame_count(nbytes)))
+    dtype = draw(st.text(max_size=10) | st.sampled_from(["BF16", "Q4_K", "IQ2_S"]))
+    count = frame_count(nbytes, dtype)
+    frames = draw(st.lists(st.integers(0, 2**32 - 1), min_size=count, max_size=count))
     base = draw(st.none() | st.builds(BaseRef, st.integers(1, 2**40 - 1).map(BlobId), views()))
     blob = Blob(
         BlobId(draw(st.integers(1, 2**40 - 1))),
         nbytes,
         draw(st.binary(min_size=16, max_size=16)),
-        draw(st.text(max_size=10)),
+        dtype,
         tuple(draw(st.lists(st.integers(0, 2**62), max_size=4))),
         base,
         NAME,

@@ -153,7 +153,7 @@ def _compare(name: str, entries: Sequence[tuple[Family, NDArray[np.int64]]]) -> 
 def _chosen(family: Family, sketches: Sequence[bytes], target: int, others: Sequence[int]) -> int:
     """Which of `others` is chosen, as an ingest chooses."""
     raw = family.tensors[target]
-    start = (frame_count(raw.nbytes) - 1) // 2 * FRAME_NBYTES
+    start = (frame_count(raw.nbytes, family.dtype) - 1) // 2 * FRAME_NBYTES
     piece = slice(start, start + FRAME_NBYTES)
 
     def probe(number: int) -> float:

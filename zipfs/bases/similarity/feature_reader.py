@@ -21,7 +21,7 @@ from zipfs.errors import Damaged
 from zipfs.store.catalog.similarity_queries import StoredSamples
 from zipfs.store.frames.decode_plan import Target
 from zipfs.store.frames.open_blob import OpenBlob
-from zipfs.store.objects.values import BlobId, frame_count
+from zipfs.store.objects.values import BlobId
 from zipfs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def read_sketch(store: Store, opened: OpenBlob) -> bytes | None:
     blob, frames = opened.blob, store.frames
     if not blob.dtype or blob.nbytes < LEAST_NBYTES:
         return None
-    if blob.nbytes > FRAME_NBYTES:
+    if blob.nbytes > blob.step_nbytes:
         return sketch(lambda offset, nbytes: bytes(frames.range(opened, offset, nbytes)), blob.nbytes, blob.dtype)
     # A base is likely to be wanted again, a member is not.
     return sketch_whole(frames.frame(opened, 0) if blob.base is None else frames.decode(opened, 0), blob.dtype)
@@ -52,9 +52,9 @@ def read_sample(store: Store, opened: OpenBlob) -> MinhashSample | None:
     """Sample a stored tensor, decoding all of it; None of one in which nothing is found. Raises Damaged, Stopped."""
     blob = opened.blob
     scan = SampleScan(blob.nbytes, blob.dtype, blob.shape)
-    for index in range(frame_count(blob.nbytes)):
+    for index in range(blob.frame_count):
         store.stop.check()
-        scan.feed(index * FRAME_NBYTES, store.frames.decode(opened, index))
+        scan.feed(index * blob.step_nbytes, store.frames.decode(opened, index))
     return scan.sample()
 
 
@@ -106,7 +106,7 @@ class FeatureReader:
             blob = opened.blob
             if not blob.dtype or not LEAST_NBYTES <= blob.nbytes <= READ_ANEW_NBYTES:
                 continue
-            if blob.base is not None:
+            if blob.base is not None and blob.frame_count == 1:
                 members.append(Target(opened, 0, frames.buffers.take(blob.nbytes)))
             elif (made := self._tried(read_sketch, self._store, opened)) is not None:
                 yield blob.id, made

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from zipfs.codec import item_nbytes
 from zipfs.codec.signs import SAMPLE_ITEMS, find_minhash_samples
+from zipfs.dtypes import row_items
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -139,12 +140,12 @@ def parse_sample(stored: bytes) -> MinhashSample | None:
 
 
 class SampleScan:
-    """Samples a tensor of `nbytes` bytes as its bytes pass by; `shape` counts items."""
+    """Samples a tensor of `nbytes` bytes as its bytes pass by; `shape` counts weights."""
 
     def __init__(self, nbytes: int, dtype: str, shape: Sequence[int]) -> None:
         self._item = item_nbytes(dtype)
         self._items = nbytes // self._item if dtype else 0
-        self._stride = math.gcd(8, math.prod(shape[1:]) if len(shape) > 1 else self._items)
+        self._stride = math.gcd(8, row_items(dtype, shape) or self._items)
         places = max(1, self._items // self._stride)
         self._sought = min(max(_LEAST_SOUGHT, nbytes // _NBYTES_PER_SOUGHT), _MAX_SOUGHT)
         self._ceiling = _ALL if places <= self._sought else self._sought * (_ALL // places)

@@ -7,14 +7,15 @@ items. Used by the thread whose candidates they are.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from zipfs.bases.similarity.alignment import PartialMatch, find_partial_matches, refine_ends
 from zipfs.bases.similarity.candidates import CandidateSearch
 from zipfs.bases.similarity.content import TensorContent
 from zipfs.bases.similarity.minhash import MinhashSample
 from zipfs.codec import item_nbytes
+from zipfs.dtypes import cut_nbytes, row_items
 from zipfs.errors import Damaged
 from zipfs.store.objects.values import BaseRef, Blob, BlobId
 
@@ -51,13 +52,22 @@ def search_partial_matches(
         blobs = {match.blob_id: content.blob(BlobId(match.blob_id)) for match in found}
         if len(found) == 1 and (found[0].start, found[0].stop, found[0].distance) == (0, sample.items, 0):
             return found
-        row_items = math.prod(shape[1:]) if len(shape) > 1 else 1
-        return refine_ends(
-            found, sample.items, max(1, row_items), lambda blob_id: _items(blobs[blob_id]), content.agrees
+        refined = refine_ends(
+            found, sample.items, max(1, row_items(dtype, shape)), lambda blob_id: _items(blobs[blob_id]), content.agrees
         )
+        return list(_cut(refined, cut_nbytes(dtype) // sample.item_nbytes, sample.items))
     except Damaged as error:
         log.error("%s; no ranges are aligned", error)
         return []
+
+
+def _cut(matches: Sequence[PartialMatch], step: int, items: int) -> Iterator[PartialMatch]:
+    """Yield matches as far as they are whole steps of a tensor of so many items, so that no part has half a block."""
+    for match in matches:
+        start = -(-match.start // step) * step
+        stop = match.stop if match.stop == items else match.stop // step * step
+        if start < stop:
+            yield replace(match, start=start, stop=stop)
 
 
 def _items(blob: Blob) -> int:

@@ -18,7 +18,6 @@ from zipfs.bases.planning.planner import RebaseStep
 from zipfs.bases.similarity.backfill import put_sample
 from zipfs.bases.similarity.feature_reader import read_sample
 from zipfs.bases.similarity.minhash import MinhashSample
-from zipfs.codec import FRAME_NBYTES
 from zipfs.errors import Damaged
 from zipfs.ingest.encode_blob import BlobEncoder, BlobInWork
 from zipfs.store.catalog.writes import Transaction
@@ -28,7 +27,7 @@ from zipfs.store.frames.compare import same_bytes
 from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.frames.ordered import in_order
 from zipfs.store.objects.base_view import View
-from zipfs.store.objects.values import BlobId, PackName, frame_count
+from zipfs.store.objects.values import BlobId, PackName
 from zipfs.store.packs.pack_format import PackedBlob
 from zipfs.store.publish import NewPack
 from zipfs.store.store import Store
@@ -211,9 +210,9 @@ class _Pack:
             decoded = frames.decode(new, index)
             return same_bytes(decoded, frames.frame(old, index))
 
-        with in_order(self._executor, same, frame_count(blob.nbytes), blob.nbytes) as compared:
+        with in_order(self._executor, same, blob.frame_count, blob.nbytes) as compared:
             for index, good in enumerate(compared):
                 if not good:
-                    at = index * FRAME_NBYTES
+                    at = index * blob.step_nbytes
                     raise Damaged(f"blob {blob.id}", f"rebased it decodes to other bytes, at offset {at}")
                 self._pace.passed(0)

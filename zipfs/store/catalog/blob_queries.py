@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from zipfs.codec import Cast
+from zipfs.codec import Cast, frame_nbytes
 from zipfs.errors import CatalogDamaged
 from zipfs.store.catalog.database import Database, rows_made_values
 from zipfs.store.catalog.tree_queries import blob_column, check_integers
 from zipfs.store.objects.base_view import View
-from zipfs.store.objects.values import BaseRef, Blob, BlobId, Inode, InodeId, PackName, frame_count, is_size
+from zipfs.store.objects.values import BaseRef, Blob, BlobId, Extent, Inode, InodeId, PackName, is_size
 
 _SELECT_BLOBS = (
     "SELECT blobs.id, blobs.nbytes, fingerprint, dtype, shape, base_id, base_offset, {view}, packs.name, pack_offset,"
     " frames, stored_nbytes FROM blobs JOIN packs ON packs.id = pack_id"
 )
+_DTYPE_COLUMN = 3
 _PACK_COLUMN = 9
 _VIEW_COLUMNS = "base_nbytes, base_cast"
 _VIEW_BEFORE_VIEWS = "blobs.nbytes, ''"
@@ -71,6 +72,11 @@ class BlobRows(Mapping[BlobId, Blob]):
         if not all(isinstance(name, bytes) for name in names):
             raise CatalogDamaged("the name of a pack is not bytes")
         return {PackName(name) for name in names}
+
+    def steps(self, extents: Sequence[Extent]) -> list[int]:
+        """Return the raw bytes of the frames, but for the last, of the blob of each extent; no blob is made."""
+        nbytes = {blob_id: frame_nbytes(row[_DTYPE_COLUMN]) for blob_id, row in self._rows.items()}
+        return [nbytes[extent.blob_id] for extent in extents]
 
 
 class BlobQueries(Database):
@@ -175,6 +181,6 @@ class BlobQueries(Database):
                 np.frombuffer(frames, "<u4"),
             )
         ends = is_size(pack_offset + blob.stored_nbytes)
-        if len(blob.frames) != frame_count(nbytes) or blob.stored_nbytes != stored or not ends:
+        if len(blob.frames) != blob.frame_count or blob.stored_nbytes != stored or not ends:
             raise CatalogDamaged(f"row of blob {blob_id} contradicts itself")
         return blob

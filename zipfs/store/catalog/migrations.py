@@ -184,6 +184,10 @@ DELETE FROM sketches WHERE blob_id IN (SELECT id FROM blobs WHERE nbytes <= 1048
 DELETE FROM landmarks WHERE blob_id IN (SELECT id FROM blobs WHERE nbytes <= 1048576 AND base_id IS NULL);
 """
 
+_BLOCKS = """
+-- Nothing changes here: blobs of block types, whose frames hold whole blocks, are not for an older ZipFS to read.
+"""
+
 SCRIPTS: Final = {
     "0001-first": FIRST,
     "0002-views": _VIEWS,
@@ -191,6 +195,7 @@ SCRIPTS: Final = {
     "0004-times": _TIMES,
     "0005-written-in-place": _WRITTEN_IN_PLACE,
     "0006-read-anew": _READ_ANEW,
+    "0007-blocks": _BLOCKS,
 }
 """SQL of each migration by its name, oldest first."""
 

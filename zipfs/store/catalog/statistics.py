@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.codec import FRAME_NBYTES
+from zipfs.codec import frame_nbytes
 from zipfs.errors import CatalogDamaged
 from zipfs.store.catalog.blob_queries import BlobQueries
 from zipfs.store.objects.values import BlobId, InodeId
@@ -74,9 +74,10 @@ class StatisticsQueries(BlobQueries):
         names = [_text(name) for name in columns[6]]
         view_nbytes = _integers([value or 0 for value in columns[7]])
         cast = np.array([_text(value) != "" for value in columns[8]], np.bool_)
-        wrong = (
-            (nbytes <= 0) | (stored <= 0) | (frames != 4 * -(-nbytes // FRAME_NBYTES)) | (offsets < 0) | (base_ids < 0)
-        )
+        codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+        dtypes = np.array([codes[name] for name in names], np.intp)
+        steps = np.array([frame_nbytes(name) for name in codes], np.int64)[dtypes]
+        wrong = (nbytes <= 0) | (stored <= 0) | (frames != 4 * -(-nbytes // steps)) | (offsets < 0) | (base_ids < 0)
         if wrong.any():
             raise CatalogDamaged(f"row of blob {int(ids[wrong][0])} contradicts itself")
         has_base = base_ids != 0
@@ -88,8 +89,6 @@ class StatisticsQueries(BlobQueries):
         if outside.any():
             raise CatalogDamaged(f"blob {int(ids[outside][0])} is coded against bytes that its base does not have")
         whole = has_base & (offsets == 0) & (view_nbytes == base_nbytes) & (view_nbytes == nbytes) & ~cast
-        codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
-        dtypes = np.array([codes[name] for name in names], np.intp)
         return BlobTable(ids, nbytes, stored, dtypes, tuple(codes), bases, whole, cast)
 
     def first_uses(self, blob_ids: Sequence[int]) -> dict[BlobId, Use]:

@@ -110,7 +110,8 @@ class FrameCache:
         if view.is_range(needed, nbytes):
             return self.range(base, offset, nbytes)
         out = self.buffers.take(nbytes)
-        view.fill((self.frame(base, piece.frame)[piece.cut] for piece in pieces(offset, needed)), out)
+        found = pieces(offset, needed, base.blob.step_nbytes)
+        view.fill((self.frame(base, piece.frame)[piece.cut] for piece in found), out)
         return out.toreadonly()
 
     def range(self, source: OpenBlob, offset: int, nbytes: int) -> memoryview:
@@ -119,13 +120,14 @@ class FrameCache:
         Raises PackDamaged.
         """
         nbytes = max(0, min(nbytes, source.blob.nbytes - offset))
-        first, start = divmod(offset, FRAME_NBYTES)
-        if start + nbytes <= FRAME_NBYTES:
+        step_nbytes = source.blob.step_nbytes
+        first, start = divmod(offset, step_nbytes)
+        if start + nbytes <= step_nbytes:
             return self.frame(source, first)[start : start + nbytes] if nbytes else memoryview(b"")
         out = self.buffers.take(nbytes)
         at = 0
         while at < nbytes:
-            number, start = divmod(offset + at, FRAME_NBYTES)
+            number, start = divmod(offset + at, step_nbytes)
             piece = self.frame(source, number)[start : start + nbytes - at]
             out[at : at + len(piece)] = piece
             at += len(piece)

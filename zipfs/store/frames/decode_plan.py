@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from zipfs.codec import FRAME_NBYTES
 from zipfs.store.frames.open_blob import OpenBlob
 from zipfs.store.frames.policy import Key
 from zipfs.store.objects.base_view import Piece, View, pieces
@@ -75,8 +74,8 @@ def plan_step(target: Target) -> Step:
     if base is None or reference is None:
         return Step(target, None)
     view = reference.view
-    offset, needed = view.needed(target.number * FRAME_NBYTES, len(target.out))
-    found = tuple(pieces(offset, needed))
+    offset, needed = view.needed(target.number * target.source.blob.step_nbytes, len(target.out))
+    found = tuple(pieces(offset, needed, base.blob.step_nbytes))
     return Step(target, BaseRange(base, view, found, len(found) == 1 and view.is_range(needed, len(target.out))))
 
 

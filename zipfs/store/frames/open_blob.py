@@ -5,15 +5,16 @@ Any thread may call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from zipfs.errors import CatalogDamaged
+from zipfs.store.catalog.blob_queries import BlobRows
 from zipfs.store.objects.base_view import check_view
-from zipfs.store.objects.values import Blob, BlobId, PackName
+from zipfs.store.objects.values import Blob, BlobId, Extent, PackName
 from zipfs.store.packs.file import PackFile
 from zipfs.store.packs.ranges import Stored
 
@@ -58,7 +59,7 @@ class OpenBlobs(Mapping[BlobId, OpenBlob]):
     CatalogDamaged then.
     """
 
-    def __init__(self, blobs: Mapping[BlobId, Blob], packs: Mapping[PackName, PackFile]) -> None:
+    def __init__(self, blobs: BlobRows, packs: Mapping[PackName, PackFile]) -> None:
         self._blobs = blobs
         self._packs = packs
         self._made: dict[BlobId, OpenBlob] = {}
@@ -77,6 +78,10 @@ class OpenBlobs(Mapping[BlobId, OpenBlob]):
 
     def __len__(self) -> int:
         return len(self._blobs)
+
+    def steps(self, extents: Sequence[Extent]) -> list[int]:
+        """Return the raw bytes of the frames, but for the last, of the blob of each extent; none is opened for it."""
+        return self._blobs.steps(extents)
 
     def _look_up(self, blob_id: BlobId) -> Blob:
         if blob_id not in self._blobs:

@@ -9,7 +9,7 @@ import xxhash
 from zipfs.errors import Damaged, PackDamaged
 from zipfs.store.disk.progress import Report
 from zipfs.store.maintenance.problem import Problem, blobs_or_problems, users_of_blob
-from zipfs.store.objects.values import Blob, BlobId, PackName, frame_count
+from zipfs.store.objects.values import Blob, BlobId, PackName
 from zipfs.store.packs.file import PackFile, verify_stored
 from zipfs.store.store import Store
 
@@ -96,7 +96,7 @@ def decode_problem(store: Store, blob_id: BlobId) -> str | None:
     try:
         opened = store.open_blob(blob_id)
         fingerprint = xxhash.xxh3_128()
-        for index in range(frame_count(opened.blob.nbytes)):
+        for index in range(opened.blob.frame_count):
             store.stop.check()
             fingerprint.update(store.frames.decode(opened, index))
     except Damaged as error:

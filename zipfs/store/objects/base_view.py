@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from zipfs.codec import FRAME_NBYTES, Cast
+from zipfs.codec import Cast
 from zipfs.errors import CatalogDamaged
 
 
@@ -66,12 +66,15 @@ class Piece(NamedTuple):
     cut: slice
 
 
-def pieces(offset: int, nbytes: int) -> Iterator[Piece]:
-    """Yield the pieces, one of each frame, that make up bytes [offset, offset + nbytes) of a blob."""
+def pieces(offset: int, nbytes: int, step_nbytes: int) -> Iterator[Piece]:
+    """Yield the pieces, one of each frame, that make up bytes [offset, offset + nbytes) of a blob.
+
+    Its frames begin at multiples of `step_nbytes`.
+    """
     end = offset + nbytes
     while offset < end:
-        index, start = divmod(offset, FRAME_NBYTES)
-        stop = min(FRAME_NBYTES, start + end - offset)
+        index, start = divmod(offset, step_nbytes)
+        stop = min(step_nbytes, start + end - offset)
         yield Piece(index, slice(start, stop))
         offset += stop - start
 

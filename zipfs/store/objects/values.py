@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NewType
 
 import numpy as np
 import numpy.typing as npt
 
-from zipfs.codec import FRAME_NBYTES
+from zipfs.codec import frame_nbytes
 from zipfs.store.objects.base_view import View
 
 InodeId = NewType("InodeId", int)
@@ -125,7 +125,10 @@ class BaseRef:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A byte string that is kept once, and where. `frames` holds the stored length of each frame, uint32."""
+    """A byte string that is kept once, and where. `frames` holds the stored length of each frame, uint32.
+
+    Each frame but the last has `step_nbytes` raw bytes.
+    """
 
     id: BlobId
     nbytes: int
@@ -136,6 +139,10 @@ class Blob:
     pack: PackName
     pack_offset: int
     frames: npt.NDArray[np.uint32]
+    step_nbytes: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step_nbytes", frame_nbytes(self.dtype))
 
     @property
     def stored_nbytes(self) -> int:
@@ -143,7 +150,11 @@ class Blob:
 
     def frame_nbytes(self, index: int) -> int:
         """Return the raw length of frame `index`."""
-        return min(FRAME_NBYTES, self.nbytes - index * FRAME_NBYTES)
+        return min(self.step_nbytes, self.nbytes - index * self.step_nbytes)
+
+    @property
+    def frame_count(self) -> int:
+        return -(-self.nbytes // self.step_nbytes)
 
     def frame_seed(self, index: int) -> int:
         return frame_seed(self.id, index)
@@ -173,5 +184,6 @@ def frame_seed(blob_id: BlobId, index: int) -> int:
     return (blob_id << 24 | index) & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def frame_count(nbytes: int) -> int:
-    return -(-nbytes // FRAME_NBYTES)
+def frame_count(nbytes: int, dtype: str) -> int:
+    """Return how many frames a blob of so many bytes has."""
+    return -(-nbytes // frame_nbytes(dtype))

@@ -19,12 +19,13 @@ import zstandard
 from zipfs.codec import Cast
 from zipfs.errors import PackDamaged, UnknownVersion
 from zipfs.store.objects.base_view import View
-from zipfs.store.objects.values import BaseRef, Blob, BlobId, PackName, frame_count, is_size
+from zipfs.store.objects.values import BaseRef, Blob, BlobId, PackName, is_size
 
 MAGIC: Final = b"ZFSPACK1"
 END_MAGIC: Final = b"ZFSPEND1"
-VERSION: Final = 2
-"""The version of packs that are written. Packs of version 1, whose bases are whole, are read too."""
+VERSION: Final = 3
+"""The version of packs that are written. Read are also those of version 1, whose bases are whole, and of version 2, in
+which no blob is of a block type."""
 HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, name
 TRAILER: Final = struct.Struct("<QQQQ8s")  # index offset, index length, index checksum, checksum of the rest, magic
 _BLOB_ID_LIMIT: Final = 1 << 40
@@ -151,7 +152,7 @@ def _packed_blob(row: Any, name: PackName) -> PackedBlob:
     )
     if not is_size(blob.nbytes, blob.pack_offset) or not 0 < blob.id < _BLOB_ID_LIMIT or not _is_base(blob.base):
         raise ValueError(f"impossible blob {blob.id}")
-    if blob.nbytes <= 0 or len(blob.fingerprint) != 16 or len(blob.frames) != frame_count(blob.nbytes):
+    if blob.nbytes <= 0 or len(blob.fingerprint) != 16 or len(blob.frames) != blob.frame_count:
         raise ValueError(f"impossible blob {blob.id}")
     return PackedBlob(blob, int(row["stored_sum"]))
 
