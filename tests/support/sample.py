@@ -14,7 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from tests.support import chunks
+from tests.support.blocks import blocks, tuned_blocks, weights_of
 from tests.support.sql import sql
 from tests.support.stores import (
     Listener,
@@ -30,7 +33,8 @@ from tests.support.stores import (
     weights,
     write_over,
 )
-from zipfs.codec import Cast
+from zipfs.codec import Cast, frame_nbytes
+from zipfs.dtypes import BLOCK_DTYPES
 from zipfs.ingest.import_tree import find, put_directories
 from zipfs.ingest.pipeline import Pipeline
 from zipfs.ingest.seal_written import plan_written, seal_written
@@ -58,8 +62,25 @@ def _cast(dtype: str, seed: int) -> bytes:
 
 def files(version: int) -> dict[str, bytes]:
     """Path -> content: every codec and every way of storing something in a format, as deterministic bytes."""
-    later = _files_2() if version >= 2 else {}
-    return _files_1() | later | (_files_4() if version >= 4 else {})
+    found = _files_1()
+    for since, added in ((2, _files_2), (4, _files_4), (5, _files_5)):
+        if version >= since:
+            found |= added()
+    return found
+
+
+def _files_5() -> dict[str, bytes]:
+    """Tensors of block types, alone and against a base: one of several frames, one of each type, and a part of one."""
+    large = blocks("Q8_0", frame_nbytes("Q8_0") + 34 * 99 + 5, 51, spread=0.3)
+    new = blocks("Q8_0", 70_000, 53, spread=0.3)
+    of_each = {dtype: blocks(dtype, 3000, 52, spread=0.7) for dtype in sorted(BLOCK_DTYPES)}
+    return {
+        "blocks/1-base": chunks.chunks({"w": ("Q8_0", [weights_of("Q8_0", len(large))], large)}),
+        "blocks/2-tuned": chunks.chunks({"w": ("Q8_0", [weights_of("Q8_0", len(large))], tuned_blocks(large))}),
+        "blocks/3-each": chunks.chunks({dtype: (dtype, [], raw) for dtype, raw in of_each.items()}),
+        "blocks/4-each-tuned": chunks.chunks({dtype: (dtype, [], tuned_blocks(raw)) for dtype, raw in of_each.items()}),
+        "blocks/5-part": chunks.chunks({"w": ("Q8_0", [], large[34 * 2000 : 34 * 20_000] + new)}),
+    }
 
 
 def _files_4() -> dict[str, bytes]:
@@ -154,7 +175,8 @@ def main() -> None:
             (work / "in" / path).parent.mkdir(parents=True, exist_ok=True)
             (work / "in" / path).write_bytes(content)
             os.utime(work / "in" / path, ns=(ATIME_NS, MTIME_NS))
-        with open_store(work / "store", create=True) as store:
+        with pytest.MonkeyPatch.context() as patch, open_store(work / "store", create=True) as store:
+            chunks.use(patch)
             pipeline = Pipeline(store, Listener())
             for top in sorted((work / "in").iterdir()):
                 found = find(store, top, top.name.encode())

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zipfs.dtypes import BITS_OF_DTYPE
+from zipfs.dtypes import BITS_OF_DTYPE, item_nbytes
 
 
 def weight_count(nbytes: int, dtype: str) -> float:
     """Count the items of a tensor; 0 for what is no tensor."""
     bits = BITS_OF_DTYPE.get(dtype)
     return nbytes * 8 / bits if bits else 0.0
+
+
+def units_per_weight(dtype: str) -> float:
+    """Return how many of the units in which `dtype` is coded a weight takes; bits are predicted of these."""
+    return BITS_OF_DTYPE.get(dtype, 8) / (8 * item_nbytes(dtype))
 
 
 def bits_per_weight(stored_nbytes: float, weights: float) -> float | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zipfs.codec import item_nbytes
+from zipfs.dtypes import BLOCK_DTYPES
 from zipfs.formats import OPAQUE, Span
 from zipfs.inspect.bits_per_weight import bits_per_weight, weight_count
 from zipfs.inspect.foreign import model_ending
@@ -169,8 +170,15 @@ def _named(extents: Sequence[StoredExtent], names: TensorNames) -> dict[Place, N
 
 
 def base_items(base: Base) -> tuple[int, int] | None:
-    """Return the range of a base's items that is used, as (start, stop); None if that is all of it."""
-    width = item_nbytes(base.blob.dtype)
-    if (base.view.offset, base.view.nbytes) == (0, base.blob.nbytes):
+    """Return the range of a base's items that is used, as (start, stop); None if that is all of it.
+
+    Of a block type these are the weights of the blocks that it lies in.
+    """
+    start, stop = base.view.offset, base.view.offset + base.view.nbytes
+    if (start, stop) == (0, base.blob.nbytes):
         return None
-    return base.view.offset // width, (base.view.offset + base.view.nbytes) // width
+    block = BLOCK_DTYPES.get(base.blob.dtype)
+    if block is not None:
+        return start // block.block_nbytes * block.block_weights, -(-stop // block.block_nbytes) * block.block_weights
+    width = item_nbytes(base.blob.dtype)
+    return start // width, stop // width

@@ -1,6 +1,6 @@
 """The extents of one stored file: by which method each is stored, against what, why, and what sketches predict.
 
-Predictions come from sketches, in bits per item. There is none of what is too small to have one, and none
+Predictions come from sketches, in bits per weight. There is none of what is too small to have one, and none
 against a view that is a range or a cast. Reasons are those that the rules of the base choice give for what is stored
 now. The catalog is asked about this file alone: an inventory of the whole store tells the same methods, and takes as
 long as the store is large. Used by the thread whose store it is.
@@ -18,6 +18,7 @@ from zipfs.bases.similarity.candidates import CandidateSearch
 from zipfs.bases.similarity.features import TensorFeatures
 from zipfs.bases.similarity.size_model import predict_against, predict_standalone
 from zipfs.errors import CatalogDamaged
+from zipfs.inspect.bits_per_weight import units_per_weight
 from zipfs.inspect.storage_method import StorageMethod, method_of_blob
 from zipfs.store.catalog.statistics import Members
 from zipfs.store.objects.base_view import View
@@ -44,7 +45,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Bits per item that sketches predict.
+    """Bits per weight that sketches predict.
 
     `against` is against the base, None without one that is taken whole. `standalone` is without any. `best_other` is
     against the best of the other standalone tensors that resemble it, which is used first at `other`.
@@ -166,7 +167,13 @@ class _Predictions:
             against = float(bits[-1]) if base_id is not None and np.isfinite(bits[-1]) else None
             best, other = self._best(bits[:others].tolist(), [blob_id for blob_id, _ in candidates[:others]])
             if np.isfinite(standalone):
-                prediction = Prediction(against, standalone, best, other)
+                units = units_per_weight(blob.dtype)
+                prediction = Prediction(
+                    None if against is None else against * units,
+                    standalone * units,
+                    None if best is None else best * units,
+                    other,
+                )
         choice = reconstruct_choice(
             self._search,
             blob,
