@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from zipfs.formats import PARSERS
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("zipfs/README.md", "CONTRIBUTING.md", "zipfs/mount/CONCURRENCY.md", "tests/README.md")
+DOCUMENTS = (
+    "zipfs/README.md",
+    "CONTRIBUTING.md",
+    "zipfs/formats/README.md",
+    "zipfs/mount/CONCURRENCY.md",
+    "tests/README.md",
+)
 NAMED = re.compile(r"`([\w./-]+(?:\.(?:py|c|h|md)|/))(?:::(\w+))?`|\]\(([\w./-]+)\)")
 
 
@@ -36,3 +44,8 @@ def test_every_test_is_there(document: str) -> None:
     for path, name in named_in(document):
         if name:
             assert f"def {name}(" in (REPOSITORY / path).read_text(), f"{path}::{name}"
+
+
+def test_every_format_that_is_taken_apart_has_its_row() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|", (REPOSITORY / "zipfs" / "formats" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(parser.format for parser in PARSERS)

@@ -19,9 +19,9 @@ Read = Callable[[int, int], bytes]
 class Span:
     """A range of a file that is best stored by itself.
 
-    `offset` and `nbytes` are in bytes from the start of the file. `dtype` is the safetensors name of the item type, ""
-    for plain bytes. `shape` counts items (not bytes) along each axis; it is () for plain bytes and for scalars. `name`
-    is the name of the tensor, None for headers and opaque content.
+    `offset` and `nbytes` are in bytes from the start of the file. `dtype` is the item type by its name in `dtypes.py`,
+    "" for plain bytes. `shape` counts items (not bytes) along each axis; it is () for plain bytes and for scalars.
+    `name` is the name of the tensor, None for headers and opaque content.
     """
 
     offset: int

@@ -39,7 +39,7 @@ _DESCRIPTION: Final = re.compile(
     rb"|.*\.index\.json"
 )
 _WEIGHTS: Final = re.compile(
-    rb".*\.(safetensors|bin|pt|pth|ckpt|gguf|ggml|onnx|onnx_data|h5|keras|msgpack|npz|npy|pb|tflite|distcp|xml|mlmodel)"
+    rb".*\.(safetensors|bin|pt|pth|ckpt|gguf|ggml|onnx|onnx_data|h5|hdf5|keras|msgpack|npz|npy|pb|tflite|distcp|xml|mlmodel)"
     rb"|.*\.safetensors\..*",
     re.IGNORECASE,
 )
