@@ -117,7 +117,7 @@ def test_a_value_may_hold_itself() -> None:
 
 def test_every_opcode_is_known() -> None:
     known = {opcode.code for opcode in pickletools.opcodes}
-    assert known == {*pickle_reader._KNOWN, "."}
+    assert known == {*pickle_reader._KNOWN, *"qrh."}
     for opcode in set(map(chr, range(256))) - known:
         with pytest.raises(NotThisFormat, match="no opcode"):
             read_pickle(opcode.encode("latin-1") + b"." * 9)

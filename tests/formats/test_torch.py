@@ -14,8 +14,9 @@ import pytest
 
 from tests.formats.torch_files import torch_files, torch_rows
 from zipfs.errors import NotThisFormat
-from zipfs.formats import Layout, lay_out
+from zipfs.formats import Layout, lay_out, torch_zip
 from zipfs.formats.torch_zip import parse_torch, parse_torch_run
+from zipfs.formats.zip_directory import read_directory
 
 FILES: Final = dict(torch_files())
 ROWS: Final = torch_rows()
@@ -223,6 +224,25 @@ def test_types_that_are_not_known_are_guessed_from_the_bytes() -> None:
     for unreadable in (b"no pickle at all", b"\x80\x02cos\nsystem\n(X\x02\0\0\0lstR.", b"(" * 100):
         content = archive({"m/data.pkl": unreadable, "m/data/0": floats, "m/data/1": text})
         assert names(content) == [("data/0", "F32", ()), ("data/1", "", ())]
+
+
+def test_a_file_is_given_only_so_much_time() -> None:
+    inner = saved(tensor(FLOATS, 0, (6,), (1,)), {"0": BYTES})
+    content = archive({"m/archive_format": b"pt2", **{f"m/data/{i}.pt": inner for i in range(6)}})
+    assert [row[0] for row in names(content)] == [f"data/{i}.pt" for i in range(4)]
+
+    floats = [np.random.default_rng(1).standard_normal(100 * i).astype("<f4").tobytes() for i in range(2, 6)]
+    content = archive({"m/data.pkl": b"?", **{f"m/data/{i}": raw for i, raw in enumerate(floats)}})
+    read = reader(content)
+    budget = torch_zip._Budget(nested=0, guesses=2)
+    spans = torch_zip._Archive(read, read_directory(read, len(content)), budget).spans("")
+    assert [(span.name, span.dtype) for span in spans] == [("data/3", "F32"), ("data/2", "F32")]
+
+    content = saved(tensor(FLOATS, 0, (6,), (1,)), {"0": BYTES})
+    read = reader(content)
+    budget = torch_zip._Budget(nested=0, description_nbytes=10)
+    spans = torch_zip._Archive(read, read_directory(read, len(content)), budget).spans("")
+    assert [(span.name, span.dtype) for span in spans] == [("data/0", "")]
 
 
 def test_nothing_is_run() -> None:

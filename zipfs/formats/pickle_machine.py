@@ -60,7 +60,9 @@ class Machine:
             raise NotThisFormat(f"more than {MAX_OBJECTS} objects in a pickle")
 
     def push(self, value: object) -> None:
-        self.count()
+        self.made += 1
+        if self.made > MAX_OBJECTS:
+            self.count()
         self.stack.append(value)
 
     def marked(self) -> list[object]:

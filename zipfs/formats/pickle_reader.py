@@ -25,6 +25,9 @@ MAX_INTEGER_NBYTES: Final = 256
 MAX_PROTOCOL: Final = 5
 
 _MAX_DIGITS: Final = 640
+_U32: Final = struct.Struct("<I")
+_PUT1, _PUT4, _GET1, _STOP = b"qrh."
+"""The opcodes of which pickles of tensors have most, and the last one: they have no handlers."""
 _ARGUMENT_NBYTES: Final = 8
 """A handler that finds fewer bytes than this before the end may have found half an argument."""
 
@@ -35,16 +38,28 @@ def read_pickle(content: bytes, at: int = 0) -> tuple[object, int]:
     Raises CutOff if there are not enough bytes, NotThisFormat for all else that is wrong or too much.
     """
     machine = Machine(content, at)
-    stop, handlers = ord("."), _HANDLERS
+    stack, memo, handlers = machine.stack, machine.memo, _HANDLERS
     try:
         for _ in range(MAX_OPCODES):
-            opcode = content[machine.at]
-            machine.at += 1
-            if opcode == stop:
-                return machine.stack.pop(), machine.at
-            handlers[opcode](machine)
+            opcode = content[at]
+            at += 1
+            if opcode == _PUT4:
+                memo[_U32.unpack_from(content, at)[0]] = stack[-1]
+                at += 4
+            elif opcode == _GET1:
+                stack.append(memo[content[at]])
+                at += 1
+            elif opcode == _PUT1:
+                memo[content[at]] = stack[-1]
+                at += 1
+            elif opcode == _STOP:
+                return stack.pop(), at
+            else:
+                machine.at = at
+                handlers[opcode](machine)
+                at = machine.at
     except (LookupError, ValueError, struct.error) as error:
-        if machine.at + _ARGUMENT_NBYTES >= len(content):
+        if max(at, machine.at) + _ARGUMENT_NBYTES >= len(content):
             raise CutOff("a pickle that is cut off") from error
         raise NotThisFormat(f"a pickle that is malformed: {type(error).__name__}") from error
     raise NotThisFormat(f"more than {MAX_OPCODES} opcodes in a pickle")
@@ -138,22 +153,6 @@ def _put_line(machine: Machine) -> None:
 
 def _get_line(machine: Machine) -> None:
     machine.stack.append(machine.memo[int(machine.line()[:_MAX_DIGITS])])
-
-
-def _put1(machine: Machine) -> None:
-    machine.memo[machine.content[machine.at]] = machine.stack[-1]
-    machine.at += 1
-
-
-def _get1(machine: Machine) -> None:
-    machine.stack.append(machine.memo[machine.content[machine.at]])
-    machine.at += 1
-
-
-def _put4(machine: Machine) -> None:
-    at = machine.at
-    machine.at = at + 4
-    machine.memo[int.from_bytes(machine.content[at : at + 4], "little")] = machine.stack[-1]
 
 
 def _get4(machine: Machine) -> None:
@@ -341,14 +340,11 @@ _KNOWN: Final[dict[str, Callable[[Machine], None]]] = {
     "d": _dict,
     "e": _appends,
     "g": _get_line,
-    "h": _get1,
     "i": _instance,
     "j": _get4,
     "l": lambda machine: machine.push(machine.marked()),
     "o": _object,
     "p": _put_line,
-    "q": _put1,
-    "r": _put4,
     "s": _setitem,
     "t": _tuple,
     "u": _setitems,

@@ -98,8 +98,9 @@ def _extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, bool
     if not 0 < nitems < _USIZE_END:
         return 0, False, False
     axes = [(stride, length) for length, stride in zip(shape, strides, strict=True) if length > 1]
-    spanned = 1 + sum((length - 1) * stride for stride, length in axes)
-    return spanned, _is_dense(sorted(axes)), _is_dense(axes[::-1])
+    if _is_dense(axes[::-1]):
+        return nitems, True, True
+    return 1 + sum((length - 1) * stride for stride, length in axes), _is_dense(sorted(axes)), False
 
 
 def _is_dense(axes: list[tuple[int, int]]) -> bool:

@@ -202,7 +202,8 @@ class _Walk:
                 self._add_pairs(value.flat, path)
             if value.values is not None:
                 self._add_row(value.values, path)
-            self._add_state(value.state, path)
+            if value.state is not None:
+                self._add_state(value.state, path)
         elif isinstance(value, Pairs):
             self._add_pairs(value.flat, path)
         elif isinstance(value, (tuple, list)):
@@ -311,5 +312,7 @@ def _counts(value: object) -> tuple[int, ...] | None:
         value = value.arguments[0]
     if not isinstance(value, (tuple, list)) or len(value) > MAX_AXES:
         return None
-    counts = tuple(number for number in map(_count, value) if number is not None)
-    return counts if len(counts) == len(value) else None
+    for number in value:
+        if type(number) is not int or not 0 <= number < _USIZE_END:
+            return None
+    return tuple(value)

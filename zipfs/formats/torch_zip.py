@@ -12,6 +12,7 @@ Source: PyTorch 2.13, `torch/serialization.py`, `caffe2/serialize/inline_contain
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from zipfs.errors import NotThisFormat
@@ -26,12 +27,9 @@ from zipfs.formats.zip_directory import Directory, Entry, locate, read_directory
 
 FORMAT: Final = "torch"
 RUN_FORMAT: Final = "torch-distcp"
-MAX_PICKLE_NBYTES: Final = 1 << 26
-MAX_ARCHIVES: Final = 1 << 16
+MAX_ARCHIVES: Final = 1 << 14
 """How many archives a file may be a run of."""
-MAX_RUN_ENTRIES: Final = 1 << 18
-MAX_NESTED: Final = 64
-"""How many entries that are archives themselves are taken apart."""
+MAX_RUN_ENTRIES: Final = 1 << 17
 
 _MARKS: Final = ("data.pkl", ".data/serialization_id", "byteorder", "archive_format")
 _PICKLES: Final = (("data.pkl", "data/"), ("constants.pkl", "constants/"))
@@ -45,7 +43,7 @@ def parse_torch(read: Read, nbytes: int) -> Layout:
     directory = read_directory(read, nbytes)
     if directory.start:
         raise NotThisFormat("an archive that does not begin where the file does")
-    return tile(FORMAT, _Archive(read, directory).spans("", MAX_NESTED), nbytes)
+    return tile(FORMAT, _Archive(read, directory, _Budget(nested=4)).spans(""), nbytes)
 
 
 def parse_torch_run(read: Read, nbytes: int) -> Layout:
@@ -66,28 +64,41 @@ def parse_torch_run(read: Read, nbytes: int) -> Layout:
     if len(directories) < 2:
         raise NotThisFormat("one archive is no run of them")
     spans: list[Span] = []
+    budget = _Budget(nested=0)
     for number, directory in enumerate(reversed(directories)):
-        spans.extend(_Archive(read, directory).spans(str(number), 0))
+        spans.extend(_Archive(read, directory, budget).spans(str(number)))
     return tile(RUN_FORMAT, spans, nbytes)
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What may still be spent on a file: beyond it, what could be known is not looked for."""
+
+    nested: int
+    """Entries that are archives themselves and are taken apart."""
+    description_nbytes: int = 1 << 25
+    """Bytes of pickles and JSON."""
+    guesses: int = 1 << 12
 
 
 class _Archive:
     """One archive, its entries by their names below its root folder."""
 
-    def __init__(self, read: Read, directory: Directory) -> None:
+    def __init__(self, read: Read, directory: Directory, budget: _Budget) -> None:
         names = [member.name for member in directory.members]
         root = names[0].partition("/")[0] + "/" if names else ""
         if not any(root + mark in names for mark in _MARKS):
             raise NotThisFormat("a zip that PyTorch did not write")
         self._read = read
+        self._budget = budget
         self._entries = {
             entry.name.removeprefix(root): entry
             for entry in locate(read, directory)
             if entry.is_stored and entry.name.startswith(root) and entry.nbytes
         }
-        self._is_big_endian = self._content("byteorder", len("little")) == b"big"
+        self._is_big_endian = self._description("byteorder") == b"big"
 
-    def spans(self, root_name: str, nested: int) -> Iterator[Span]:
+    def spans(self, root_name: str) -> Iterator[Span]:
         """Yield the tensors of the archive, in any order."""
         taken: dict[str, list[Span]] = {}
         for pickle_name, folder in _PICKLES:
@@ -97,25 +108,25 @@ class _Archive:
             taken.setdefault(name, spans)
         for spans in taken.values():
             yield from spans
-        for name, entry in self._entries.items():
-            if name in taken:
-                continue
-            if name.endswith(_ARCHIVES) and nested:
-                nested -= 1
+        rest = [item for item in self._entries.items() if item[0] not in taken]
+        for name, entry in sorted(rest, key=lambda item: item[1].nbytes, reverse=True):
+            if name.endswith(_ARCHIVES):
                 yield from self._nested(name, entry)
-            elif name.startswith(_STORAGE_FOLDERS) and not name.endswith(_NO_STORAGES):
+            elif name.startswith(_STORAGE_FOLDERS) and not name.endswith(_NO_STORAGES) and self._budget.guesses:
+                self._budget.guesses -= 1
                 yield from self._guessed(name, entry, root_name)
 
-    def _content(self, name: str, max_nbytes: int) -> bytes:
-        """Read a small entry; return nothing if there is none, or if it is too long."""
+    def _description(self, name: str) -> bytes:
+        """Read an entry that says what others are; return nothing if there is none, or if it is too long."""
         entry = self._entries.get(name)
-        if entry is None or entry.nbytes > max_nbytes:
+        if entry is None or entry.nbytes > self._budget.description_nbytes:
             return b""
+        self._budget.description_nbytes -= entry.nbytes
         return self._read(entry.offset, entry.nbytes)
 
     def _pickled(self, pickle_name: str, folder: str, root_name: str) -> Iterator[tuple[str, list[Span]]]:
         """Yield each storage that a pickle names, cut by the views of it; none of a pickle that cannot be read."""
-        content = self._content(pickle_name, MAX_PICKLE_NBYTES)
+        content = self._description(pickle_name)
         if not content:
             return
         try:
@@ -137,7 +148,7 @@ class _Archive:
 
     def _configured(self) -> Iterator[tuple[str, list[Span]]]:
         for folder, config_name in PAYLOAD_FOLDERS:
-            content = self._content(folder + config_name, MAX_PICKLE_NBYTES)
+            content = self._description(folder + config_name)
             for payload, tensor in parse_config(content) if content else ():
                 entry = self._entries.get(folder + payload)
                 if entry is not None:
@@ -148,11 +159,14 @@ class _Archive:
 
     def _nested(self, name: str, entry: Entry) -> Iterator[Span]:
         """Yield the tensors of an entry that is an archive itself; none if it is not."""
+        if not self._budget.nested:
+            return
+        self._budget.nested -= 1
         try:
             directory = read_directory(self._read, entry.offset + entry.nbytes)
             if directory.start != entry.offset:
                 return
-            yield from _Archive(self._read, directory).spans(name, 0)
+            yield from _Archive(self._read, directory, self._budget).spans(name)
         except NotThisFormat:
             return
 
