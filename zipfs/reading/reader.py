@@ -6,8 +6,8 @@ asked for is decoded at once; what is likely to be asked for next is decoded by 
 part of the memory, and given up when the file is closed.
 
 Any thread may call. `_lock` guards everything here that changes; no file is read, nothing decoded and nobody called
-back while it is held. A window is decoded by whoever claims it first; decoding waits for frames of bases at most
-(`store.frames.cache`), never for another window.
+back while it is held. A window is decoded by whoever claims it first; decoding waits at most for frames
+that are kept, of bases and of plain bytes that are needed in part (`store.frames.cache`), and never for another window.
 """
 
 from __future__ import annotations

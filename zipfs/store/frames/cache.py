@@ -1,6 +1,7 @@
-"""Owns decoded frames: those of bases are kept in memory up to a budget, for they serve many.
+"""Owns decoded frames: those of bases are kept in memory up to a budget, for they serve many, and so do those of plain
+bytes that windows need in part.
 
-A base's frame is decoded once however many threads ask for it at the same time. Whoever needs several claims them in
+Such a frame is decoded once however many threads ask for it at the same time. Whoever needs several claims them in
 one step, and decodes what it has claimed before it waits for what others have: so waits only ever go from later claims
 to earlier ones, and no two threads wait for each other. A blob may be open in two forms, the one that it had and the
 one that it was given since, and what was a base may be a member in the other one: so a claim is for a frame in a form,
