@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 from zipfs.store.objects.values import BlobId, Extent
@@ -29,8 +28,14 @@ class FileSlices:
         self._extents = extents
         self._steps = steps
         self._offsets = [extent.offset for extent in extents]
-        counts = (_count(extent, step) for extent, step in zip(extents, steps, strict=True))
-        self._first_slices = list(accumulate(counts, initial=0))
+        self._first_slices = [0]
+        self._shifts: list[int] = []
+        """What the number of a slice is more than that of its frame, in each extent."""
+        number = 0
+        for extent, step in zip(extents, steps, strict=True):
+            self._shifts.append(number - extent.blob_offset // step)
+            number = self._shifts[-1] + (extent.blob_offset + extent.nbytes - 1) // step + 1
+            self._first_slices.append(number)
         self.nbytes = extents[-1].offset + extents[-1].nbytes if extents else 0
 
     def __len__(self) -> int:
@@ -39,7 +44,7 @@ class FileSlices:
     def __getitem__(self, number: int) -> FileSlice:
         at = bisect_right(self._first_slices, number) - 1
         extent, step = self._extents[at], self._steps[at]
-        frame = extent.blob_offset // step + number - self._first_slices[at]
+        frame = number - self._shifts[at]
         begin = max(extent.blob_offset, frame * step)
         end = min(extent.blob_offset + extent.nbytes, (frame + 1) * step)
         offset = extent.offset + begin - extent.blob_offset
@@ -48,14 +53,9 @@ class FileSlices:
     def at(self, offset: int) -> int:
         """Return the number of the slice that holds the byte at `offset` of the file, which has it."""
         at = bisect_right(self._offsets, offset) - 1
-        extent, step = self._extents[at], self._steps[at]
-        frame = (extent.blob_offset + offset - extent.offset) // step
-        return self._first_slices[at] + frame - extent.blob_offset // step
+        extent = self._extents[at]
+        return self._shifts[at] + (extent.blob_offset + offset - extent.offset) // self._steps[at]
 
     def extent_at(self, offset: int) -> Extent:
         """Return the extent that holds the byte at `offset` of the file, which has it."""
         return self._extents[bisect_right(self._offsets, offset) - 1]
-
-
-def _count(extent: Extent, step: int) -> int:
-    return (extent.blob_offset + extent.nbytes - 1) // step - extent.blob_offset // step + 1
