@@ -240,7 +240,7 @@ def test_a_file_is_given_only_so_much_time() -> None:
 
     content = saved(tensor(FLOATS, 0, (6,), (1,)), {"0": BYTES})
     read = reader(content)
-    budget = torch_zip._Budget(nested=0, description_nbytes=10)
+    budget = torch_zip._Budget(nested=0, opcodes=10)
     spans = torch_zip._Archive(read, read_directory(read, len(content)), budget).spans("")
     assert [(span.name, span.dtype) for span in spans] == [("data/0", "")]
 

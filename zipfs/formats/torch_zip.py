@@ -18,7 +18,7 @@ from typing import Final
 from zipfs.errors import NotThisFormat
 from zipfs.formats.guess import guess_dtype
 from zipfs.formats.layout import Layout, Read, Span
-from zipfs.formats.pickle_reader import read_pickle
+from zipfs.formats.pickle_reader import MAX_OPCODES, read_pickle
 from zipfs.formats.pt2_config import PAYLOAD_FOLDERS, parse_config
 from zipfs.formats.tiling import tile
 from zipfs.formats.torch_storage import Storage, cut_storage
@@ -27,9 +27,11 @@ from zipfs.formats.zip_directory import Directory, Entry, locate, read_directory
 
 FORMAT: Final = "torch"
 RUN_FORMAT: Final = "torch-distcp"
-MAX_ARCHIVES: Final = 1 << 14
-"""How many archives a file may be a run of."""
-MAX_RUN_ENTRIES: Final = 1 << 17
+MAX_DESCRIPTION_NBYTES: Final = 1 << 25
+"""How long a pickle may be, and JSON."""
+MAX_ARCHIVES: Final = 1 << 15
+"""How many archives a file may be a run of: of one with the state of an optimizer, a tensor has three."""
+MAX_RUN_ENTRIES: Final = 1 << 18
 
 _MARKS: Final = ("data.pkl", ".data/serialization_id", "byteorder", "archive_format")
 _PICKLES: Final = (("data.pkl", "data/"), ("constants.pkl", "constants/"))
@@ -76,9 +78,9 @@ class _Budget:
 
     nested: int
     """Entries that are archives themselves and are taken apart."""
-    description_nbytes: int = 1 << 25
-    """Bytes of pickles and JSON."""
-    guesses: int = 1 << 12
+    opcodes: int = 3 * MAX_OPCODES
+    """Opcodes of pickles, each of which takes a byte at least."""
+    guesses: int = 1 << 10
 
 
 class _Archive:
@@ -119,9 +121,12 @@ class _Archive:
     def _description(self, name: str) -> bytes:
         """Read an entry that says what others are; return nothing if there is none, or if it is too long."""
         entry = self._entries.get(name)
-        if entry is None or entry.nbytes > self._budget.description_nbytes:
+        if entry is None or entry.nbytes > MAX_DESCRIPTION_NBYTES:
             return b""
-        self._budget.description_nbytes -= entry.nbytes
+        opcodes = min(entry.nbytes, MAX_OPCODES)
+        if opcodes > self._budget.opcodes:
+            return b""
+        self._budget.opcodes -= opcodes
         return self._read(entry.offset, entry.nbytes)
 
     def _pickled(self, pickle_name: str, folder: str, root_name: str) -> Iterator[tuple[str, list[Span]]]:
