@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,6 +63,13 @@ def test_any_array_is_the_bytes_that_numpy_loads(array: NDArray[np.generic], tur
 def test_a_complex_item_of_16_bytes_is_two_floats() -> None:
     (span,) = tensors(saved(np.zeros((2, 3), "<c16")))
     assert (span.dtype, span.shape) == ("F64", (2, 3, 2))
+
+
+def test_a_bfloat16_of_ml_dtypes_is_one() -> None:
+    array = np.arange(6).astype(ml_dtypes.bfloat16)
+    content = saved(array)
+    (span,) = tensors(content)
+    assert (span.dtype, span.shape, bytes_of(content, span)) == ("BF16", (6,), array.tobytes())
 
 
 def test_arrays_one_after_the_other_are_all_found() -> None:

@@ -23,7 +23,7 @@ from zipfs.formats.source import Source
 from zipfs.formats.tiling import tile
 
 FORMAT: Final = "onnx"
-MAX_FIELDS: Final = 1 << 21
+MAX_FIELDS: Final = 1 << 20
 """In all that is looked into. Beyond that, what was found is taken and the rest is plain bytes."""
 MAX_TENSORS: Final = 1 << 18
 MAX_DEPTH: Final = 64
@@ -41,15 +41,18 @@ _DTYPES: Final = {
 _OTHER_BITS: Final = {"C128": 128, "U4": 4, "U2": 2}
 
 _MODEL, _GRAPH, _NODE, _ATTRIBUTE, _FUNCTION, _TRAINING, _TENSOR = range(7)
-_INSIDE: Final = (
-    {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
-    {1: _NODE, 5: _TENSOR},
-    {5: _ATTRIBUTE},
-    {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH},
-    {7: _NODE, 11: _ATTRIBUTE},
-    {1: _GRAPH, 2: _GRAPH},
+_INSIDE: Final[tuple[tuple[dict[int, int], ...], ...]] = (
+    ({7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},),
+    ({5: _TENSOR}, {1: _NODE}),
+    ({5: _ATTRIBUTE},),
+    ({5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH},),
+    ({7: _NODE, 11: _ATTRIBUTE},),
+    ({1: _GRAPH, 2: _GRAPH},),
 )
-"""Kind of a message -> number of a field -> kind of the message in it, of all that can hold tensors."""
+"""Kind of a message -> number of a field -> kind of the message in it, of all that can hold tensors.
+
+A graph is walked twice: its initializers, which lie behind its nodes, are found before any node is looked into.
+"""
 _NODE_OUTPUT: Final = 2
 _MODEL_FIELDS: Final = {1: VARINT, 5: VARINT} | dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)
 _IR_VERSION_TAG: Final = 1 << 3 | VARINT
@@ -76,7 +79,7 @@ def parse_onnx(read: Read, nbytes: int) -> Layout:
     if not looks_like_onnx(source.take(0, min(nbytes, LEAST_NBYTES)), nbytes):
         raise NotThisFormat("no model of ONNX begins here")
     finder = _Finder(source)
-    inside = _INSIDE[_MODEL]
+    inside = _INSIDE[_MODEL][0]
     parts: list[tuple[int, Field]] = []
     for found in finder.reader.fields(0, nbytes):
         if _MODEL_FIELDS.get(found.number, found.wire_type) != found.wire_type:
@@ -119,18 +122,21 @@ class _Finder:
 
         `label` names a tensor that has no name of its own.
         """
-        try:
-            if kind == _TENSOR:
-                self._take_tensor(begin, end, label)
-                return
-            for inner, found, inner_label in self._inside(kind, begin, end, label):
-                if depth < MAX_DEPTH and len(self.tensors) < MAX_TENSORS:
-                    self.look_into(inner, found.offset, found.offset + found.nbytes, inner_label, depth + 1)
-        except NotThisFormat:
-            return
+        for inside in _INSIDE[kind]:
+            try:
+                for inner, found, inner_label in self._inside(kind, inside, begin, end, label):
+                    if len(self.tensors) >= MAX_TENSORS:
+                        return
+                    if inner == _TENSOR:
+                        self._take_tensor(found.offset, found.offset + found.nbytes, inner_label)
+                    elif depth < MAX_DEPTH:
+                        self.look_into(inner, found.offset, found.offset + found.nbytes, inner_label, depth + 1)
+            except NotThisFormat:
+                continue
 
-    def _inside(self, kind: int, begin: int, end: int, label: str) -> Iterator[tuple[int, Field, str]]:
-        inside = _INSIDE[kind]
+    def _inside(
+        self, kind: int, inside: dict[int, int], begin: int, end: int, label: str
+    ) -> Iterator[tuple[int, Field, str]]:
         has_output = kind != _NODE
         for found in self.reader.fields(begin, end):
             if found.wire_type != BYTES:
@@ -142,6 +148,17 @@ class _Finder:
                 yield inner, found, label
 
     def _take_tensor(self, begin: int, end: int, label: str) -> None:
+        """Take a tensor; of one that is damaged, nothing."""
+        try:
+            tensor = self._parse_tensor(begin, end, label)
+        except NotThisFormat:
+            return
+        if len(tensor.fields) == 1 and not tensor.is_elsewhere:
+            span = _span(tensor, self.source)
+            if span is not None:
+                self.tensors.append(span)
+
+    def _parse_tensor(self, begin: int, end: int, label: str) -> _Tensor:
         tensor = _Tensor(name=label)
         for found in self.reader.fields(begin, end):
             number, is_bytes = found.number, found.wire_type == BYTES
@@ -157,10 +174,7 @@ class _Finder:
                 tensor.is_elsewhere = found.value != 0
             elif number in (_RAW_DATA, _FLOAT_DATA, _DOUBLE_DATA) and is_bytes:
                 tensor.fields.append(found)
-        if len(tensor.fields) == 1 and not tensor.is_elsewhere:
-            span = _span(tensor, self.source)
-            if span is not None:
-                self.tensors.append(span)
+        return tensor
 
     def _packed(self, found: Field) -> list[int]:
         if found.nbytes > 10 * MAX_AXES:

@@ -7,8 +7,7 @@ protobuf.dev, "Encoding". Pure; a reader belongs to one thread.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from zipfs.errors import NotThisFormat
 from zipfs.formats.source import Source
@@ -21,11 +20,12 @@ FIXED32: Final = 5
 _MAX_HEAD_NBYTES: Final = 15
 """A tag of 32 bits and a number of 64."""
 _MAX_VARINT_NBYTES: Final = 10
+_PIECE_NBYTES: Final = 256
+"""What is looked at together; the source has read more than that."""
 _FIXED_NBYTES: Final = {FIXED64: 8, FIXED32: 4}
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A field: the number of a VARINT, or where the bytes of any other lie in the source."""
 
     number: int
@@ -49,25 +49,34 @@ class FieldReader:
 
         Raises NotThisFormat where that is none, or where the budget ends.
         """
-        at = begin
+        at = piece_end = begin
+        piece, piece_begin = b"", begin
         while at < end:
             self.left -= 1
             if self.left < 0:
                 raise NotThisFormat("more fields than are looked at")
-            head = self._source.take(at, min(_MAX_HEAD_NBYTES, end - at))
-            tag, used = decode_varint(head, 0)
+            if at + _MAX_HEAD_NBYTES > piece_end and piece_end < end:
+                piece = self._source.take(at, min(_PIECE_NBYTES, end - at))
+                piece_begin, piece_end = at, at + len(piece)
+            used = at - piece_begin
+            tag, used = decode_varint(piece, used)
             number, wire_type = tag >> 3, tag & 7
-            value, nbytes = 0, _FIXED_NBYTES.get(wire_type, 0)
-            if wire_type == VARINT:
-                value, used = decode_varint(head, used)
-            elif wire_type == BYTES:
-                nbytes, used = decode_varint(head, used)
-            elif not nbytes:
+            value = nbytes = 0
+            if wire_type == BYTES:
+                nbytes, used = decode_varint(piece, used)
+            elif wire_type == VARINT:
+                value, used = decode_varint(piece, used)
+            elif wire_type in _FIXED_NBYTES:
+                nbytes = _FIXED_NBYTES[wire_type]
+            else:
                 raise NotThisFormat(f"wire type {wire_type}")
-            if number == 0 or nbytes > end - at - used:
+            offset = piece_begin + used
+            at = offset + nbytes
+            if number == 0 or at > end:
                 raise NotThisFormat("a field that is none, or longer than its message")
-            yield Field(number, wire_type, value, at + used, nbytes)
-            at += used + nbytes
+            yield Field(number, wire_type, value, offset, nbytes)
+            if at > piece_end:
+                piece_begin = piece_end = at
 
 
 def decode_varint(content: bytes, at: int) -> tuple[int, int]:
