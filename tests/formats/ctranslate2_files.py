@@ -41,7 +41,7 @@ def ctranslate2_files() -> Iterator[tuple[str, bytes]]:
     yield "ctranslate2-nothing", model([])
     yield "ctranslate2-cut", model([weight])[:-1]
     yield "ctranslate2-behind", model([weight]) + b"\0"
-    for count in (0, 2, 2**18 + 1, 2**32 - 1):
+    for count in (0, 2, 2**16 + 1, 2**32 - 1):
         yield f"ctranslate2-count-{count}", model([weight], count=count)
     for number, shape in enumerate(((), (6,), (7,), (2**32 - 1,) * 3, (2**32 - 1,) * 200, (0, 5))):
         yield f"ctranslate2-shape-{number}", model([variable(b"w", shape, F32, bytes(24))])

@@ -16,7 +16,7 @@ from zipfs.formats.source import Source
 from zipfs.formats.tiling import tile
 
 FORMAT: Final = "coreml"
-MAX_BLOBS: Final = 1 << 18
+MAX_BLOBS: Final = 1 << 16
 
 _ALIGNMENT: Final = 64
 _HEADER: Final = Struct("<II56s")

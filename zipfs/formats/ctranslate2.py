@@ -17,7 +17,7 @@ from zipfs.formats.tiling import tile
 
 FORMAT: Final = "ctranslate2"
 VERSIONS: Final = (2, 3, 4, 5, 6)
-MAX_VARIABLES: Final = 1 << 18
+MAX_VARIABLES: Final = 1 << 16
 MAX_AXES: Final = 32
 
 _FIRST_WITH_ALIASES: Final = 3

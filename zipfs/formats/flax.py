@@ -20,12 +20,12 @@ from zipfs.formats.source import Cursor, Source
 from zipfs.formats.tiling import tile
 
 FORMAT: Final = "flax"
-MAX_VALUES: Final = 1 << 20
-MAX_TENSORS: Final = 1 << 18
+MAX_VALUES: Final = 1 << 18
+MAX_TENSORS: Final = 1 << 16
 MAX_DEPTH: Final = 64
 MAX_AXES: Final = 32
 MAX_KEY_NBYTES: Final = 1 << 10
-MAX_NAMES_LENGTH: Final = 1 << 26
+MAX_NAMES_LENGTH: Final = 1 << 25
 """Of the names of all containers and arrays together."""
 
 _NDARRAY: Final = 1

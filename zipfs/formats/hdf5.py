@@ -34,8 +34,8 @@ from zipfs.formats.tiling import tile
 
 FORMAT: Final = "hdf5"
 SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
-MAX_OBJECTS: Final = 1 << 18
-MAX_STEPS: Final = 1 << 22
+MAX_OBJECTS: Final = 1 << 16
+MAX_STEPS: Final = 1 << 20
 """Messages, links and nodes in all, each of 64 bytes at most. Beyond that, what was found is taken and the rest is
 plain bytes."""
 MAX_DEPTH: Final = 64

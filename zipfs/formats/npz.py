@@ -7,6 +7,7 @@ weights. Pure; any thread may call it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from zipfs.errors import NotThisFormat
@@ -17,6 +18,8 @@ from zipfs.formats.tiling import tile
 from zipfs.formats.zip_directory import Entry, locate, read_directory
 
 FORMAT: Final = "npz"
+MAX_ARRAYS: Final = 1 << 16
+"""Of those in one archive; what lies behind them is plain bytes."""
 _SUFFIX: Final = ".npy"
 
 
@@ -28,7 +31,7 @@ def parse_npz(read: Read, nbytes: int) -> Layout:
     directory = read_directory(read, nbytes)
     if directory.start:
         raise NotThisFormat("an archive behind something else")
-    arrays = list(_arrays(read, locate(read, directory)))
+    arrays = list(islice(_arrays(read, locate(read, directory)), MAX_ARRAYS))
     if not arrays:
         raise NotThisFormat("an archive without a stored array")
     return tile(FORMAT, arrays, nbytes)

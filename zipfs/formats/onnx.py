@@ -23,9 +23,9 @@ from zipfs.formats.source import Source
 from zipfs.formats.tiling import tile
 
 FORMAT: Final = "onnx"
-MAX_FIELDS: Final = 1 << 20
+MAX_FIELDS: Final = 1 << 19
 """In all that is looked into. Beyond that, what was found is taken and the rest is plain bytes."""
-MAX_TENSORS: Final = 1 << 18
+MAX_TENSORS: Final = 1 << 16
 MAX_DEPTH: Final = 64
 MAX_AXES: Final = 64
 MAX_NAME_NBYTES: Final = 1 << 10
