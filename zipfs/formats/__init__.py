@@ -8,6 +8,18 @@ from __future__ import annotations
 
 from zipfs.formats.layout import OPAQUE, Layout, Read, Refusal, Span
 from zipfs.formats.registry import PARSERS, Parser, lay_out
+from zipfs.formats.runs import cut_runs
 from zipfs.formats.safetensors import parse_safetensors
 
-__all__ = ["OPAQUE", "PARSERS", "Layout", "Parser", "Read", "Refusal", "Span", "lay_out", "parse_safetensors"]
+__all__ = [
+    "OPAQUE",
+    "PARSERS",
+    "Layout",
+    "Parser",
+    "Read",
+    "Refusal",
+    "Span",
+    "cut_runs",
+    "lay_out",
+    "parse_safetensors",
+]

@@ -20,7 +20,7 @@ from zipfs.bases.similarity.features import TensorFeatures, read_features
 from zipfs.bases.similarity.minhash import MinhashSample, SampleScan
 from zipfs.codec import FRAME_NBYTES, frame_nbytes
 from zipfs.errors import Stopped
-from zipfs.formats import Span, lay_out
+from zipfs.formats import Span, cut_runs, lay_out
 from zipfs.ingest import gather, holes
 from zipfs.ingest.holes import Piece
 from zipfs.ingest.inspect_ahead import Ahead
@@ -68,7 +68,7 @@ class Inspector:
     def file(self) -> FileInspection:
         """Lay the file out. Its pieces are then to be passed through `piece` or `hole` in their order."""
         source = self.source
-        layout = lay_out(source.name, source.read, source.nbytes)
+        layout = cut_runs(lay_out(source.name, source.read, source.nbytes), source.read)
         if source.older is None:
             pieces = gather.mark(list(holes.cut(layout.spans, source.holes())))
         else:

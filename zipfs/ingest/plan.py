@@ -190,7 +190,7 @@ class Planner:
             yield Encode(found, choice, features)
             return
         for matched in parts_of(span, matches):
-            yield from self._part(found, matched, features, choice, may_repeat=may_repeat)
+            yield from self._part(found, matched, features, choice, with_members=with_members, may_repeat=may_repeat)
 
     def _part(
         self,
@@ -199,6 +199,7 @@ class Planner:
         features: TensorFeatures | None,
         choice: BaseChoice,
         *,
+        with_members: bool,
         may_repeat: bool,
     ) -> Iterator[Step]:
         found, base = whole, part.base
@@ -215,10 +216,12 @@ class Planner:
             if same is not None:
                 yield Share(part.span, same, 0)
                 return
+            if base is None:
+                # By itself it has more sampled places, and may match what was missed.
+                yield from self._new(found, with_members=with_members, may_repeat=False)
+                return
             features = self.content.features(found)
-        if base is None:
-            choice = self._choose(part.span, features)
-        else:
+        if base is not None:
             choice = BaseChoice(base, Reason.RANGE, part.bits, choice.standalone_bits)
         yield Encode(found, choice, features)
 

@@ -197,7 +197,8 @@ class CandidateSearch:
         """
         mib = nbytes >> 20
         looked_up = min(nbytes // _NBYTES_PER_LOOK_UP + _LEAST_LOOKED_UP, _LOOKED_UP) + _LOOKED_UP_PER_MIB * mib
-        keys = sample.hashes[: min(looked_up, _LOOKED_UP_MAX)].view(np.int64).tolist()
+        looked_up = min(looked_up, _LOOKED_UP_MAX) * (8 // sample.stride)
+        keys = sample.hashes[:looked_up].view(np.int64).tolist()
         self._take_in(lambda coming: not coming.index_keys.isdisjoint(keys))
         at_most = min(_ALIGNED + mib, _ALIGNED_MAX)
         counted = Counter(blob_id for key in keys for blob_id in self._by_key.get(key, ()))

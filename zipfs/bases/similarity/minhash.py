@@ -76,14 +76,15 @@ class MinhashSample:
     @property
     def index_keys(self) -> list[int]:
         """Return the hashes by which others look the tensor up, as signed integers of 64 bits."""
-        count = min(_MAX_KEYS, max(_LEAST_KEYS, self.items * self.item_nbytes // _NBYTES_PER_KEY))
+        count = min(_MAX_KEYS * (8 // self.stride), max(_LEAST_KEYS, self.items * self.item_nbytes // _NBYTES_PER_KEY))
         hashes: list[int] = self.hashes[:count].view(np.int64).tolist()
         return hashes
 
     def possible_index_keys(self) -> set[int]:
         """Return the index keys that a standalone tensor would have, and maybe some more, sooner than `kept` does."""
-        lowest: set[int] = set(self.hashes[: 2 * _MAX_KEYS].view(np.int64).tolist())
-        if len(lowest) >= _MAX_KEYS and self.items <= 1 << 32:
+        keys = _MAX_KEYS * (8 // self.stride)
+        lowest: set[int] = set(self.hashes[: 2 * keys].view(np.int64).tolist())
+        if len(lowest) >= keys and self.items <= 1 << 32:
             return lowest  # each of them is kept
         return set(self.kept(is_member=False).index_keys)
 
@@ -102,7 +103,7 @@ class MinhashSample:
 
         Fewer if `is_member`: if the tensor is coded against a base.
         """
-        fits = (SAMPLE_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1])
+        fits = (SAMPLE_MAX_NBYTES - _HEADER.size) // (12 + self.runs.shape[1]) * (8 // self.stride)
         apart_nbytes = _NBYTES_PER_PLACE_OF_MEMBER if is_member else _NBYTES_PER_PLACE
         fits = min(fits, max(_LEAST_KEPT, self.items * self.item_nbytes // apart_nbytes))
         is_first = np.append(True, self.hashes[1:] != self.hashes[:-1])
@@ -147,7 +148,8 @@ class SampleScan:
         self._items = nbytes // self._item if dtype else 0
         self._stride = math.gcd(8, row_items(dtype, shape) or self._items)
         places = max(1, self._items // self._stride)
-        self._sought = min(max(_LEAST_SOUGHT, nbytes // _NBYTES_PER_SOUGHT), _MAX_SOUGHT)
+        # Of the places that are looked at only those that are whole strides in others as well can be theirs.
+        self._sought = min(max(_LEAST_SOUGHT, nbytes // _NBYTES_PER_SOUGHT), _MAX_SOUGHT) * (8 // self._stride)
         self._ceiling = _ALL if places <= self._sought else self._sought * (_ALL // places)
         self._hashes: list[NDArray[np.uint64]] = []
         self._places: list[NDArray[np.int64]] = []

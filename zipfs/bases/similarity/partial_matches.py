@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from zipfs.bases.similarity.alignment import PartialMatch, find_partial_matches, refine_ends
 from zipfs.bases.similarity.candidates import CandidateSearch
@@ -20,6 +21,8 @@ from zipfs.errors import Damaged
 from zipfs.store.objects.values import BaseRef, Blob, BlobId
 
 log = logging.getLogger(__name__)
+
+_CLEARLY_MORE: Final = 1.02
 
 
 def search_partial_matches(
@@ -47,7 +50,10 @@ def search_partial_matches(
     if members and not all(match.equal for match in found):
         equal = search.members_of({BlobId(match.blob_id) for match in found})
         if equal:
-            found = find_partial_matches(sample, dtype, standalone_bits, candidates + equal)
+            # What lies between equal ranges may be too short to be found in anything by itself.
+            others = find_partial_matches(sample, dtype, standalone_bits, candidates + equal)
+            if _saved_bits(found, standalone_bits) < _CLEARLY_MORE * _saved_bits(others, standalone_bits):
+                found = others
     try:
         blobs = {match.blob_id: content.blob(BlobId(match.blob_id)) for match in found}
         if len(found) == 1 and (found[0].start, found[0].stop, found[0].distance) == (0, sample.items, 0):
@@ -68,6 +74,10 @@ def _cut(matches: Sequence[PartialMatch], step: int, items: int) -> Iterator[Par
         stop = match.stop if match.stop == items else match.stop // step * step
         if start < stop:
             yield replace(match, start=start, stop=stop)
+
+
+def _saved_bits(matches: Sequence[PartialMatch], standalone_bits: float) -> float:
+    return sum((match.stop - match.start) * (standalone_bits - match.bits) for match in matches)
 
 
 def _items(blob: Blob) -> int:
