@@ -148,6 +148,48 @@ def test_a_directory_is_one_read_and_another_if_it_is_long() -> None:
         assert len(asked) == reads
 
 
+def test_entries_beyond_4_gib_are_found() -> None:
+    """The first is larger than 32 bits can say, the second lies farther back, as torch.save writes them."""
+    size = 5 << 30
+    local = struct.Struct("<4sHHHHHIIIHH")
+    first = local.pack(b"PK\3\4", 0, 0x808, 0, 0, 0, 0, 0, 0, 1, 0) + b"a"
+    second = local.pack(b"PK\3\4", 0, 0x808, 0, 0, 0, 0, 0, 0, 1, 3) + b"b" + bytes(3)
+    second_offset = len(first) + size + 24
+    directory_offset = second_offset + len(second) + 7
+    fields = (
+        struct.pack("<HHQQ", 1, 16, size, size),
+        struct.pack("<HHH", 0x4246, 2, 0) + struct.pack("<HHQ", 1, 8, second_offset),
+    )
+    central = struct.Struct("<4sHHHHHHIIIHHHHHII")
+    unknown = 2**32 - 1
+    directory = (
+        central.pack(b"PK\1\2", 0, 0, 0x808, 0, 0, 0, 0, unknown, unknown, 1, len(fields[0]), 0, 0, 0, 0, 0)
+        + b"a" + fields[0]
+        + central.pack(b"PK\1\2", 0, 0, 0x808, 0, 0, 0, 0, 7, 7, 1, len(fields[1]), 0, 0, 0, 0, unknown)
+        + b"b" + fields[1]
+    )  # fmt: skip
+    end64_offset = directory_offset + len(directory)
+    end = (
+        struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 0, 45, 0, 0, 2, 2, len(directory), directory_offset)
+        + struct.pack("<4sIQI", b"PK\6\7", 0, end64_offset, 1)
+        + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 2, 2, len(directory), unknown, 0)
+    )
+    runs = {0: first, second_offset: second + b"content" + directory + end}
+
+    def read(offset: int, length: int) -> bytes:
+        content = bytearray(length)
+        for start, run in runs.items():
+            begin, stop = max(offset, start), min(offset + length, start + len(run))
+            if begin < stop:
+                content[begin - offset : stop - offset] = run[begin - start : stop - start]
+        return bytes(content)
+
+    found = locate(read, read_directory(read, end64_offset + len(end)))
+    assert [(entry.offset, entry.nbytes) for entry in found] == [
+        (len(first), size), (second_offset + len(second), 7)
+    ]  # fmt: skip
+
+
 def put(content: bytes, signature: bytes, at: int, value: bytes) -> bytes:
     """Overwrite bytes of the first record that has this signature."""
     start = content.rindex(signature) if signature == b"PK\5\6" else content.index(signature)
