@@ -372,6 +372,14 @@ def test_legacy_storages_follow_their_counts() -> None:
     assert laid_out(legacy(BYTES + b"x")).format == "opaque"
 
 
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_legacy_files_have_pickles_of_any_binary_protocol(protocol: int) -> None:
+    content = legacy(BYTES)
+    old, new = (pickle.dumps(0x1950A86A20F9469CFC6C, version) for version in (2, protocol))
+    assert content.startswith(old)
+    assert names(content.replace(old, new)) == [("0", "F32", (6,))]
+
+
 def test_legacy_pickles_of_any_length_are_read() -> None:
     for filler in (60_000, 70_000, 600_000):
         assert names(legacy(BYTES, filler=filler)) == [("0", "F32", (6,))]

@@ -25,6 +25,8 @@ MAX_PICKLES_NBYTES: Final = 1 << 26
 
 _MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C
 _MAGIC_BYTES: Final = _MAGIC_NUMBER.to_bytes(10, "little")
+_MAGIC_END: Final = 32
+"""Where the magic number has ended whatever protocol the pickle has."""
 _PROTOCOL: Final = 1001
 _FIRST_NBYTES: Final = 1 << 16
 _GROWTH: Final = 8
@@ -33,7 +35,7 @@ _COUNT_NBYTES: Final = 8
 
 def looks_like_torch_legacy(head: bytes, nbytes: int) -> bool:
     """Return whether a file that begins with `head` can be one of these: the magic number is within its first bytes."""
-    return head.startswith(b"\x80") and head.find(_MAGIC_BYTES, 0, 16) > 0 and nbytes > len(head[:16])
+    return head.startswith(b"\x80") and head.find(_MAGIC_BYTES, 0, _MAGIC_END) > 0 and nbytes > _MAGIC_END
 
 
 def parse_torch_legacy(read: Read, nbytes: int) -> Layout:
