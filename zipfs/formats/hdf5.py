@@ -12,9 +12,8 @@ Pure; any thread may call it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
-from typing import Final
+from typing import Final, NamedTuple
 
 from zipfs.dtypes import DTYPES
 from zipfs.errors import NotThisFormat
@@ -56,8 +55,7 @@ _SUPERBLOCK_NBYTES: Final = 96
 """At most, of any version, the root's symbol table entry included."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
+class _Message(NamedTuple):
     kind: int
     content: bytes
 
