@@ -95,3 +95,13 @@ def test_a_file_that_came_in_before_its_format_was_taken_apart_is_said_to_be_suc
     put_file(store, tmp_path / "x", b"m.chunks", CHUNKS)
     assert reported(store, b"m.chunks").kept_as_bytes == ""
     assert len(reported(store, b"m.chunks").tensors) == 4
+
+
+def test_runs_of_floats_in_plain_bytes_are_told_of_by_themselves(store: Store, tmp_path: Path) -> None:
+    raw = weights(200_000)
+    put_file(store, tmp_path / "x", b"dump.bin", b"text " * 30_000 + raw)
+    report = reported(store, b"dump.bin")
+    assert report.kept_as_bytes == ""
+    assert [one.dtype for one in report.tensors] == ["", "BF16"]
+    assert sum(one.nbytes for one in report.tensors) == 150_000 + len(raw)
+    assert report.bits_per_weight is not None

@@ -101,13 +101,9 @@ def report_file(store: Store, names: TensorNames, path: bytes, inode: Inode) -> 
     found = names.find(inode, path)
     layout = found.layout if found is not None and found.is_followed else None
     spans = layout.spans if layout is not None else tuple(_plain_span(stored) for stored in extents)
-    starts = [span.offset for span in spans]
-    grouped: list[list[StoredExtent]] = [[] for _ in spans]
-    for stored in extents:
-        grouped[bisect_right(starts, stored.extent.offset) - 1].append(stored)
     tensors = tuple(
         TensorReport(span.name, span.dtype, span.shape, span.offset, span.nbytes, tuple(group))
-        for span, group in zip(spans, grouped, strict=True)
+        for span, group in _grouped(spans, extents)
     )
     form = layout.format if layout is not None else None
     why = _kept_as_bytes(found, path, inode.nbytes, has_tensors=any(one.dtype for one in tensors))
@@ -151,8 +147,21 @@ def _is_plain(one: TensorReport) -> bool:
     return one.name is None and not one.dtype and len(one.extents) == 1
 
 
+def _grouped(spans: Sequence[Span], extents: Sequence[StoredExtent]) -> Iterator[tuple[Span, list[StoredExtent]]]:
+    """Yield spans with their extents. Plain bytes in which runs of floats were found are told extent by extent."""
+    starts = [span.offset for span in spans]
+    grouped: list[list[StoredExtent]] = [[] for _ in spans]
+    for stored in extents:
+        grouped[bisect_right(starts, stored.extent.offset) - 1].append(stored)
+    for span, group in zip(spans, grouped, strict=True):
+        if not span.dtype and any(stored.blob.dtype for stored in group):
+            yield from ((_plain_span(stored), [stored]) for stored in group)
+        else:
+            yield span, group
+
+
 def _plain_span(stored: StoredExtent) -> Span:
-    """Describe an extent of a file whose header cannot be read by what the catalog says of its blob."""
+    """Describe an extent that no parser knows of by what the catalog says of its blob."""
     extent, blob = stored.extent, stored.blob
     whole = extent.blob_offset == 0 and extent.nbytes == blob.nbytes
     return Span(extent.offset, extent.nbytes, blob.dtype, blob.shape if whole else (), None)

@@ -89,7 +89,7 @@ def _name(one: TensorReport, form: str | None) -> str:
         return printable(one.name)
     if one.ranges > 1:
         return f"({one.ranges} small ranges)"
-    if one.offset == 0 and form not in (None, OPAQUE):
+    if one.offset == 0 and not one.dtype and form not in (None, OPAQUE):
         return "(header)"
     return f"(bytes {one.offset} to {one.offset + one.nbytes})"
 
