@@ -20,7 +20,8 @@ class DType:
     `block_weights` items take `block_nbytes` bytes, the least that is whole bytes. `coded_nbytes` is the unit in which
     they are coded: 1, 2, 4 or 8 bytes. `layout` is the code that native/common.h and payloads have for that unit.
     Before it is coded standalone a unit is turned left by `turned_bits`, so that its exponent fills a byte. Floats have
-    `exponent_bits` and `mantissa_bits` below their sign.
+    `exponent_bits` and `mantissa_bits` below their sign. `block_code` stands in payloads that are coded block by block,
+    so it is never given to another type; 0 if there are none.
     """
 
     block_nbytes: int
@@ -30,6 +31,7 @@ class DType:
     turned_bits: int = 0
     exponent_bits: int = 0
     mantissa_bits: int = 0
+    block_code: int = 0
 
     @property
     def bits(self) -> float:
@@ -68,33 +70,33 @@ SAFETENSORS_DTYPES: Final = {
 
 # A block has its scales among its codes: single bytes are the only unit, and no block is a float.
 BLOCK_DTYPES: Final = {
-    "Q1_0": DType(18, 128, 1, 7),
-    "Q2_0": DType(18, 64, 1, 7),
-    "Q4_0": DType(18, 32, 1, 7),
-    "Q4_1": DType(20, 32, 1, 7),
-    "Q5_0": DType(22, 32, 1, 7),
-    "Q5_1": DType(24, 32, 1, 7),
-    "Q8_0": DType(34, 32, 1, 7),
-    "Q8_1": DType(36, 32, 1, 7),
-    "Q2_K": DType(84, 256, 1, 7),
-    "Q3_K": DType(110, 256, 1, 7),
-    "Q4_K": DType(144, 256, 1, 7),
-    "Q5_K": DType(176, 256, 1, 7),
-    "Q6_K": DType(210, 256, 1, 7),
-    "Q8_K": DType(292, 256, 1, 7),
-    "IQ1_S": DType(50, 256, 1, 7),
-    "IQ1_M": DType(56, 256, 1, 7),
-    "IQ2_XXS": DType(66, 256, 1, 7),
-    "IQ2_XS": DType(74, 256, 1, 7),
-    "IQ2_S": DType(82, 256, 1, 7),
-    "IQ3_XXS": DType(98, 256, 1, 7),
-    "IQ3_S": DType(110, 256, 1, 7),
-    "IQ4_NL": DType(18, 32, 1, 7),
-    "IQ4_XS": DType(136, 256, 1, 7),
-    "TQ1_0": DType(54, 256, 1, 7),
-    "TQ2_0": DType(66, 256, 1, 7),
-    "MXFP4": DType(17, 32, 1, 7),
-    "NVFP4": DType(36, 64, 1, 7),
+    "Q1_0": DType(18, 128, 1, 7, block_code=1),
+    "Q2_0": DType(18, 64, 1, 7, block_code=2),
+    "Q4_0": DType(18, 32, 1, 7, block_code=3),
+    "Q4_1": DType(20, 32, 1, 7, block_code=4),
+    "Q5_0": DType(22, 32, 1, 7, block_code=5),
+    "Q5_1": DType(24, 32, 1, 7, block_code=6),
+    "Q8_0": DType(34, 32, 1, 7, block_code=7),
+    "Q8_1": DType(36, 32, 1, 7, block_code=8),
+    "Q2_K": DType(84, 256, 1, 7, block_code=9),
+    "Q3_K": DType(110, 256, 1, 7, block_code=10),
+    "Q4_K": DType(144, 256, 1, 7, block_code=11),
+    "Q5_K": DType(176, 256, 1, 7, block_code=12),
+    "Q6_K": DType(210, 256, 1, 7, block_code=13),
+    "Q8_K": DType(292, 256, 1, 7, block_code=14),
+    "IQ1_S": DType(50, 256, 1, 7, block_code=15),
+    "IQ1_M": DType(56, 256, 1, 7, block_code=16),
+    "IQ2_XXS": DType(66, 256, 1, 7, block_code=17),
+    "IQ2_XS": DType(74, 256, 1, 7, block_code=18),
+    "IQ2_S": DType(82, 256, 1, 7, block_code=19),
+    "IQ3_XXS": DType(98, 256, 1, 7, block_code=20),
+    "IQ3_S": DType(110, 256, 1, 7, block_code=21),
+    "IQ4_NL": DType(18, 32, 1, 7, block_code=22),
+    "IQ4_XS": DType(136, 256, 1, 7, block_code=23),
+    "TQ1_0": DType(54, 256, 1, 7, block_code=24),
+    "TQ2_0": DType(66, 256, 1, 7, block_code=25),
+    "MXFP4": DType(17, 32, 1, 7, block_code=26),
+    "NVFP4": DType(36, 64, 1, 7, block_code=27),
 }
 """Name -> type, of every type of ggml.h whose weights come in blocks, by the names that it gives them."""
 
@@ -126,6 +128,16 @@ def row_items(dtype: str, shape: Sequence[int]) -> int:
 def layout_code(dtype: str) -> int:
     """Return the code of the bit fields of `dtype` for the native codecs; 0 for plain bytes."""
     return DTYPES.get(dtype, _PLAIN_BYTES).layout
+
+
+def block_code(dtype: str) -> int:
+    """Return the code of the blocks of `dtype` for the native codec; 0 if it has none."""
+    return DTYPES.get(dtype, _PLAIN_BYTES).block_code
+
+
+def block_nbytes(dtype: str) -> int:
+    """Return the bytes of the least number of items of `dtype` that is whole bytes."""
+    return DTYPES.get(dtype, _PLAIN_BYTES).block_nbytes
 
 
 def turned_bits(dtype: str) -> int:

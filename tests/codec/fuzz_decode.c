@@ -1,7 +1,7 @@
 /* The fuzzer's target: every input is decoded by every instruction set, from and into allocations of exactly the right
    length, and all must say the same.  tools/fuzz builds it with clang, libFuzzer and sanitizers, and runs it.
 
-   ZIPFS_FUZZ_CODEC=bitx or standalone keeps to one decoder, ZIPFS_FUZZ_ISA to the instruction sets up to one, and
+   ZIPFS_FUZZ_CODEC=bitx, standalone or blocks keeps to one decoder, ZIPFS_FUZZ_ISA to the instruction sets up to one, and
    ZIPFS_FUZZ_TELL=1 prints what each input is found to be.  With the arguments `seeds FOLDER COUNT` it writes inputs
    that are right, but for one that is empty, and ends. */
 #include <stdio.h>
@@ -15,9 +15,17 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed);
 
+enum { CODECS = 3 };
+
 static int codec_wanted = -1;
 static int last_isa;
 static int telling;
+
+static const int codecs[CODECS] = {FUZZ_BITX, FUZZ_STANDALONE, FUZZ_BLOCKS};
+
+static const char *name_of(int codec) {
+    return codec == FUZZ_BITX ? "bitx" : codec == FUZZ_STANDALONE ? "standalone" : "blocks";
+}
 
 static void fail(const char *what, int isa, const char *first, const char *other) {
     fprintf(stderr, "DISAGREEMENT: %s: portable says '%s', %s says '%s'\n", what, first == NULL ? "right" : first,
@@ -87,7 +95,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         memset(out, filling(isa), head.nbytes);
         zf_dispatch_override(isa);
         const char *wrong_now = base != NULL ? zf_bitx_decode(payload, payload_nbytes, base, out, head.nbytes)
-                                             : zf_standalone_decode(payload, payload_nbytes, out, head.nbytes);
+                                : head.codec == FUZZ_BLOCKS
+                                    ? zf_blocks_decode(payload, payload_nbytes, out, head.nbytes)
+                                    : zf_standalone_decode(payload, payload_nbytes, out, head.nbytes);
         if (isa == 0) {
             first = out;
             wrong = wrong_now;
@@ -100,8 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fuzz_free(out, head.nbytes);
     }
     if (telling)
-        printf("%s, %zu bytes: %s\n", base != NULL ? "bitx" : "standalone", head.nbytes,
-               wrong != NULL ? wrong : "right");
+        printf("%s, %zu bytes: %s\n", name_of(head.codec), head.nbytes, wrong != NULL ? wrong : "right");
     fuzz_free(first, head.nbytes);
     if (base != NULL)
         fuzz_free(base, head.nbytes);
@@ -112,6 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 static size_t make_input(fuzz_random *random, int codec, uint8_t *data, size_t most) {
     for (int attempt = 0; attempt < 8; attempt++) {
         size_t size = codec == FUZZ_STANDALONE ? fuzz_make_standalone(random, data, most)
+                      : codec == FUZZ_BLOCKS   ? fuzz_make_blocks(random, data, most)
                                                : fuzz_make_bitx(random, data, most);
         if (size)
             return size;
@@ -154,8 +164,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
     if (most < FUZZ_HEAD)
         return LLVMFuzzerMutate(data, size, most);
     if (size < FUZZ_HEAD || !fuzz_below(&random, 24)) {
-        int codec = codec_wanted >= 0 ? codec_wanted : (int)fuzz_below(&random, 2);
-        size_t made = make_input(&random, size < FUZZ_HEAD ? codec : data[0] & 1, data, most);
+        int codec = codec_wanted >= 0 ? codec_wanted : codecs[fuzz_below(&random, CODECS)];
+        size_t made = make_input(&random, size < FUZZ_HEAD ? codec : fuzz_get_head(data).codec, data, most);
         if (made)
             return made;
         if (size < FUZZ_HEAD) {
@@ -179,6 +189,10 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
     case 2:
         if (size > FUZZ_HEAD) {
             uint8_t *named = &data[FUZZ_HEAD];
+            if (head.codec == FUZZ_BLOCKS) {
+                *named = (uint8_t)(1 + fuzz_below(&random, ZF_BLOCK_TYPES - 1));
+                return size;
+            }
             *named = (uint8_t)((*named & 0xF0) | (1 + fuzz_below(&random, ZF_LAYOUTS - 1)));
             if (!fuzz_below(&random, 3))
                 *named = (uint8_t)((*named & 15) | (head.codec == FUZZ_STANDALONE ? 0x80 * fuzz_below(&random, 2)
@@ -205,7 +219,7 @@ static void write_seeds(const char *folder, long count) {
     for (long k = 0; k < count; k++) {
         fuzz_random random = {(uint64_t)k << 32, 0};
         char path[4096];
-        size_t size = make_input(&random, codec_wanted >= 0 ? codec_wanted : (int)(k & 1), data, MOST);
+        size_t size = make_input(&random, codec_wanted >= 0 ? codec_wanted : codecs[k % CODECS], data, MOST);
         size = k ? size : FUZZ_HEAD;
         snprintf(path, sizeof path, "%s/seed-%05ld", folder, k);
         FILE *file = size ? fopen(path, "wb") : NULL;
@@ -221,8 +235,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
         fprintf(stderr, "%s\n", wrong);
         exit(2);
     }
-    if (codec != NULL)
-        codec_wanted = !strcmp(codec, "standalone");
+    for (int k = 0; codec != NULL && k < CODECS; k++)
+        if (!strcmp(codec, name_of(codecs[k])))
+            codec_wanted = codecs[k];
     telling = getenv("ZIPFS_FUZZ_TELL") != NULL;
     last_isa = zf_dispatch_best();
     if (isa != NULL && zf_isa_by_name(isa) >= 0 && zf_isa_by_name(isa) < last_isa)

@@ -1,7 +1,7 @@
 /* An input of the fuzzer: what it means, and how inputs that a decoder accepts are made.
 
    | offset | bytes | field |
-   | 0 | 1 | bit 0: codec, 0 bitx or 1 standalone; bits 1-2: kind of base; the others do not matter |
+   | 0 | 1 | bits 0 and 3: codec, 0 bitx, 1 standalone, 9 blocks; bits 1-2: kind of base; the others do not matter |
    | 1 | 3 | length of the decoded bytes, of which the lowest 19 bits count |
    | 4 | 4 | seed of the base |
    | 8 | to the end | payload |
@@ -18,6 +18,7 @@ enum {
     FUZZ_MOST_NBYTES = (1 << 19) - 1,
     FUZZ_BITX = 0,
     FUZZ_STANDALONE = 1,
+    FUZZ_BLOCKS = 9,
     FUZZ_BASE_ZERO = 0,
     FUZZ_BASE_BITS = 1,    /* every bit at random */
     FUZZ_BASE_WEIGHTS = 2, /* floats of few exponents, or small integers */
@@ -31,7 +32,8 @@ typedef struct {
 } fuzz_head;
 
 ZF_INLINE fuzz_head fuzz_get_head(const uint8_t *data) {
-    return (fuzz_head){data[0] & 1, data[0] >> 1 & 3, zf_get32(data) >> 8 & FUZZ_MOST_NBYTES, zf_get32(data + 4)};
+    const int codec = data[0] & FUZZ_STANDALONE ? data[0] & FUZZ_BLOCKS : FUZZ_BITX;
+    return (fuzz_head){codec, data[0] >> 1 & 3, zf_get32(data) >> 8 & FUZZ_MOST_NBYTES, zf_get32(data + 4)};
 }
 
 ZF_INLINE void fuzz_put_head(uint8_t *data, fuzz_head head) {
@@ -69,6 +71,13 @@ void fuzz_make_base(fuzz_head head, int layout, uint8_t *base);
 /* Writes an input whose payload is right, and returns its length; 0 if it would be longer than `most`. */
 size_t fuzz_make_bitx(fuzz_random *random, uint8_t *data, size_t most);
 size_t fuzz_make_standalone(fuzz_random *random, uint8_t *data, size_t most);
+size_t fuzz_make_blocks(fuzz_random *random, uint8_t *data, size_t most);
+
+/* A byte of one of five kinds, most of which are better coded than raw. */
+uint8_t fuzz_skewed(fuzz_random *random, int kind);
+
+/* Modes and sections of n items of `item` bytes; if the values of the one plane of a mask are given, they are 0 or 1. */
+uint8_t *fuzz_put_items(fuzz_random *random, size_t n, size_t item, const uint8_t *mask, uint8_t *to);
 
 /* Changes a field of a bitx payload's header and writes it anew; returns the new length, or 0 if there is none. */
 size_t fuzz_change_header(fuzz_random *random, uint8_t *data, size_t size, size_t most);

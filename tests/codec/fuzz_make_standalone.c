@@ -7,7 +7,7 @@
 
 enum { ROOM = 1 << 22 };
 
-static uint8_t skewed(fuzz_random *random, int kind) {
+uint8_t fuzz_skewed(fuzz_random *random, int kind) {
     const uint64_t bits = fuzz_bits(random);
     switch (kind) {
     case 0: return (uint8_t)bits;
@@ -58,8 +58,7 @@ static uint8_t *put_coded(fuzz_random *random, const uint8_t *run, size_t n, int
     return to;
 }
 
-/* Modes and sections of n items; the values of the one plane of a mask are given, and are 0 or 1. */
-static uint8_t *put_items(fuzz_random *random, size_t n, size_t item, const uint8_t *mask, uint8_t *to) {
+uint8_t *fuzz_put_items(fuzz_random *random, size_t n, size_t item, const uint8_t *mask, uint8_t *to) {
     uint8_t *modes = to, *run = malloc(n + 16);
     if (run == NULL)
         abort();
@@ -76,7 +75,7 @@ static uint8_t *put_items(fuzz_random *random, size_t n, size_t item, const uint
             *to++ = mask != NULL ? (uint8_t)(k & 1) : (uint8_t)fuzz_bits(random);
         const size_t run_nbytes = sa_run_nbytes(n, bits);
         for (size_t k = 0; k < run_nbytes; k++)
-            run[k] = mask != NULL ? 0 : skewed(random, kind);
+            run[k] = mask != NULL ? 0 : fuzz_skewed(random, kind);
         for (size_t k = 0; mask != NULL && k < n; k++)
             run[k * (size_t)bits / 8] |= (uint8_t)(mask[k] << (packing ? k * (size_t)bits % 8 : 0));
         if (coding == SA_RAW) {
@@ -99,12 +98,12 @@ static uint8_t *put_sparse(fuzz_random *random, size_t n, size_t item, uint8_t *
         mask[k] = k % stretch ? mask[k - 1] : !fuzz_below(random, rare);
     mask[fuzz_below(random, n)] = 1;
     const uint8_t *modes = to;
-    to = put_items(random, n, 1, mask, to);
+    to = fuzz_put_items(random, n, 1, mask, to);
     size_t kept = 0;
     for (size_t k = 0; k < n; k++)
         kept += (modes[0] & SA_CODING_MASK) == SA_CONSTANT || mask[k];
     free(mask);
-    return put_items(random, kept, item, NULL, to);
+    return fuzz_put_items(random, kept, item, NULL, to);
 }
 
 static uint8_t *put_encoded(fuzz_random *random, size_t nbytes, int layout, uint8_t *to) {
@@ -115,7 +114,7 @@ static uint8_t *put_encoded(fuzz_random *random, size_t nbytes, int layout, uint
     if (raw == NULL)
         abort();
     for (size_t k = 0; k < nbytes; k++)
-        raw[k] = skewed(random, k % period == period - 1 ? odd : even);
+        raw[k] = fuzz_skewed(random, k % period == period - 1 ? odd : even);
     for (size_t k = 0; rare && k + 8 < nbytes; k += 8)
         if (fuzz_below(random, 8) > rare)
             memset(raw + k, 0, 8);
@@ -138,7 +137,7 @@ size_t fuzz_make_standalone(fuzz_random *random, uint8_t *data, size_t most) {
     } else {
         const int sparse = !fuzz_below(random, 3);
         *to++ = (uint8_t)(layout | (sparse ? SA_SPARSE : 0));
-        to = sparse ? put_sparse(random, n, item, to) : put_items(random, n, item, NULL, to);
+        to = sparse ? put_sparse(random, n, item, to) : fuzz_put_items(random, n, item, NULL, to);
         for (size_t k = 0; k < tail; k++)
             *to++ = (uint8_t)k;
     }

@@ -23,8 +23,8 @@ from zipfs.errors import FrameDamaged
 CORPUS: Final = HERE / "corpus" / "inputs.zip"
 SEED: Final = 3
 
-CodecName: TypeAlias = Literal["bitx", "standalone"]
-FRAME_IDS: Final[dict[CodecName, int]] = {"bitx": 3, "standalone": 2}
+CodecName: TypeAlias = Literal["bitx", "standalone", "blocks"]
+FRAME_IDS: Final[dict[CodecName, int]] = {"bitx": 3, "standalone": 2, "blocks": 4}
 
 ZERO, BITS, WEIGHTS, HALVES = range(4)
 LAYOUTS: Final = {
@@ -97,11 +97,13 @@ def _read_corpus(codec: CodecName) -> list[FuzzInput]:
     return inputs
 
 
-@pytest.mark.parametrize("codec", ["bitx", "standalone"])
+@pytest.mark.parametrize("codec", FRAME_IDS)
 def test_every_instruction_set_says_the_same_and_a_frame_is_right_or_damaged(codec: CodecName) -> None:
     verdicts: Counter[str] = Counter()
     for it in _read_corpus(codec):
-        said, *others = [decode_payload(it.payload, it.base, it.nbytes, isa) for isa in _native.isas()]
+        said, *others = [
+            decode_payload(it.payload, it.base, it.nbytes, isa, FRAME_IDS[codec]) for isa in _native.isas()
+        ]
         assert all(other == said for other in others), it.name
         checksum = xxhash.xxh3_64_intdigest(said if isinstance(said, bytes) else b"", SEED)
         frame = struct.pack("<BBHIQ", FRAME_IDS[codec], 1, 0, it.nbytes, checksum) + it.payload

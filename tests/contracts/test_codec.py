@@ -43,6 +43,12 @@ def content(kind: str, dtype: str, nbytes: int) -> tuple[Bytes, Bytes]:
     return raw, rng.permutation(base) if kind == "noise" else base
 
 
+def dtype_for(codec: Codec) -> str:
+    """Return a type of items that the codec takes."""
+    raw, base = content("weights", "Q4_0", NBYTES)
+    return "BF16" if encode(codec, raw, "BF16", base) is not None else "Q4_0"
+
+
 def encode(codec: Codec, raw: Bytes, dtype: str, base: Bytes, limit_nbytes: int | None = None) -> bytes | None:
     """Return a copy of the payload: the codec's own is gone with its next one."""
     limit_nbytes = 8 * raw.nbytes + 4096 if limit_nbytes is None else limit_nbytes
@@ -94,8 +100,9 @@ def test_what_it_takes_comes_back_and_twice_the_same(codec: Codec, dtype: str, k
 
 @pytest.mark.parametrize("kind", CONTENTS)
 def test_a_payload_is_below_the_limit_or_there_is_none(codec: Codec, kind: str) -> None:
-    raw, base = content(kind, "BF16", NBYTES)
-    payload = encode(codec, raw, "BF16", base)
+    dtype = dtype_for(codec)
+    raw, base = content(kind, dtype, NBYTES)
+    payload = encode(codec, raw, dtype, base)
     lengths = {
         0,
         1,
@@ -106,18 +113,19 @@ def test_a_payload_is_below_the_limit_or_there_is_none(codec: Codec, kind: str) 
         *(() if payload is None else (len(payload), len(payload) + 1)),
     }
     for limit_nbytes in lengths:
-        found = encode(codec, raw, "BF16", base, limit_nbytes)
+        found = encode(codec, raw, dtype, base, limit_nbytes)
         assert found is None or len(found) < limit_nbytes
 
 
 @given(data=st.data())
 @pytest.mark.parametrize("kind", ["weights", "text"])
 def test_damage_is_told_or_changes_nothing(codec: Codec, kind: str, data: st.DataObject) -> None:
-    raw, base = content(kind, "BF16", 3001)
-    payload = encode(codec, raw, "BF16", base)
+    dtype = dtype_for(codec)
+    raw, base = content(kind, dtype, 3001)
+    payload = encode(codec, raw, dtype, base)
     if payload is None:
         return
-    frame = bytearray(frame_of(codec, payload, raw, "BF16"))
+    frame = bytearray(frame_of(codec, payload, raw, dtype))
     how = data.draw(st.sampled_from(["flip", "cut", "grow", "fill"]))
     at = data.draw(st.integers(0, len(frame) - 1))
     if how == "flip":
@@ -136,13 +144,13 @@ def test_damage_is_told_or_changes_nothing(codec: Codec, kind: str, data: st.Dat
 
 
 def test_a_wrong_length_seed_or_base_is_told(codec: Codec) -> None:
-    taken = []
+    taken, dtype = [], dtype_for(codec)
     for kind in CONTENTS:
-        raw, base = content(kind, "BF16", 3000)
-        if (payload := encode(codec, raw, "BF16", base)) is not None and kind != "zeros":
+        raw, base = content(kind, dtype, 3000)
+        if (payload := encode(codec, raw, dtype, base)) is not None and kind != "zeros":
             taken.append((payload, raw, base))
     payload, raw, base = taken[0]
-    frame = frame_of(codec, payload, raw, "BF16")
+    frame = frame_of(codec, payload, raw, dtype)
     for nbytes in (0, 2999, 3001, 6000):
         with pytest.raises(FrameDamaged):
             decode(codec, frame, nbytes, base)

@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Final
 
 from zipfs.codec.bitx import BITX
+from zipfs.codec.blocks import BLOCKS
 from zipfs.codec.contract import Codec
 from zipfs.codec.plain import RAW, ZSTD
 from zipfs.codec.standalone import STANDALONE
 from zipfs.errors import FrameDamaged
 
-CODECS: Final = (BITX, STANDALONE, ZSTD, RAW)
+CODECS: Final = (BITX, BLOCKS, STANDALONE, ZSTD, RAW)
 
 _BY_ID: Final = MappingProxyType({codec.id: codec for codec in CODECS})
 if len(_BY_ID) != len(CODECS):

@@ -10,7 +10,7 @@ from typing import Final
 from zipfs.codec._native import standalone_encode
 from zipfs.codec.contract import Bytes, Codec, Payload
 from zipfs.codec.scratch import Scratch
-from zipfs.dtypes import layout_code
+from zipfs.dtypes import block_code, layout_code
 
 _PROBE_NBYTES: Final = 1 << 16
 
@@ -19,8 +19,8 @@ _scratch = Scratch()
 
 def _encode(raw: Bytes, dtype: str, base: Bytes | None, limit_nbytes: int) -> Payload | None:
     layout = layout_code(dtype)
-    if not layout:
-        return None
+    if not layout or (block_code(dtype) and limit_nbytes <= raw.nbytes):
+        return None  # fields of blocks by themselves are always smaller than their bytes one after the other
     if limit_nbytes <= raw.nbytes and raw.nbytes > 2 * _PROBE_NBYTES:
         # A base has helped already.  A part tells whether coding standalone could be smaller.
         middle = (raw.nbytes // 2) & ~7

@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.benchmarks.codec.coders import BITX, FRAMES, Coder, Stored, coders, entropy_bound, missing_peers
-from tools.benchmarks.codec.data import Bytes, Case, family_cases, generated_cases, make_family
-from zipfs.codec import FRAME_NBYTES, item_nbytes
+from tools.benchmarks.codec.data import Bytes, Case, block_cases, family_cases, generated_cases, make_family
+from zipfs.codec import FRAME_NBYTES
+from zipfs.dtypes import DTYPES
 
 ALL_NBYTES = 1 << 40
 QUICK_NBYTES = 4 << 20
@@ -81,7 +82,7 @@ def measure(case: Case, rounds: int) -> Iterator[Figure]:
             case.name,
             case.dtype,
             coder.name,
-            stored_nbytes[coder.name] * 8 * item_nbytes(case.dtype) / case.nbytes,
+            stored_nbytes[coder.name] * DTYPES[case.dtype].bits / case.nbytes,
             case.nbytes / statistics.median(taken.encode) / 1e9,
             case.nbytes / statistics.median(taken.decode) / 1e9,
             case.nbytes / statistics.median(taken.window) / 1e9 if taken.window else None,
@@ -141,7 +142,14 @@ class Goal:
 ISA_GOALS = {"portable": (2.5, 0.5), "avx2": (4.0, 1.5), "avx512": (4.0, 3.0)}
 """Instruction set -> GB/s of decoded BF16, alone and against a base."""
 
+BLOCK_GOALS = {"Q8_0": 0.933, "Q4_K": 0.946, "Q6_K": 0.961, "Q4_0": 0.94, "Q5_K": 0.98}
+"""Type of blocks -> share of the raw bytes."""
+
 GOALS = [
+    *(
+        Goal("bits", "blocks alone", dtype, FRAMES, "bits", share * DTYPES[dtype].bits)
+        for dtype, share in BLOCK_GOALS.items()
+    ),
     Goal("bits", "base-bf16 alone", "BF16", FRAMES, "bits", 10.68),
     Goal("bits", "base-f32 alone", "F32", FRAMES, "bits", 26.7),
     Goal("bits over BitX", "F32 fine-tune-like", "F32", FRAMES, "bits", 0.9, BITX),
@@ -218,7 +226,8 @@ def main() -> None:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
         family = arguments.family or make_family(Path(scratch))
-        for case in chain(family_cases(family, limit_nbytes), generated_cases(limit_nbytes)):
+        cases = family_cases(family, limit_nbytes), block_cases(family, limit_nbytes), generated_cases(limit_nbytes)
+        for case in chain.from_iterable(cases):
             if arguments.only in case.name:
                 print(f"bench: {case.name}, {case.dtype}, {case.nbytes / 1e6:.1f} MB", file=sys.stderr)
                 figures += measure(case, rounds)

@@ -19,8 +19,17 @@ import zstandard
 from numpy.typing import NDArray
 
 from tools.benchmarks.codec.data import Bytes, Case, Tensor
-from zipfs.codec import FRAME_NBYTES, HEADER_NBYTES, FrameJob, _native, decode_frames, encode_frame, item_nbytes
-from zipfs.dtypes import layout_code
+from zipfs.codec import (
+    FRAME_NBYTES,
+    HEADER_NBYTES,
+    FrameJob,
+    _native,
+    decode_frames,
+    encode_frame,
+    frame_nbytes,
+    item_nbytes,
+)
+from zipfs.dtypes import block_code, layout_code
 
 Stored = Sequence[bytes]
 
@@ -59,6 +68,11 @@ def missing_peers() -> list[str]:
     return [name for name, module in (("zipnn", "zipnn_core"), ("lmzip", "lmz")) if find_spec(module) is None]
 
 
+def _frames_of(tensor: Tensor) -> list[slice]:
+    """Where frames are cut: they hold whole blocks."""
+    return _pieces(tensor.raw.nbytes, frame_nbytes(tensor.dtype))
+
+
 def _pieces(nbytes: int, piece_nbytes: int) -> list[slice]:
     return [slice(start, min(start + piece_nbytes, nbytes)) for start in range(0, nbytes, piece_nbytes)]
 
@@ -75,14 +89,14 @@ def _frames() -> Coder:
         base = tensor.base
         return [
             encode_frame(tensor.raw[cut].data, tensor.dtype, None if base is None else base[cut].data, seed)
-            for seed, cut in enumerate(_pieces(tensor.raw.nbytes, FRAME_NBYTES))
+            for seed, cut in enumerate(_frames_of(tensor))
         ]
 
     def decode(stored: Stored, tensor: Tensor, out: Bytes) -> Bytes:
         base = tensor.base
         jobs = [
             FrameJob(frame, _place(out, cut, tensor).data, None if base is None else base[cut].data, seed)
-            for seed, (frame, cut) in enumerate(zip(stored, _pieces(tensor.raw.nbytes, FRAME_NBYTES), strict=True))
+            for seed, (frame, cut) in enumerate(zip(stored, _frames_of(tensor), strict=True))
         ]
         run_frames = _RUN_FRAMES if out.nbytes == tensor.raw.nbytes else 1
         for start in range(0, len(jobs), run_frames):
@@ -99,9 +113,11 @@ def _kernel(isa: _native.Isa) -> Coder:
     def encode(tensor: Tensor) -> Stored:
         layout = layout_code(tensor.dtype)
         stored: list[bytes] = []
-        for cut in _pieces(tensor.raw.nbytes, FRAME_NBYTES):
+        for cut in _frames_of(tensor):
             raw, room = tensor.raw[cut], scratch[: cut.stop - cut.start]
-            if tensor.base is None:
+            if tensor.base is None and block_code(tensor.dtype):
+                nbytes = _native.blocks_encode(raw.data, block_code(tensor.dtype), room.data, isa)
+            elif tensor.base is None:
                 nbytes = _native.standalone_encode(raw.data, layout, room.data, isa)
             else:
                 nbytes = _native.bitx_encode(raw.data, tensor.base[cut].data, layout, room.data, isa)
@@ -112,9 +128,10 @@ def _kernel(isa: _native.Isa) -> Coder:
 
     def decode(stored: Stored, tensor: Tensor, out: Bytes) -> Bytes:
         steps: list[_native.Step] = []
-        for frame, cut in zip(stored, _pieces(tensor.raw.nbytes, FRAME_NBYTES), strict=True):
+        for frame, cut in zip(stored, _frames_of(tensor), strict=True):
             to, base = _place(out, cut, tensor), None if tensor.base is None else tensor.base[cut]
-            codec_id = 0 if len(frame) - HEADER_NBYTES == to.nbytes else 2 if base is None else 3
+            alone = 4 if block_code(tensor.dtype) else 2
+            codec_id = 0 if len(frame) - HEADER_NBYTES == to.nbytes else alone if base is None else 3
             checksum = int.from_bytes(frame[:HEADER_NBYTES], "little")
             steps.append((codec_id, frame, HEADER_NBYTES, base, to, 0, checksum))
         wrong = _native.decode_run(steps, isa)
@@ -225,7 +242,7 @@ def entropy_bound(case: Case) -> float | None:
         return None
     bits = 0.0
     for tensor in case.tensors:
-        for cut in _pieces(tensor.raw.nbytes, FRAME_NBYTES):
+        for cut in _frames_of(tensor):
             items = tensor.raw[cut].view(f"<u{width}")
             if tensor.base is None:
                 exponents = (items >> (8 * width - 9)).astype(np.uint8)

@@ -5,6 +5,8 @@ A family is a folder of model directories with a base-bf16 (or base) among them;
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
 import struct
 import subprocess
@@ -17,10 +19,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from zipfs.dtypes import DTYPES
+
 Bytes = NDArray[np.uint8]
 
 TOOLS: Final = Path(__file__).resolve().parents[2]
 SHARED_FAMILY: Final = TOOLS.parents[1] / "shared" / "families" / "make_family.py"
+GGML_TYPES: Final = 41
+"""How many numbers of types are asked for their names."""
 GENERATED_WEIGHTS: Final = 1 << 22
 BASE_SIGMA: Final = 0.056
 """Standard deviation of generated weights: that of MiniLM."""
@@ -75,6 +81,50 @@ def family_cases(family: Path, limit_nbytes: int) -> Iterator[Case]:
     for name, path in folders.items():
         pairs = {key: (raw, base[key]) for key, raw in read_tensors(path, "BF16").items() if key in base}
         yield _case(name, "BF16", pairs, limit_nbytes)
+
+
+BLOCK_CASES: Final = ("Q8_0", "Q4_K", "Q6_K", "Q4_0", "Q5_K", "Q5_0", "Q2_K", "Q3_K", "IQ4_XS", "MXFP4")
+
+
+def block_cases(family: Path, limit_nbytes: int) -> Iterator[Case]:
+    """The matrices of the base as ggml quantises them in rows of 256; nothing where it is not installed."""
+    ggml = _load_ggml()
+    if ggml is None:
+        return
+    folders = {path.parent.name: path for path in family.glob("*/model.safetensors")}
+    if "base-f32" in folders:
+        floats = {name: raw.view("<f4") for name, raw in read_tensors(folders["base-f32"], "F32").items()}
+    else:
+        halves = read_tensors(folders.get("base-bf16", folders["base"]), "BF16")
+        floats = {name: (raw.view("<u2").astype("<u4") << 16).view("<f4") for name, raw in halves.items()}
+    matrices = {name: values for name, values in floats.items() if values.size >= 1 << 14 and values.size % 256 == 0}
+    for dtype in BLOCK_CASES:
+        pairs = {name: (_quantised(ggml, dtype, values), None) for name, values in matrices.items()}
+        yield _case("blocks alone", dtype, pairs, limit_nbytes)
+
+
+def _load_ggml() -> ctypes.CDLL | None:
+    """The quantiser of ggml, as the package pywhispercpp carries it."""
+    found = importlib.util.find_spec("pywhispercpp")
+    if found is None or not found.submodule_search_locations:
+        return None
+    ggml = ctypes.CDLL(str(Path(found.submodule_search_locations[0]).parent / "libggml-base.so"))
+    ggml.ggml_type_name.restype = ctypes.c_char_p
+    rows = [ctypes.c_int64] * 3
+    ggml.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *rows, ctypes.c_void_p]
+    ggml.ggml_quantize_chunk.restype = ctypes.c_size_t
+    return ggml
+
+
+def _quantised(ggml: ctypes.CDLL, dtype: str, values: NDArray[np.float32]) -> Bytes:
+    """The blocks of `values`, without an importance matrix."""
+    number = next(
+        k for k in range(GGML_TYPES) if (ggml.ggml_type_name(k) or b"").decode("ascii", "ignore").upper() == dtype
+    )
+    kind, values = DTYPES[dtype], np.ascontiguousarray(values)
+    blocks = np.empty(values.size // kind.block_weights * kind.block_nbytes, np.uint8)
+    ggml.ggml_quantize_chunk(number, values.ctypes.data, blocks.ctypes.data, 0, values.size // 256, 256, None)
+    return blocks
 
 
 def generated_cases(limit_nbytes: int) -> Iterator[Case]:

@@ -45,6 +45,9 @@ enum {
     ZF_LAYOUTS = 11
 };
 
+/* Codes of types of blocks stand in payloads, too; blocks.h has what they are. */
+enum { ZF_BLOCK_TYPES = 28 };
+
 typedef struct {
     uint8_t nbytes;        /* of an item */
     uint8_t exponent_bits; /* 0 for integers */
@@ -69,9 +72,12 @@ const char *zf_bitx_decode(const uint8_t *payload, size_t payload_nbytes, const 
                            size_t nbytes);
 int zf_standalone_encode(const uint8_t *raw, size_t nbytes, int layout, uint8_t *out, size_t capacity, size_t *used);
 const char *zf_standalone_decode(const uint8_t *payload, size_t payload_nbytes, uint8_t *out, size_t nbytes);
+/* `code` is that of a type of blocks: 1 to ZF_BLOCK_TYPES - 1. */
+int zf_blocks_encode(const uint8_t *raw, size_t nbytes, int code, uint8_t *out, size_t capacity, size_t *used);
+const char *zf_blocks_decode(const uint8_t *payload, size_t payload_nbytes, uint8_t *out, size_t nbytes);
 
 /* Codecs that a run may name; frames carry these ids. */
-enum { ZF_RAW = 0, ZF_STANDALONE = 2, ZF_BITX = 3 };
+enum { ZF_RAW = 0, ZF_STANDALONE = 2, ZF_BITX = 3, ZF_BLOCKS = 4 };
 
 /* One frame of a run: `base` is as long as `out` if the codec is ZF_BITX, and else not looked at; `checksum` is that of
    the decoded bytes with `seed`. */

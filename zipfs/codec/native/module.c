@@ -27,11 +27,19 @@ static int parse_layout(int layout) {
     return 0;
 }
 
-static PyObject *encode(Py_buffer *raw, Py_buffer *base, Py_buffer *out, int layout, const char *isa_name) {
+static int parse_block_type(int code) {
+    if (code > 0 && code < ZF_BLOCK_TYPES)
+        return 1;
+    PyErr_Format(PyExc_ValueError, "unknown type of blocks %d", code);
+    return 0;
+}
+
+/* By the codec with this id; `layout` is a layout, or a type of blocks. */
+static PyObject *encode(int codec, Py_buffer *raw, Py_buffer *base, Py_buffer *out, int layout, const char *isa_name) {
     size_t used = 0;
     int failed = 1;
     int isa = parse_isa(isa_name);
-    if (isa < 0 || !parse_layout(layout))
+    if (isa < 0 || !(codec == ZF_BLOCKS ? parse_block_type(layout) : parse_layout(layout)))
         return NULL;
     if (base != NULL && base->len != raw->len) {
         PyErr_SetString(PyExc_ValueError, "the base must be as long as the raw bytes");
@@ -39,7 +47,9 @@ static PyObject *encode(Py_buffer *raw, Py_buffer *base, Py_buffer *out, int lay
     }
     Py_BEGIN_ALLOW_THREADS
     zf_dispatch_override(isa);
-    if (base != NULL)
+    if (codec == ZF_BLOCKS)
+        failed = zf_blocks_encode(raw->buf, (size_t)raw->len, layout, out->buf, (size_t)out->len, &used);
+    else if (codec == ZF_BITX)
         failed = zf_bitx_encode(raw->buf, base->buf, (size_t)raw->len, layout, out->buf, (size_t)out->len, &used);
     else
         failed = zf_standalone_encode(raw->buf, (size_t)raw->len, layout, out->buf, (size_t)out->len, &used);
@@ -77,7 +87,7 @@ static int read_step(PyObject *item, held_step *held, zf_step *step) {
     if (!read_word(PyTuple_GET_ITEM(item, 0), &codec) || !read_word(PyTuple_GET_ITEM(item, 2), &skipped) ||
         !read_word(PyTuple_GET_ITEM(item, 5), &step->seed) || !read_word(PyTuple_GET_ITEM(item, 6), &step->checksum))
         return 0;
-    if (codec != ZF_RAW && codec != ZF_STANDALONE && codec != ZF_BITX) {
+    if (codec != ZF_RAW && codec != ZF_STANDALONE && codec != ZF_BITX && codec != ZF_BLOCKS) {
         PyErr_SetString(PyExc_ValueError, "no native codec has this id");
         return 0;
     }
@@ -151,24 +161,33 @@ static PyObject *bitx_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
     const char *isa = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*y*iw*|z", keywords, &raw, &base, &layout, &out, &isa))
         return NULL;
-    PyObject *result = encode(&raw, &base, &out, layout, isa);
+    PyObject *result = encode(ZF_BITX, &raw, &base, &out, layout, isa);
     PyBuffer_Release(&raw);
     PyBuffer_Release(&base);
     PyBuffer_Release(&out);
     return result;
 }
 
-static PyObject *standalone_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"raw", "layout", "out", "isa", NULL};
+static PyObject *encode_alone(int codec, char *keywords[], PyObject *args, PyObject *kwargs) {
     Py_buffer raw, out;
     int layout;
     const char *isa = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*iw*|z", keywords, &raw, &layout, &out, &isa))
         return NULL;
-    PyObject *result = encode(&raw, NULL, &out, layout, isa);
+    PyObject *result = encode(codec, &raw, NULL, &out, layout, isa);
     PyBuffer_Release(&raw);
     PyBuffer_Release(&out);
     return result;
+}
+
+static PyObject *standalone_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"raw", "layout", "out", "isa", NULL};
+    return encode_alone(ZF_STANDALONE, keywords, args, kwargs);
+}
+
+static PyObject *blocks_encode(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"raw", "block_type", "out", "isa", NULL};
+    return encode_alone(ZF_BLOCKS, keywords, args, kwargs);
 }
 
 static PyObject *cast(PyObject *self, PyObject *args, PyObject *kwargs) {
@@ -259,6 +278,7 @@ static PyObject *isas(PyObject *self, PyObject *unused) {
 static PyMethodDef methods[] = {
     {"bitx_encode", (PyCFunction)(void (*)(void))bitx_encode, METH_VARARGS | METH_KEYWORDS, NULL},
     {"standalone_encode", (PyCFunction)(void (*)(void))standalone_encode, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"blocks_encode", (PyCFunction)(void (*)(void))blocks_encode, METH_VARARGS | METH_KEYWORDS, NULL},
     {"decode_run", (PyCFunction)(void (*)(void))decode_run, METH_VARARGS | METH_KEYWORDS, NULL},
     {"cast", (PyCFunction)(void (*)(void))cast, METH_VARARGS | METH_KEYWORDS, NULL},
     {"minhash_samples", (PyCFunction)(void (*)(void))minhash_samples, METH_VARARGS | METH_KEYWORDS, NULL},

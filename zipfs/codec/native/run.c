@@ -13,6 +13,7 @@ static const char *decode_step(const zf_step *step) {
     switch (step->codec) {
     case ZF_BITX: return zf_bitx_decode(step->payload, step->payload_nbytes, step->base, step->out, step->nbytes);
     case ZF_STANDALONE: return zf_standalone_decode(step->payload, step->payload_nbytes, step->out, step->nbytes);
+    case ZF_BLOCKS: return zf_blocks_decode(step->payload, step->payload_nbytes, step->out, step->nbytes);
     default: return decode_raw(step);
     }
 }

@@ -57,13 +57,21 @@ typedef struct {
    60-63 how many symbols. */
 typedef uint64_t sa_entry;
 
+/* What a decoder looks up: entries, and the first symbol of each by itself, which are fewer bytes; `singly` says that an
+   entry seldom has more. */
+typedef struct {
+    sa_entry entries[SA_ENTRIES];
+    uint16_t firsts[SA_ENTRIES]; /* length << 8 | symbol */
+    int singly;
+} sa_table;
+
 /* Optimal lengths of at most SA_CODE_BITS for at least two bytes that occur. */
 void sa_make_lengths(const uint32_t counts[256], uint8_t lengths[256]);
 void sa_make_words(sa_code *code);
 /* Fills `pairs` and has the code use them. */
 void sa_make_pairs(sa_code *code, uint64_t pairs[SA_PAIRS]);
 /* Whether the lengths are those of a complete code; only then the table is filled. */
-int sa_make_table(const uint8_t lengths[256], sa_entry table[SA_ENTRIES]);
+int sa_make_table(const uint8_t lengths[256], sa_table *table);
 
 /* The lengths as stored, at most SA_LENGTHS_NBYTES; returns how many bytes. */
 size_t sa_put_lengths(const uint8_t lengths[256], uint8_t *out);
@@ -114,8 +122,15 @@ typedef struct {
 
 /* A run of at most SA_BLOCK bytes from the streams that lie behind each other at `in`, as long as `lengths` (u16)
    says; all lie before `end`, and nothing at or behind it is read.  NULL or what was wrong. */
-const char *sa_decode_run(const sa_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
+const char *sa_decode_run(const sa_table *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
                           uint8_t *out, size_t n, sa_soon soon);
+
+/* The modes and sections of n items, n at least 1; as zf_standalone_encode otherwise.  It fails if the sections take more
+   than `most` bytes; raw ones take n items.  No more than *zeros items are zero. */
+int sa_encode_items(const uint8_t *raw, size_t n, int layout, size_t most, uint8_t *out, size_t capacity, size_t *used,
+                    size_t *zeros);
+/* The modes and sections of n items from *at on, none of which lies at or behind `end`. */
+const char *sa_decode_items(const uint8_t **at, const uint8_t *end, size_t n, int layout, uint8_t *out);
 
 /* Plane i of an item of w bytes is its byte i after its top `turn` bits went below the 8 bits that follow them. */
 void sa_split(const uint8_t *raw, size_t n, int w, int turn, uint8_t *const planes[8]);

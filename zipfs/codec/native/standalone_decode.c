@@ -10,7 +10,7 @@ typedef struct {
     const uint8_t *at;      /* where the run of the next block starts in the payload */
     const uint8_t *lengths; /* of its streams */
     const uint8_t *alphabet;
-    sa_entry *table;
+    sa_table *table;
     uint8_t *run;   /* a decoded run that is to be unpacked */
     uint8_t *items; /* a block of the plane */
 } section;
@@ -25,8 +25,8 @@ static size_t take_room(section *it, size_t n, uint8_t *room) {
     const size_t block = (smaller(n, SA_BLOCK) + 15) & ~(size_t)15;
     size_t taken = 0;
     if (it->coding == SA_HUFFMAN) {
-        it->table = (sa_entry *)(void *)behind(room, taken);
-        taken += SA_ENTRIES * sizeof(sa_entry);
+        it->table = (sa_table *)(void *)behind(room, taken);
+        taken += sizeof(sa_table);
         if (it->packing) {
             it->run = behind(room, taken);
             taken += block;
@@ -153,8 +153,7 @@ static const char *decode_blocks(section sections[8], size_t n, int w, int turn,
     return NULL;
 }
 
-/* The modes and sections of n items from *at on, none of which lies at or behind `end`. */
-static const char *decode_items(const uint8_t **at, const uint8_t *end, size_t n, int layout, uint8_t *out) {
+const char *sa_decode_items(const uint8_t **at, const uint8_t *end, size_t n, int layout, uint8_t *out) {
     section sections[8] = {{0}};
     uint8_t lengths[8][256];
     int w = zf_layouts[layout].nbytes;
@@ -261,13 +260,13 @@ static const char *decode_sparse(const uint8_t **at, const uint8_t *end, size_t 
     uint8_t *mask = malloc(n), *items = NULL;
     if (mask == NULL)
         return zf_no_memory;
-    const char *wrong = decode_items(at, end, n, ZF_I8, mask);
+    const char *wrong = sa_decode_items(at, end, n, ZF_I8, mask);
     if (wrong == NULL && ((kept = count_kept(mask, n)) == 0 || kept == SIZE_MAX))
         wrong = "a mask leaves no item, or holds more than 0 and 1";
     if (wrong == NULL && (items = malloc((kept + 1) * (size_t)w)) == NULL)
         wrong = zf_no_memory;
     if (wrong == NULL)
-        wrong = decode_items(at, end, kept, layout, items);
+        wrong = sa_decode_items(at, end, kept, layout, items);
     if (wrong == NULL) {
         memset(items + kept * (size_t)w, 0, (size_t)w);
         spread(mask, n, w, items, out);
@@ -289,7 +288,7 @@ const char *zf_standalone_decode(const uint8_t *payload, size_t payload_nbytes, 
     if (payload_nbytes < 1 + tail)
         return "the payload is cut short";
     const uint8_t *at = payload + 1, *end = payload + payload_nbytes - tail;
-    const char *wrong = sparse ? decode_sparse(&at, end, n, layout, out) : decode_items(&at, end, n, layout, out);
+    const char *wrong = sparse ? decode_sparse(&at, end, n, layout, out) : sa_decode_items(&at, end, n, layout, out);
     if (wrong == NULL && at != end)
         wrong = "the payload's length differs from what its planes say";
     if (wrong == NULL && tail)

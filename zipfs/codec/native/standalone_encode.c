@@ -160,9 +160,8 @@ static int put_section(choice *it, size_t n, uint8_t **at, const uint8_t *end, u
     return 0;
 }
 
-/* The modes and sections of n items; as zf_standalone_encode otherwise.  No more than *zeros items are zero. */
-static int encode_items(const uint8_t *raw, size_t n, int layout, uint8_t *out, size_t capacity, size_t *used,
-                        size_t *zeros) {
+int sa_encode_items(const uint8_t *raw, size_t n, int layout, size_t most, uint8_t *out, size_t capacity, size_t *used,
+                    size_t *zeros) {
     int w = zf_layouts[layout].nbytes;
     *zeros = 0;
     if (capacity < (size_t)w)
@@ -181,7 +180,7 @@ static int encode_items(const uint8_t *raw, size_t n, int layout, uint8_t *out, 
         total += choices[plane].nbytes;
         *zeros = plane == 0 || choices[plane].zeros < *zeros ? choices[plane].zeros : *zeros;
     }
-    failed = failed || total >= n * (size_t)w || total > capacity;
+    failed = failed || total > most || total > capacity;
     for (int plane = 0; !failed && plane < w; plane++) {
         out[plane] = (uint8_t)(choices[plane].coding | choices[plane].packing << SA_PACKING_SHIFT);
         failed = put_section(&choices[plane], n, &at, out + capacity, streams);
@@ -246,10 +245,10 @@ static int encode_sparse(const uint8_t *raw, size_t n, size_t zeros, int layout,
     if (mask == NULL)
         return 1;
     keep(raw, n, w, mask, mask + n);
-    int failed = encode_items(mask, n, ZF_I8, out, capacity, &mask_nbytes, &unused);
+    int failed = sa_encode_items(mask, n, ZF_I8, n - 1, out, capacity, &mask_nbytes, &unused);
     if (!failed)
-        failed = encode_items(mask + n, kept, layout, out + mask_nbytes, capacity - mask_nbytes, &items_nbytes,
-                              &unused);
+        failed = sa_encode_items(mask + n, kept, layout, kept * (size_t)w - 1, out + mask_nbytes,
+                                 capacity - mask_nbytes, &items_nbytes, &unused);
     free(mask);
     *used = mask_nbytes + items_nbytes;
     return failed;
@@ -262,7 +261,7 @@ int zf_standalone_encode(const uint8_t *raw, size_t nbytes, int layout, uint8_t 
         return 1;
     capacity -= 1 + tail;
     out[0] = (uint8_t)layout;
-    int failed = encode_items(raw, n, layout, out + 1, capacity, &items_nbytes, &zeros);
+    int failed = sa_encode_items(raw, n, layout, n * (size_t)w - 1, out + 1, capacity, &items_nbytes, &zeros);
     size_t limit = failed ? capacity : items_nbytes - 1;
     if (zeros >= n / 16 && limit > n / 8)
         zeros = count_zeros(raw, n, w);

@@ -104,9 +104,10 @@ void sa_make_pairs(sa_code *code, uint64_t pairs[SA_PAIRS]) {
         }
 }
 
-int sa_make_table(const uint8_t lengths[256], sa_entry table[SA_ENTRIES]) {
+int sa_make_table(const uint8_t lengths[256], sa_table *table) {
     uint8_t order[256];
-    uint16_t first[SA_ENTRIES]; /* length << 8 | symbol */
+    uint16_t *first = table->firsts;
+    size_t all = 0;
     uint32_t word = 0;
     int complete, length = 0, n = in_order(lengths, order, &complete);
     if (!complete || n < 2)
@@ -127,8 +128,10 @@ int sa_make_table(const uint8_t lengths[256], sa_entry table[SA_ENTRIES]) {
             entry |= (sa_entry)(next & 255) << (8 + 8 * symbols++);
             used += next >> 8;
         }
-        table[index] = entry | used | (sa_entry)symbols << 60;
+        table->entries[index] = entry | used | (sa_entry)symbols << 60;
+        all += symbols;
     }
+    table->singly = all < SA_ENTRIES + SA_ENTRIES / 3;
     return 1;
 }
 

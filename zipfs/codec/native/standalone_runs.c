@@ -128,15 +128,44 @@ ZF_INLINE const char *finish_stream(const sa_entry *table, stream *s, const uint
 }
 
 /* How many bursts a stream can take for certain: none stores past its end of `out` or reads past `end`. */
-ZF_INLINE size_t certain_bursts(const stream *s, const uint8_t *end) {
-    size_t room = (size_t)(s->out_end - s->out) / BURST_ROOM, readable = (size_t)(end - s->in);
+ZF_INLINE size_t certain_bursts(const stream *s, const uint8_t *end, size_t burst_room) {
+    size_t room = (size_t)(s->out_end - s->out) / burst_room, readable = (size_t)(end - s->in);
     if (readable < WORD_ROOM + (s->bit >> 3))
         return 0;
     size_t words = (8 * (readable - WORD_ROOM) + 7 - s->bit) / BURST_BITS + 1;
     return room < words ? room : words;
 }
 
-ZF_INLINE const char *decode_run(const sa_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
+/* A burst of all streams: of whole entries, or of the first symbol of each. */
+#define WORDS(k) uint64_t word##k = zf_get64(in##k + (bit##k >> 3)) >> (bit##k & 7)
+#define LOOK_UP(k)                                            \
+    do {                                                      \
+        sa_entry entry = entries[word##k & (SA_ENTRIES - 1)]; \
+        zf_put64(out##k, entry >> 8);                         \
+        out##k += entry >> 60;                                \
+        word##k >>= entry & 63;                               \
+        bit##k += entry & 63;                                 \
+    } while (0)
+#define LOOK_UP_FIRST(k)                                     \
+    do {                                                     \
+        uint32_t first = firsts[word##k & (SA_ENTRIES - 1)]; \
+        *out##k++ = (uint8_t)first;                          \
+        word##k >>= first >> 8;                              \
+        bit##k += first >> 8;                                \
+    } while (0)
+#define EACH(what) \
+    what(0);       \
+    what(1);       \
+    what(2);       \
+    what(3)
+#define FIVE_OF_EACH(what) \
+    EACH(what);            \
+    EACH(what);            \
+    EACH(what);            \
+    EACH(what);            \
+    EACH(what)
+
+ZF_INLINE const char *decode_run(const sa_table *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
                                  uint8_t *out, size_t n, sa_soon soon) {
     stream streams[SA_STREAMS];
     int count = sa_streams(n);
@@ -150,10 +179,13 @@ ZF_INLINE const char *decode_run(const sa_entry *table, const uint8_t **at, cons
         in += nbytes;
     }
     *at = in;
+    const sa_entry *entries = table->entries;
+    const uint16_t *firsts = table->firsts;
+    const size_t burst_room = table->singly ? BURST : BURST_ROOM;
     while (count == SA_STREAMS) {
-        size_t bursts = certain_bursts(&streams[0], end);
+        size_t bursts = certain_bursts(&streams[0], end, burst_room);
         for (int k = 1; k < SA_STREAMS; k++) {
-            size_t of_stream = certain_bursts(&streams[k], end);
+            size_t of_stream = certain_bursts(&streams[k], end, burst_room);
             bursts = of_stream < bursts ? of_stream : bursts;
         }
         if (!bursts)
@@ -169,36 +201,18 @@ ZF_INLINE const char *decode_run(const sa_entry *table, const uint8_t **at, cons
             __builtin_prefetch((const void *)(soon.read + 64), 0, 2);
             soon.written += soon.written < soon.written_end ? 192 : 0;
             soon.read += soon.read < soon.read_end ? 128 : 0;
-            uint64_t word0 = zf_get64(in0 + (bit0 >> 3)) >> (bit0 & 7),
-                     word1 = zf_get64(in1 + (bit1 >> 3)) >> (bit1 & 7);
-            uint64_t word2 = zf_get64(in2 + (bit2 >> 3)) >> (bit2 & 7),
-                     word3 = zf_get64(in3 + (bit3 >> 3)) >> (bit3 & 7);
-#define LOOK_UP(k)                                          \
-    do {                                                    \
-        sa_entry entry = table[word##k & (SA_ENTRIES - 1)]; \
-        zf_put64(out##k, entry >> 8);                       \
-        out##k += entry >> 60;                              \
-        word##k >>= entry & 63;                             \
-        bit##k += entry & 63;                               \
-    } while (0)
-#define LOOK_UPS \
-    LOOK_UP(0);  \
-    LOOK_UP(1);  \
-    LOOK_UP(2);  \
-    LOOK_UP(3)
-            LOOK_UPS;
-            LOOK_UPS;
-            LOOK_UPS;
-            LOOK_UPS;
-            LOOK_UPS;
-#undef LOOK_UPS
-#undef LOOK_UP
+            EACH(WORDS);
+            if (table->singly) {
+                FIVE_OF_EACH(LOOK_UP_FIRST);
+            } else {
+                FIVE_OF_EACH(LOOK_UP);
+            }
         } while (--bursts);
         streams[0].bit = bit0, streams[1].bit = bit1, streams[2].bit = bit2, streams[3].bit = bit3;
         streams[0].out = out0, streams[1].out = out1, streams[2].out = out2, streams[3].out = out3;
     }
     for (int k = 0; k < count; k++) {
-        const char *wrong = finish_stream(table, &streams[k], end);
+        const char *wrong = finish_stream(entries, &streams[k], end);
         if (wrong != NULL)
             return wrong;
     }
@@ -218,7 +232,7 @@ ZF_TARGET_AVX2 static void encode_two_by_pairs_bmi2(const sa_code *code, const u
 
 /* prefetchw as well, which fetches a line as its only owner; it does no harm to a processor that lacks it. */
 __attribute__((target("avx2,bmi,bmi2,popcnt,prfchw"))) static const char *
-decode_run_bmi2(const sa_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end, uint8_t *out,
+decode_run_bmi2(const sa_table *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end, uint8_t *out,
                 size_t n, sa_soon soon) {
     return decode_run(table, at, lengths, end, out, n, soon);
 }
@@ -267,7 +281,7 @@ size_t sa_encode_run(const sa_code *code, const uint8_t *run, size_t n, uint8_t 
     return (size_t)(at - out);
 }
 
-const char *sa_decode_run(const sa_entry *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
+const char *sa_decode_run(const sa_table *table, const uint8_t **at, const uint8_t *lengths, const uint8_t *end,
                           uint8_t *out, size_t n, sa_soon soon) {
 #if ZF_X86
     if (zf_isa() >= ZF_AVX2)
