@@ -71,6 +71,8 @@ def main() -> None:
     if len(sys.argv) != 4:
         sys.exit(__doc__)
     model, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    # The same run on every machine; several threads wait for each other where cores are shared.
+    torch.set_num_threads(1)
     torch.manual_seed(1)
     loaded = importlib.import_module("safetensors.torch").load_file(model / "model.safetensors")
     weights = {name: tensor.requires_grad_() for name, tensor in loaded.items() if tensor.is_floating_point()}
