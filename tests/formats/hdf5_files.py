@@ -63,5 +63,7 @@ def hdf5_files() -> Iterator[tuple[str, bytes]]:
                     cut = at + offset
                     yield f"hdf5-length-{number}-{offset}-{libver}", good[:cut] + b"\xfe\xff" + good[cut + 2 :]
     yield "hdf5-keras", archive([("config.json", b"{}"), ("model.weights.h5", hdf5(fill_some))])
+    small = hdf5(lambda file: file.create_dataset("w", data=np.arange(4, dtype="<f4")), libver="latest")
+    yield "hdf5-keras-small", archive([("model.weights.h5", small)])
     yield "hdf5-keras-damaged", archive([("model.weights.h5", hdf5(fill_some)[:3000]), ("b.h5", b"")])
     yield "hdf5-magic", b"\x89HDF\r\n\x1a\n" + bytes(100)
