@@ -185,6 +185,16 @@ def test_masks_take_less_than_a_bit(share: float, most_bits: float) -> None:
     assert _bits(mask, I8) < most_bits
 
 
+@pytest.mark.parametrize("width", [512, 1024, 4096])
+def test_columns_of_zeros_cost_little_whatever_the_width(width: int) -> None:
+    values = np.random.default_rng(5).normal(0, 0.02, (1 << 19) // width * width).astype("<f4").reshape(-1, width)
+    kept = width - width // 8
+    values[:, kept:] = 0
+    padded = (values.view("<u4") >> 16).astype("<u2")
+    alone = np.ascontiguousarray(padded[:, :kept])
+    assert len(encode_frame(padded, "BF16", None, 0)) < 1.03 * len(encode_frame(alone, "BF16", None, 0))
+
+
 def test_zeros_among_weights_cost_little() -> None:
     raw = _make("weights", BF16, 1 << 20, 8)
     items = raw.view("<u2").copy()

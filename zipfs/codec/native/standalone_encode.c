@@ -11,7 +11,11 @@
 enum { WORTHWHILE_SHIFT = 6 };
 
 /* Of a long plane so many bytes are counted first. */
-enum { SAMPLED_FROM = 1 << 16, SAMPLED = 1 << 15 };
+enum {
+    SAMPLED_FROM = 1 << 16,
+    SAMPLED = 1 << 15,
+    APART = 296 /* no place of rows that are a power of two long, such as their padding, is passed over */
+};
 
 /* What the encoder decided for one plane. */
 typedef struct {
@@ -72,7 +76,7 @@ static int looks_even(const uint8_t *plane, size_t n) {
     uint64_t squares = 0, sampled = 0;
     if (n < SAMPLED_FROM)
         return 0;
-    sa_count_some(plane, n, n / SAMPLED * SA_COUNTED, counts);
+    sa_count_some(plane, n, n / SAMPLED * SA_COUNTED + APART, counts);
     for (int symbol = 0; symbol < 256; symbol++) {
         squares += (uint64_t)counts[symbol] * counts[symbol];
         sampled += counts[symbol];
