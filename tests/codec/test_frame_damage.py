@@ -10,6 +10,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.blocks import blocks
 from zipfs.codec import HEADER_NBYTES, FrameJob, decode_frames, encode_frame, read_header
 from zipfs.codec.registry import CODECS
 from zipfs.errors import FrameDamaged
@@ -23,11 +24,13 @@ def _samples() -> dict[str, tuple[bytes, bytes, bytes]]:
     base = rng.normal(0, 0.05, 301).astype("<f4").tobytes() + b"odd"
     near = (np.frombuffer(base, np.uint8) ^ (rng.random(len(base)) < 0.05)).astype(np.uint8).tobytes()
     halves = (np.frombuffer(base[:-3], "<u4") & 0xFFFF_0000).astype("<u4").tobytes() + b"odd"
+    quantised = blocks("Q8_0", 34 * 40 + 5)
     return {
         "raw": (encode_frame(b"not worth coding", "", None, SEED), b"not worth coding", base),
         "zstd": (encode_frame(b"again and " * 30, "", None, SEED), b"again and " * 30, base),
         "standalone": (encode_frame(halves, "F32", None, SEED), halves, base),
         "bitx": (encode_frame(near, "F32", base, SEED), near, base),
+        "blocks": (encode_frame(quantised, "Q8_0", None, SEED), quantised, base),
     }
 
 

@@ -20,7 +20,7 @@ from zipfs.formats import Layout, Parser, Refusal, Span, lay_out, parse_safetens
 
 VALID = dict(valid_files())
 HOSTILE = dict(hostile_files())
-COSTLY_NBYTES = 4_000_000
+COSTLY_NBYTES = 2_000_000
 deserialize: Callable[[bytes], list[tuple[str, Any]]] = safetensors.deserialize
 COSTLY = [name for name, _ in costly_headers(64)]
 
