@@ -1,5 +1,6 @@
 /* What the drivers that feed damaged payloads to a decoder share.  Whoever includes this defines what is coded:
-   `encode_once` and `decode_once`, as the coder's own functions do, with a base that standalone coding leaves out (NULL).
+   `encode_once` and `decode_once`, as the coder's own functions do, with a base that standalone coding leaves out (NULL),
+   and `decode_mutant`.
    Every buffer is an allocation of exactly its length, so that under sanitizers a byte read or written outside one ends
    the program. */
 #ifndef ZIPFS_TESTS_MUTATE_H
@@ -17,7 +18,11 @@ static int encode_once(const uint8_t *raw, const uint8_t *base, size_t nbytes, i
 static const char *decode_once(const uint8_t *payload, size_t payload_nbytes, const uint8_t *base, uint8_t *out,
                                size_t nbytes);
 
+/* Decodes one damaged copy of a payload; whether it was taken. */
+static int decode_mutant(const uint8_t *payload, size_t payload_nbytes, const uint8_t *base, size_t nbytes);
+
 static uint64_t state;
+static long payloads, mutants_taken, mutants_refused;
 
 static uint64_t random_bits(void) {
     state ^= state << 13;
@@ -105,6 +110,30 @@ static uint8_t *damaged(const uint8_t *payload, size_t payload_nbytes, size_t ta
     }
     *nbytes = length;
     return mutant;
+}
+
+/* Encodes some bytes into at most `capacity`, and decodes what came of it as it is and damaged: `rounds` times if it is
+   long. */
+static void try_payload(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, size_t capacity,
+                        int rounds) {
+    size_t used = 0;
+    uint8_t *payload = allocate(capacity);
+    if (!encode(raw, base, nbytes, layout, payload, capacity, &used)) {
+        uint8_t *exact = allocate(used);
+        memcpy(exact, payload, used);
+        payloads++;
+        decode(exact, used, base, nbytes, raw);
+        for (int round = used < 3000 ? 60 : rounds; round > 0; round--)
+            decode_mutant(exact, used, base, nbytes) ? mutants_taken++ : mutants_refused++;
+        free(exact);
+    }
+    free(payload);
+}
+
+/* Says what was tried, and gives the exit code. */
+static int report(void) {
+    printf("%ld payloads, %ld mutants refused, %ld taken\n", payloads, mutants_refused, mutants_taken);
+    return payloads == 0;
 }
 
 /* When to stop, by the arguments SECONDS and SEED; 0 if they or this machine will not do. */

@@ -68,27 +68,15 @@ int main(int argc, char **argv) {
     const time_t stop = begin(argc, argv);
     if (stop == 0)
         return 2;
-    long payloads = 0, taken = 0, refused = 0;
     while (time(NULL) < stop) {
         int layout = 1 + (int)below(ZF_LAYOUTS - 1);
         const size_t item = zf_layouts[layout].nbytes, nbytes = random_items() * item + below(item);
         const size_t capacity = below(16) ? nbytes + nbytes / 4 + 400 : below(nbytes + 1);
-        size_t used = 0;
-        uint8_t *raw = allocate(nbytes), *base = allocate(nbytes), *payload = allocate(capacity);
+        uint8_t *raw = allocate(nbytes), *base = allocate(nbytes);
         make_pair(raw, base, nbytes, layout);
-        if (!encode(raw, base, nbytes, layout, payload, capacity, &used)) {
-            uint8_t *exact = allocate(used);
-            memcpy(exact, payload, used);
-            payloads++;
-            decode(exact, used, base, nbytes, raw);
-            for (int round = used < 3000 ? 60 : 10; round > 0; round--)
-                decode_mutant(exact, used, base, nbytes) ? taken++ : refused++;
-            free(exact);
-        }
-        free(payload);
+        try_payload(raw, base, nbytes, layout, capacity, 10);
         free(base);
         free(raw);
     }
-    printf("%ld payloads, %ld mutants refused, %ld taken\n", payloads, refused, taken);
-    return payloads == 0;
+    return report();
 }

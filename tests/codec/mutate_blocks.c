@@ -1,5 +1,5 @@
 /* Feeds damaged payloads to the decoder of blocks: mutate_blocks SECONDS SEED (see mutate.h). */
-#include "mutate.h"
+#include "mutate_alone.h"
 
 enum { KINDS = 5 };
 
@@ -34,38 +34,6 @@ static size_t random_length(void) {
     }
 }
 
-static int decode_mutant(const uint8_t *payload, size_t payload_nbytes, size_t nbytes) {
-    size_t length;
-    uint8_t *mutant = damaged(payload, payload_nbytes, 200, &length);
-    int taken = decode(mutant, length, NULL, below(8) ? nbytes : below(2 * nbytes + 2), NULL);
-    free(mutant);
-    return taken;
-}
+static size_t room_for(size_t nbytes) { return 2 * nbytes + 400; }
 
-int main(int argc, char **argv) {
-    const time_t stop = begin(argc, argv);
-    if (stop == 0)
-        return 2;
-    long payloads = 0, taken = 0, refused = 0;
-    while (time(NULL) < stop) {
-        const int code = 1 + (int)below(ZF_BLOCK_TYPES - 1), kind = (int)below(KINDS);
-        const size_t nbytes = random_length(), capacity = below(16) ? 2 * nbytes + 400 : below(nbytes + 1);
-        size_t used = 0;
-        uint8_t *raw = allocate(nbytes), *payload = allocate(capacity);
-        for (size_t i = 0; i < nbytes; i++)
-            raw[i] = byte_of(kind, i);
-        if (!encode(raw, NULL, nbytes, code, payload, capacity, &used)) {
-            uint8_t *exact = allocate(used);
-            memcpy(exact, payload, used);
-            payloads++;
-            decode(exact, used, NULL, nbytes, raw);
-            for (int round = used < 3000 ? 60 : 6; round > 0; round--)
-                decode_mutant(exact, used, nbytes) ? taken++ : refused++;
-            free(exact);
-        }
-        free(payload);
-        free(raw);
-    }
-    printf("%ld payloads, %ld mutants refused, %ld taken\n", payloads, refused, taken);
-    return payloads == 0;
-}
+int main(int argc, char **argv) { return mutate_alone(argc, argv, ZF_BLOCK_TYPES - 1, KINDS); }

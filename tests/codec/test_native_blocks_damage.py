@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,18 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.codec.native_build import HERE, NATIVE, build_sanitized
-from tests.codec.native_payload import BLOCKS, decode_payload
+from tests.codec.native_payload import BLOCKS
+from tests.codec.payload_damage import (
+    MASKS,
+    check_flip,
+    check_inverted_bytes,
+    check_lengths,
+    check_mutants,
+    decode_everywhere,
+)
 from tests.codec.reference_blocks import TYPES
 from tests.codec.test_native_blocks import CODES, make_blocks
-from zipfs.codec import FrameJob, _native, decode_frames
-from zipfs.errors import FrameDamaged
+from zipfs.codec import _native
 
 SAMPLES = {
     "codes of two to a byte": ("Q4_K", make_blocks("quantised", "Q4_K", 8, 1).tobytes() + b"odd"),
@@ -35,9 +40,7 @@ def _payload(name: str) -> bytes:
 
 
 def _same_everywhere(payload: bytes, nbytes: int) -> bytes | str:
-    first, *others = [decode_payload(payload, None, nbytes, isa, BLOCKS) for isa in _native.isas()]
-    assert all(other == first for other in others)
-    return first
+    return decode_everywhere(payload, nbytes, alone=BLOCKS)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -46,33 +49,22 @@ def test_every_flipped_bit_and_byte_of_a_frame_is_told_or_harmless(name: str) ->
     checksum = xxhash.xxh3_64_intdigest(raw, 3)
     frame = struct.pack("<BBHIQ", BLOCKS, 1, 0, len(raw), checksum) + _payload(name)
     for position in range(len(frame)):
-        for mask in (1, 2, 4, 8, 16, 32, 64, 128, 255):
-            damaged = bytearray(frame)
-            damaged[position] ^= mask
-            out = bytearray(len(raw))
-            try:
-                decode_frames([FrameJob(damaged, out, None, 3)])
-            except FrameDamaged:
-                continue
-            assert out == raw
+        for mask in MASKS:
+            check_flip(frame, position, mask, raw)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_instruction_set_says_the_same_of_damage(name: str) -> None:
     _, raw = SAMPLES[name]
     payload = _payload(name)
-    for position in range(len(payload)):
-        _same_everywhere(payload[:position] + bytes([payload[position] ^ 255]) + payload[position + 1 :], len(raw))
+    check_inverted_bytes(payload, range(len(payload)), lambda damaged: _same_everywhere(damaged, len(raw)))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_truncation_and_any_longer_payload_is_told(name: str) -> None:
     _, raw = SAMPLES[name]
     payload = _payload(name)
-    for length in range(len(payload)):
-        assert isinstance(_same_everywhere(payload[:length], len(raw)), str)
-    for extra in (b"\0", payload, bytes(100)):
-        assert isinstance(_same_everywhere(payload + extra, len(raw)), str)
+    check_lengths(payload, range(len(payload)), lambda damaged: _same_everywhere(damaged, len(raw)))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -157,10 +149,4 @@ def test_rubbish_of_every_type_never_leaves_the_buffers(code: int, rest: bytes, 
 
 @pytest.mark.slow
 def test_mutants_under_the_sanitizers(tmp_path: Path) -> None:
-    program = tmp_path / "mutate_blocks"
-    sources = [HERE / "mutate_blocks.c", NATIVE / "dispatch.c"]
-    sources += [*sorted(NATIVE.glob("standalone_*.c")), *sorted(NATIVE.glob("blocks_*.c"))]
-    build_sanitized(program, sources)
-    done = subprocess.run([str(program), "5", "1"], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "refused" in done.stdout
+    check_mutants(tmp_path, "mutate_blocks", "standalone", "blocks")

@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from zipfs.dtypes import DTYPES
 from zipfs.errors import NotThisFormat
-from zipfs.formats import Layout, Parser
+from zipfs.formats import Layout, Parser, Read
 from zipfs.formats.registry import HEAD_NBYTES
+
+Tensors = dict[str | None, tuple[str, tuple[int, ...], bytes]]
 
 
 def reader(content: bytes, asked: list[int] | None = None) -> Callable[[int, int], bytes]:
@@ -33,6 +35,13 @@ def parsed(parser: Parser, content: bytes) -> Layout | None:
     except NotThisFormat as error:
         assert str(error)
         return None
+
+
+def tensors_in(parse: Callable[[Read, int], Layout], content: bytes) -> Tensors:
+    """Return (dtype, shape, bytes) of every tensor that a parser finds, by its name."""
+    layout = parse(reader(content), len(content))
+    assert sum(span.nbytes for span in layout.spans) == len(content)
+    return {s.name: (s.dtype, s.shape, content[s.offset : s.offset + s.nbytes]) for s in layout.spans if s.dtype}
 
 
 def check(parser: Parser, content: bytes) -> None:

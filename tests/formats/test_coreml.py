@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from tests.formats.contract import Tensors, tensors_in
 from tests.formats.coreml_files import weights
 from tests.formats.written_samples import written
 from zipfs.errors import NotThisFormat
 from zipfs.formats.coreml import parse_coreml
 
-Found = dict[str | None, tuple[str, tuple[int, ...], bytes]]
 
-
-def tensors(content: bytes) -> Found:
-    layout = parse_coreml(lambda offset, nbytes: content[offset : offset + nbytes], len(content))
-    assert sum(span.nbytes for span in layout.spans) == len(content)
-    return {s.name: (s.dtype, s.shape, content[s.offset : s.offset + s.nbytes]) for s in layout.spans if s.dtype}
+def tensors(content: bytes) -> Tensors:
+    return tensors_in(parse_coreml, content)
 
 
 def test_a_file_that_the_package_wrote_has_its_blobs() -> None:

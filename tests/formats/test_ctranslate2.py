@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from tests.formats.contract import Tensors, tensors_in
 from tests.formats.ctranslate2_files import BF16, F16, F32, I8, I16, I32, NBYTES, model, string, variable
 from tests.formats.written_samples import written
 from zipfs.errors import NotThisFormat
 from zipfs.formats.ctranslate2 import parse_ctranslate2
 
 DTYPES = {F32: "F32", I8: "I8", I16: "I16", I32: "I32", F16: "F16", BF16: "BF16"}
-Found = dict[str | None, tuple[str, tuple[int, ...], bytes]]
 
 
-def tensors(content: bytes) -> Found:
-    layout = parse_ctranslate2(lambda offset, nbytes: content[offset : offset + nbytes], len(content))
-    assert sum(span.nbytes for span in layout.spans) == len(content)
-    return {s.name: (s.dtype, s.shape, content[s.offset : s.offset + s.nbytes]) for s in layout.spans if s.dtype}
+def tensors(content: bytes) -> Tensors:
+    return tensors_in(parse_ctranslate2, content)
 
 
 def test_a_file_that_the_package_wrote_has_its_variables() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.formats.contract import Tensors, tensors_in
 from tests.formats.flax_files import packed, with_extension
 from tests.formats.written_samples import written
 from zipfs.errors import NotThisFormat
@@ -24,10 +25,8 @@ TYPES = {
 }  # fmt: skip
 
 
-def tensors(content: bytes) -> dict[str | None, tuple[str, tuple[int, ...], bytes]]:
-    layout = parse_flax(lambda offset, nbytes: content[offset : offset + nbytes], len(content))
-    assert sum(span.nbytes for span in layout.spans) == len(content)
-    return {s.name: (s.dtype, s.shape, content[s.offset : s.offset + s.nbytes]) for s in layout.spans if s.dtype}
+def tensors(content: bytes) -> Tensors:
+    return tensors_in(parse_flax, content)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -13,33 +13,27 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from tests.formats.contract import Tensors, tensors_in
 from tests.formats.hdf5_files import LIBVERS, fill_circle, fill_many, fill_some, hdf5
 from tests.formats.npz_files import archive
 from zipfs.errors import NotThisFormat
-from zipfs.formats import Layout
 from zipfs.formats import hdf5 as hdf5_format
 from zipfs.formats.hdf5 import parse_hdf5
 from zipfs.formats.keras import parse_keras
 
-Found = dict[str | None, tuple[str, tuple[int, ...], bytes]]
 TYPES = {
     "<f2": "F16", "<f4": "F32", "<f8": "F64", "i1": "I8", "<i2": "I16", "<i4": "I32", "<i8": "I64", "u1": "U8",
     "<u2": "U16", "<u4": "U32", "<u8": "U64", "?": "U8", "V2": "BF16",
 }  # fmt: skip
 
 
-def found_in(layout: Layout, content: bytes) -> Found:
-    assert sum(span.nbytes for span in layout.spans) == len(content)
-    return {s.name: (s.dtype, s.shape, content[s.offset : s.offset + s.nbytes]) for s in layout.spans if s.dtype}
+def tensors(content: bytes) -> Tensors:
+    return tensors_in(parse_hdf5, content)
 
 
-def tensors(content: bytes) -> Found:
-    return found_in(parse_hdf5(lambda offset, nbytes: content[offset : offset + nbytes], len(content)), content)
-
-
-def read_by_h5py(content: bytes) -> Found:
+def read_by_h5py(content: bytes) -> Tensors:
     """The datasets that h5py finds, those alone that are to be taken."""
-    found: Found = {}
+    found: Tensors = {}
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and item.chunks is None and item.dtype.str in TYPES and item.size:
@@ -162,8 +156,7 @@ def test_a_file_with_more_in_it_than_is_looked_at_keeps_what_was_found(monkeypat
 def test_the_weights_of_a_keras_file_are_its_tensors() -> None:
     weights = hdf5(fill_some)
     content = archive([("config.json", b"{}"), ("model.weights.h5", weights)])
-    layout = parse_keras(lambda offset, nbytes: content[offset : offset + nbytes], len(content))
-    assert found_in(layout, content) == tensors(weights)
+    assert tensors_in(parse_keras, content) == tensors(weights)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from tests.formats.contract import Tensors, tensors_in
 from tests.formats.npy_files import saved
 from tests.formats.npz_files import archive, savez
 from zipfs.errors import NotThisFormat
@@ -20,10 +21,8 @@ from zipfs.formats.npz import parse_npz
 FLOATS = np.random.default_rng(3).normal(size=(4, 5)).astype("<f4")
 
 
-def tensors(content: bytes) -> dict[str | None, tuple[str, tuple[int, ...], bytes]]:
-    layout = parse_npz(lambda offset, nbytes: content[offset : offset + nbytes], len(content))
-    assert sum(span.nbytes for span in layout.spans) == len(content)
-    return {s.name: (s.dtype, s.shape, content[s.offset : s.offset + s.nbytes]) for s in layout.spans if s.dtype}
+def tensors(content: bytes) -> Tensors:
+    return tensors_in(parse_npz, content)
 
 
 @given(
