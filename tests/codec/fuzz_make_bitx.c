@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "bitx_encode.h"
+#include "cast.h"
 #include "dispatch.h"
 #include "fuzz_input.h"
 
@@ -98,8 +99,8 @@ size_t fuzz_change_header(fuzz_random *random, uint8_t *data, size_t size, size_
     header of;
     memset(&of, 0, sizeof of);
     bx_frame *frame = &of.frame;
-    const size_t front = FUZZ_HEAD + 1;
-    if (size <= front || data[FUZZ_HEAD] >> 4 == BX_MODE_EQUAL)
+    const size_t first = FUZZ_HEAD + (size > FUZZ_HEAD && data[FUZZ_HEAD] >> 4 == BX_MODE_NARROW), front = first + 1;
+    if (size <= front || data[first] >> 4 == BX_MODE_EQUAL)
         return 0;
     bx_bit_reader reader = {data + front, size - front, 0, 0};
     if (!get_header(&reader, &of))
@@ -364,11 +365,36 @@ static uint8_t *put_halves(fuzz_random *random, const uint8_t *raw, const uint8_
     return to;
 }
 
+/* Items of a narrower layout against the base narrowed; `raw` becomes what they are widened to. */
+static uint8_t *put_narrow(fuzz_random *random, int layout, int narrow, uint8_t *raw, const uint8_t *base, size_t items,
+                           uint8_t *to) {
+    const unsigned item = zf_layouts[narrow].nbytes;
+    uint8_t *narrow_raw = malloc(2 * items * item + 1), *narrow_base = narrow_raw + items * item;
+    if (narrow_raw == NULL)
+        abort();
+    zf_cast(base, items, layout, narrow, 1.0f, narrow_base);
+    make_raw(random, narrow_raw, narrow_base, items * item, item, 0);
+    zf_cast(narrow_raw, items, narrow, layout, 1.0f, raw);
+    *to++ = (uint8_t)(narrow | BX_MODE_CODED << 4);
+    to = put_items(random, narrow, narrow_raw, narrow_base, items * item, to);
+    free(narrow_raw);
+    return to;
+}
+
+/* A layout that items of `layout` can be narrowed to, or none. */
+static int choose_narrow(fuzz_random *random, int layout) {
+    static const uint8_t floats[] = {ZF_BF16, ZF_F16, ZF_E4M3, ZF_E5M2};
+    const int narrow = floats[fuzz_below(random, sizeof floats)];
+    const int fits = zf_is_narrower(narrow, layout);
+    return fits && !fuzz_below(random, 3) ? narrow : ZF_PLAIN;
+}
+
 size_t fuzz_make_bitx(fuzz_random *random, uint8_t *data, size_t most) {
     const int layout = 1 + (int)fuzz_below(random, ZF_LAYOUTS - 1);
     const int halves = layout == ZF_F32 && !fuzz_below(random, 4), encoded = !fuzz_below(random, 3);
+    const int narrow = halves ? ZF_PLAIN : choose_narrow(random, layout);
     const unsigned item = zf_layouts[layout].nbytes;
-    const size_t nbytes = items_of_input(random, item) * item + (halves ? 0 : fuzz_below(random, item));
+    const size_t nbytes = items_of_input(random, item) * item + (halves || narrow ? 0 : fuzz_below(random, item));
     const int kind = fuzz_below(random, 4) ? FUZZ_BASE_WEIGHTS : (int)fuzz_below(random, 3);
     const fuzz_head head = {FUZZ_BITX, halves ? FUZZ_BASE_HALVES : kind, nbytes, (uint32_t)fuzz_bits(random)};
     uint8_t *made = malloc(ROOM), *to = made + FUZZ_HEAD, *raw = malloc(nbytes + 1), *base = malloc(nbytes + 1);
@@ -377,15 +403,20 @@ size_t fuzz_make_bitx(fuzz_random *random, uint8_t *data, size_t most) {
     fuzz_put_head(made, head);
     fuzz_make_base(head, layout, base);
     make_raw(random, raw, base, nbytes, item, halves);
+    if (narrow) {
+        *to++ = (uint8_t)(layout | BX_MODE_NARROW << 4);
+        to = put_narrow(random, layout, narrow, raw, base, nbytes / item, to);
+    }
     if (encoded) {
+        to = made + FUZZ_HEAD;
         size_t used = 0;
         zf_dispatch_override((int)fuzz_below(random, (size_t)zf_dispatch_best() + 1));
         to = zf_bitx_encode(raw, base, nbytes, layout, to, 2 * nbytes + 4096, &used) ? NULL : to + used;
-    } else if (!fuzz_below(random, 20)) {
+    } else if (!narrow && !fuzz_below(random, 20)) {
         *to++ = (uint8_t)layout;
         memcpy(to, raw + nbytes - nbytes % item, nbytes % item);
         to += nbytes % item;
-    } else {
+    } else if (!narrow) {
         *to++ = (uint8_t)(layout | (halves ? BX_MODE_HALVES : BX_MODE_CODED) << 4);
         to = halves ? put_halves(random, raw, base, nbytes / 4, to) : put_items(random, layout, raw, base, nbytes, to);
     }

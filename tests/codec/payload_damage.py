@@ -49,7 +49,7 @@ def check_inverted_bytes(payload: bytes, positions: Iterable[int], decode: Decod
 def check_mutants(folder: Path, name: str, *parts: str) -> None:
     """Build the driver `name` with the native sources of some parts, under the sanitizers, and have it run."""
     program = folder / name
-    sources = [path for part in parts for path in sorted(NATIVE.glob(f"{part}_*.c"))]
+    sources = [path for part in parts for path in sorted(NATIVE.glob(f"{part}*.c"))]
     build_sanitized(program, [HERE / f"{name}.c", NATIVE / "dispatch.c", *sources])
     done = subprocess.run([str(program), "5", "1"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

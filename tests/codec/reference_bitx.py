@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.codec.reference_cast import cast
+
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
@@ -46,6 +48,9 @@ def decode_bitx(payload: bytes, base: bytes) -> bytes:
         return base[: len(base) // item_nbytes * item_nbytes] + payload[1:]
     if mode == 1:
         return decode_coded(payload[1:], base, layout)
+    if mode == 3:
+        narrow = payload[1] & 15
+        return cast(decode_bitx(payload[1:], cast(base, layout, narrow)), narrow, layout)
     halves = np.frombuffer(decode_coded(payload[1:], np.frombuffer(base, "<u2")[1::2].tobytes(), 1), "<u2")
     return (halves.astype("<u4") << 16).tobytes()
 

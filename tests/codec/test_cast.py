@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from zipfs.codec import FLOATS, Cast, _native, item_nbytes
+from tests.codec import reference_cast
+from zipfs.codec import FLOATS, Cast, _native, cast_exactly, item_nbytes
 from zipfs.dtypes import float_fields, layout_code
 
 Words = NDArray[np.uint32]
@@ -93,6 +94,16 @@ def test_numpy_agrees(target: str) -> None:
     assert np.array_equal(_cast(words, source, target)[numbers], expected[numbers])
 
 
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_the_reference_agrees(source: str, target: str) -> None:
+    words = _every(source)
+    items = words.astype(f"<u{item_nbytes(source)}").tobytes()
+    expected = np.frombuffer(
+        reference_cast.cast(items, layout_code(source), layout_code(target)), f"<u{item_nbytes(target)}"
+    )
+    assert np.array_equal(_cast(words, source, target), expected)
+
+
 @settings(deadline=None, max_examples=300)
 @given(word=st.integers(0, 0x7F7F_FFFF), target=st.sampled_from([name for name in FLOATS if name != "F32"]))
 def test_the_nearest_item_is_taken_and_of_two_the_even_one(word: int, target: str) -> None:
@@ -154,3 +165,43 @@ def test_buffers_that_do_not_fit_are_refused(nbytes: int, out_nbytes: int) -> No
     with pytest.raises(ValueError, match="whole items"):
         Cast("BF16", "F32").apply(bytes(nbytes), bytearray(out_nbytes))
     Cast("BF16", "F32").apply(b"", bytearray())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "narrow"),
+    [
+        ("F32", [0.0, -0.0, 1.5, -448.0, 2.0**-9], "F8_E4M3"),
+        ("F32", [0.0, 1.5, 2.0**-16, np.inf], "F8_E5M2"),
+        ("F32", [1.0078125, 2.0**126, np.nan], "BF16"),
+        ("F32", [1.0009765625, 2.0**-24, -65504.0], "F16"),
+        ("F32", [1.0009765625, 65536.0], None),
+        ("F32", [1.00000011920929], None),
+        ("F16", [480.0, 1.75], "BF16"),
+        ("F16", [448.0, 1.75], "F8_E4M3"),
+        ("F16", [5 * 2.0**-24, 1.0078125], "BF16"),
+        ("F16", [448.0, 1.75, np.inf], "F8_E5M2"),
+        ("F16", [2.0**-24, 1.00390625], None),
+        ("F16", [2.0**-16, 1.5], "F8_E5M2"),
+        ("F64", [1.0], None),
+    ],
+)
+def test_the_narrowest_floats_that_hold_everything_are_found(
+    dtype: str, values: list[float], narrow: str | None
+) -> None:
+    for count in (len(values), 5000):
+        items = np.resize(np.array(values, f"<f{item_nbytes(dtype)}"), count).view(np.uint8)
+        cast = cast_exactly(items.data, dtype)
+        assert (cast and cast.target) == narrow
+        assert cast is None or cast.source == dtype
+
+
+def test_one_item_that_is_not_narrow_is_seen_wherever_it_stands() -> None:
+    items = np.full(3000, 0x3F80, "<u2")
+    for place in (0, 255, 256, 1024, 2999):
+        odd = items.copy()
+        odd[place] |= 1
+        assert cast_exactly(odd.view(np.uint8).data, "BF16") is None
+    assert cast_exactly(items.view(np.uint8).data, "BF16") == Cast("BF16", "F8_E4M3")
+    assert cast_exactly(b"", "BF16") == Cast("BF16", "F8_E4M3")
+    assert cast_exactly(b"123", "BF16") is None
+    assert cast_exactly(b"1234", "I32") is None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.codec.native_payload import decode_payload
 from tests.codec.reference_bitx import LAYOUTS, decode_bitx
+from tests.codec.reference_cast import FIELDS, cast, is_narrower
 from zipfs.codec import _native
 from zipfs.codec.contract import Bytes
 
@@ -47,10 +48,17 @@ def _pair(layout: int, items: int, kind: str, seed: int) -> tuple[Bytes, Bytes]:
         raw ^= words.type(1 << (width - 1)) * (rng.random(items) < 0.1).astype(words)
     elif kind == "other":
         raw = rng.integers(0, 1 << width, items, dtype=np.uint64).astype(words)
-    elif kind == "wide" and layout == 3:
-        raw, base = raw & words.type(0xFFFF_0000), base & np.uint64(0xFFFF_0000)
+    elif kind == "wide" and layout in FIELDS and layout != 6:
+        narrow = int(rng.choice([code for code in FIELDS if is_narrower(code, layout)]))
+        held = [_through(words_of.astype(words), layout, narrow) for words_of in (raw, base)]
+        return held[0], held[1] if rng.random() < 0.5 else base.astype(words).view(np.uint8)
     tail = rng.integers(0, 256, (2, int(rng.integers(0, item))), dtype=np.uint8)
     return np.append(raw.view(np.uint8), tail[0]), np.append(base.astype(words).view(np.uint8), tail[1])
+
+
+def _through(items: np.ndarray[tuple[int], np.dtype[np.unsignedinteger]], layout: int, narrow: int) -> Bytes:
+    """Items as they come back from a narrower type."""
+    return np.frombuffer(cast(cast(items.tobytes(), layout, narrow), narrow, layout), np.uint8)
 
 
 def _encoded(raw: Bytes, base: Bytes, layout: int, isa: _native.Isa | None = None) -> bytes | None:
@@ -139,6 +147,40 @@ def test_a_short_tensor_has_little_overhead() -> None:
     payload = _encoded(raw_bytes, base_bytes, 1)
     assert payload is not None and len(payload) * 8 / 384 < 4.2
     assert decode_payload(payload, base_bytes, base_bytes.nbytes) == raw_bytes.tobytes()
+
+
+@pytest.mark.parametrize(("layout", "narrow"), [(3, 5), (3, 6), (3, 1), (3, 2), (1, 5), (1, 6), (2, 5), (2, 6), (2, 1)])
+@pytest.mark.parametrize("rounded", [True, False])
+def test_narrow_values_in_wide_items_take_what_they_take_narrow(layout: int, narrow: int, rounded: bool) -> None:
+    rng = np.random.default_rng(5)
+    base = rng.normal(0, 1, 1 << 17).astype("<f4")
+    tuned = base + rng.normal(0, 0.02, base.size).astype("<f4")
+    narrow_base, narrow_raw = (
+        cast(cast(values.tobytes(), 3, layout) if layout != 3 else values.tobytes(), layout, narrow)
+        for values in (base, tuned)
+    )
+    raw = np.frombuffer(cast(narrow_raw, narrow, layout), np.uint8)
+    # Where the base is not narrow itself, it is rounded to what it would be.
+    wide_base = (
+        cast(narrow_base, narrow, layout)
+        if rounded
+        else cast(base.tobytes(), 3, layout)
+        if layout != 3
+        else base.tobytes()
+    )
+    alone = _encoded(np.frombuffer(narrow_raw, np.uint8), np.frombuffer(narrow_base, np.uint8), narrow)
+    payload = _encoded(raw, np.frombuffer(wide_base, np.uint8), layout)
+    assert payload is not None and alone is not None
+    assert payload == bytes([layout | 0x30]) + alone
+    assert decode_bitx(payload, wide_base) == raw.tobytes()
+
+
+def test_a_rounded_copy_of_the_base_takes_two_bytes() -> None:
+    base = np.random.default_rng(6).normal(0, 1, 1 << 18).astype("<f4").view(np.uint8)
+    for narrow in (1, 2, 5, 6):
+        raw = _through(base.view("<u4"), 3, narrow)
+        assert _encoded(raw, base, 3) == bytes([3 | 0x30, narrow])
+        assert decode_payload(bytes([3 | 0x30, narrow]), base, base.nbytes) == raw.tobytes()
 
 
 def test_a_useless_base_is_noticed() -> None:

@@ -17,14 +17,21 @@ from tests.codec.payload_damage import (
     check_mutants,
     decode_everywhere,
 )
-from zipfs.codec import encode_frame
+from zipfs.codec import Cast, encode_frame
 from zipfs.codec.contract import Bytes
 
-BF16, F32, I8, CODED, HALVES = 1, 3, 7, 0x10, 0x20
+BF16, F16, F32, E4M3, I8, CODED, HALVES, NARROW = 1, 2, 3, 5, 7, 0x10, 0x20, 0x30
 
 
 def _bf16(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> Bytes:
     return (values.astype(np.float32).view("<u4") >> 16).astype("<u2").view(np.uint8)
+
+
+def _e4m3_as_f16(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> bytes:
+    e4m3, items = np.empty(values.size, np.uint8), np.empty(2 * values.size, np.uint8)
+    Cast("F32", "F8_E4M3").apply((16 * values).astype("<f4").data, e4m3.data)
+    Cast("F8_E4M3", "F16").apply(e4m3.data, items.data)
+    return items.tobytes()
 
 
 def _samples() -> dict[str, tuple[str, bytes, bytes]]:
@@ -41,7 +48,8 @@ def _samples() -> dict[str, tuple[str, bytes, bytes]]:
         "four lanes and zero flags": ("BF16", _bf16(some)[:12000].tobytes(), _bf16(base)[:12000].tobytes()),
         "extended literals and literals": ("BF16", _bf16(far)[:5000].tobytes(), _bf16(base)[:5000].tobytes()),
         "extra steps": ("F32", tuned[:400].tobytes(), base[:400].tobytes()),
-        "halves": ("F32", halves[0][:1600], halves[1][:1600]),
+        "narrow": ("F32", halves[0][:1600], halves[1][:1600]),
+        "narrow, all lanes": ("F16", _e4m3_as_f16(tuned[:33_000]), _e4m3_as_f16(base[:33_000])),
         "scale_offsets": ("F16", scaled[:9000].astype("<f2").tobytes(), base[:9000].astype("<f2").tobytes()),
         "64 lanes": ("BF16", _bf16(base + np.float32(1e-6)).tobytes(), _bf16(base).tobytes()),
         "nothing changed": ("BF16", _bf16(base)[:501].tobytes(), _bf16(base)[:501].tobytes()),
@@ -97,8 +105,20 @@ def test_another_base_is_told_or_gives_other_bytes(name: str) -> None:
         (b"", "empty"),
         (bytes([0]), "layout"),
         (bytes([11]), "layout"),
-        (bytes([BF16 | 0x30]), "mode"),
+        (bytes([BF16 | 0x40]), "mode"),
         (bytes([BF16 | HALVES]), "mode"),
+        (bytes([F32 | NARROW]), "not narrower"),
+        (bytes([F32 | NARROW, F32 | CODED]), "not narrower"),
+        (bytes([F32 | NARROW, I8 | CODED]), "not narrower"),
+        (bytes([F32 | NARROW, 0]), "not narrower"),
+        (bytes([BF16 | NARROW, F16]), "not narrower"),
+        (bytes([F32 | NARROW, 15]), "not narrower"),
+        (bytes([I8 | NARROW, E4M3]), "not narrower"),
+        (bytes([15 | NARROW, E4M3]), "layout"),
+        (bytes([0 | NARROW, E4M3]), "not narrower"),
+        (bytes([F32 | NARROW, BF16 | HALVES]), "mode"),
+        (bytes([F32 | NARROW, BF16 | NARROW, E4M3]), "mode"),
+        (bytes([F32 | NARROW, BF16, 0]), "length differs"),
         (bytes([BF16, 0]), "length differs"),
         (bytes([BF16 | CODED]), "cut short"),
         (bytes([BF16 | CODED, 0, 8]) + bytes(20), "fewer than two symbols"),
@@ -119,4 +139,4 @@ def test_rubbish_never_leaves_the_buffers(head: int, rest: bytes, nbytes: int) -
 
 @pytest.mark.slow
 def test_mutants_under_the_sanitizers(tmp_path: Path) -> None:
-    check_mutants(tmp_path, "mutate_bitx", "bitx")
+    check_mutants(tmp_path, "mutate_bitx", "bitx", "cast")

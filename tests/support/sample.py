@@ -33,7 +33,7 @@ from tests.support.stores import (
     weights,
     write_over,
 )
-from zipfs.codec import Cast, frame_nbytes
+from zipfs.codec import Cast, frame_nbytes, item_nbytes
 from zipfs.dtypes import BLOCK_DTYPES
 from zipfs.ingest.import_tree import find, put_directories
 from zipfs.ingest.pipeline import Pipeline
@@ -63,10 +63,41 @@ def _cast(dtype: str, seed: int) -> bytes:
 def files(version: int) -> dict[str, bytes]:
     """Path -> content: every codec and every way of storing something in a format, as deterministic bytes."""
     found = _files_1()
-    for since, added in ((2, _files_2), (4, _files_4), (5, _files_5)):
+    for since, added in ((2, _files_2), (4, _files_4), (5, _files_5), (6, _files_6)):
         if version >= since:
             found |= added()
     return found
+
+
+def _files_6() -> dict[str, bytes]:
+    """Values that narrower floats hold: a pair of each kind, and copies of a base that are rounded."""
+    base = np.random.default_rng(61).normal(0, 1, 20_000).astype("<f4")
+    new = base + np.random.default_rng(62).normal(0, 0.02, base.size).astype("<f4")
+    kinds = [("F32", narrow) for narrow in ("BF16", "F16", "F8_E4M3", "F8_E5M2")]
+    kinds += [(wide, narrow) for wide in ("BF16", "F16") for narrow in ("F8_E4M3", "F8_E5M2")]
+
+    def tensors(values: np.ndarray[tuple[int], np.dtype[np.floating]]) -> bytes:
+        return tensor_file(
+            {f"{wide} of {narrow}": (wide, [values.size], _held(values, wide, narrow)) for wide, narrow in kinds}
+        )
+
+    rounded = {narrow: ("F32", [base.size], _held(-base, "F32", narrow)) for narrow in ("BF16", "F16")}
+    return {
+        "narrow/1-base": tensors(base),
+        "narrow/2-tuned": tensors(new),
+        "narrow/3-exact": tensor_file({"w": ("F32", [base.size], (-base).tobytes())}),
+        "narrow/4-rounded": tensor_file(rounded),
+    }
+
+
+def _held(values: np.ndarray[tuple[int], np.dtype[np.floating]], wide: str, narrow: str) -> bytes:
+    """Items of type `wide` that hold what `narrow` has of F32 values."""
+    items: bytes = values.astype("<f4").tobytes()
+    for source, target in (("F32", narrow), (narrow, wide)):
+        out = bytearray(len(items) // item_nbytes(source) * item_nbytes(target))
+        Cast(source, target).apply(items, out)
+        items = bytes(out)
+    return items
 
 
 def _files_5() -> dict[str, bytes]:

@@ -20,6 +20,7 @@ def decode_run(steps: Sequence[Step], isa: Isa | None = None) -> tuple[int, str]
 def cast(
     items: _Bytes, layout: int, out: _Bytes, out_layout: int, scale: float = 1.0, isa: Isa | None = None
 ) -> None: ...
+def narrow_layout(items: _Bytes, layout: int) -> int: ...
 def minhash_samples(
     items: _Bytes,
     item_nbytes: int,

@@ -71,3 +71,12 @@ class Cast:
     def apply(self, items: Buffer, out: Buffer) -> None:
         """Fill the writable `out` with the items of `items`.  ValueError unless both hold as many whole items."""
         _native.cast(view_bytes(items), layout_code(self.source), view_bytes(out), layout_code(self.target), self.scale)
+
+
+def cast_exactly(items: Buffer, dtype: str) -> Cast | None:
+    """Return the cast to the narrowest floats that hold each of `items`, of type `dtype`, exactly; None without one.
+
+    The codec does the same for itself, frame by frame.
+    """
+    narrow = _native.narrow_layout(view_bytes(items), layout_code(dtype)) if dtype in FLOATS else 0
+    return Cast(dtype, next(name for name in FLOATS if layout_code(name) == narrow)) if narrow else None

@@ -15,7 +15,7 @@ from zipfs.errors import Damaged, NotAllowed, NotAStore, UnknownVersion
 from zipfs.store.disk.access import who_owns
 from zipfs.store.disk.files import open_file, replace_file, sync_directory
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 MARKER: Final = "ZIPFS"
 _NBYTES_AT_MOST: Final = 4096
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipfs.bases.similarity.sketch import SKETCH_MAX_NBYTES, Samples, parse
-from zipfs.codec import FRAME_NBYTES, HEADER_NBYTES, encode_frame
+from zipfs.codec import FRAME_NBYTES, HEADER_NBYTES, Cast, cast_exactly, encode_frame
 from zipfs.dtypes import float_fields, turned_bits
 
 Bits = NDArray[np.float64]
@@ -133,28 +133,28 @@ def predict_matrix(targets: Sequence[bytes], candidates: Sequence[bytes], dtype:
     Infinity as in `predict_against`.
     """
     bits = np.full((len(targets), len(candidates)), np.inf)
-    parsed = [parse(target) for target in targets]
-    for samples in {_kind(one): one for one in parsed if one is not None and one.items.size}.values():
-        rows = [row for row, one in enumerate(parsed) if _fits(samples, one)]
+    kinds: dict[tuple[tuple[int, int], Cast | None], list[tuple[int, Samples]]] = {}
+    for row, target in enumerate(map(parse, targets)):
+        if target is not None and target.items.size:
+            kinds.setdefault((_kind(target), cast_exactly(target.items.data, dtype)), []).append((row, target))
+    for (kind, cast), rows in kinds.items():
         for start in range(0, len(candidates), _BATCH):
             others = [parse(candidate) for candidate in candidates[start : start + _BATCH]]
-            fitting = [(start + n, other) for n, other in enumerate(others) if other is not None]
-            fitting = [(column, other) for column, other in fitting if _fits(samples, other)]
+            fitting = [
+                (start + n, other) for n, other in enumerate(others) if other is not None and _kind(other) == kind
+            ]
             if fitting:
-                bases = _Bases(np.stack([_words(other.items) for _, other in fitting]), dtype)
+                bases = _Bases(np.stack([_words(other.items, cast) for _, other in fitting]), _cast_dtype(dtype, cast))
                 columns = [column for column, _ in fitting]
-                for row in rows:
-                    target = parsed[row]
-                    assert target is not None
-                    bits[row, columns] = _with_overhead(bases.residual_bits(_words(target.items)), samples)
+                for row, target in rows:
+                    bits[row, columns] = _with_overhead(bases.residual_bits(_words(target.items, cast)), target)
     return bits
 
 
 def predict_residual(items: NDArray[np.uint8], bases: NDArray[np.uint8], dtype: str) -> float:
     """Return predicted bits per item of `items` against `bases`, both uint8 of (items, item size), headers left out."""
-    if dtype == "F32" and not items[:, :2].any():
-        items, bases, dtype = items[:, 2:], bases[:, 2:], "BF16"  # the codec codes the upper halves only
-    return float(_Bases(_words(bases)[None], dtype).residual_bits(_words(items))[0])
+    cast = cast_exactly(np.ascontiguousarray(items).data, dtype)
+    return float(_Bases(_words(bases, cast)[None], _cast_dtype(dtype, cast)).residual_bits(_words(items, cast))[0])
 
 
 def _kind(samples: Samples) -> tuple[int, int]:
@@ -175,10 +175,21 @@ def _with_overhead(residual_bits: Bits, samples: Samples) -> Bits:
     return total
 
 
-def _words(items: NDArray[np.uint8]) -> Words:
-    """Return items, uint8 (items, item size), as unsigned integers (items,)."""
-    words: Words = np.ascontiguousarray(items).view(f"<u{items.shape[1]}").reshape(-1)
+def _words(items: NDArray[np.uint8], cast: Cast | None) -> Words:
+    """Return items, uint8 (items, item size), as unsigned integers (items,); cast first if `cast` is given.
+
+    The codec codes items that narrower floats hold exactly as such, against the base cast likewise.
+    """
+    items = np.ascontiguousarray(items)
+    if cast is not None:
+        wide, items = items, np.empty((len(items), cast.target_nbytes), np.uint8)
+        cast.apply(wide.data, items.data)
+    words: Words = items.view(f"<u{items.shape[1]}").reshape(-1)
     return words
+
+
+def _cast_dtype(dtype: str, cast: Cast | None) -> str:
+    return dtype if cast is None else cast.target
 
 
 class _Bases:

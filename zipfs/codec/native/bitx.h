@@ -29,7 +29,8 @@ enum {
     BX_FLAGS_CODED = 3,
     BX_MODE_EQUAL = 0,
     BX_MODE_CODED = 1,
-    BX_MODE_HALVES = 2 /* 4-byte floats of both sides end in 16 zero bits: the upper halves are coded as BF16 */
+    BX_MODE_HALVES = 2, /* F32 by the upper halves of both sides, as BF16: what encoders before BX_MODE_NARROW made */
+    BX_MODE_NARROW = 3  /* floats that a narrower type holds exactly: a payload of these, against the narrowed base */
 };
 #define BX_LOW 65536u /* smallest state */
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "bitx.h"
+#include "cast.h"
 
 typedef struct {
     bx_kernel *kernel;
@@ -318,37 +319,17 @@ static const char *decode_coded(const uint8_t *p, const uint8_t *end, const uint
     return wrong;
 }
 
-static const char *decode_halves(const uint8_t *p, const uint8_t *end, const uint8_t *base, uint8_t *out,
-                                 size_t nbytes) {
-    const size_t items = nbytes / 4;
-    if (nbytes % 4)
-        return "halves need whole items";
-    uint8_t *upper = calloc(4 * items + 1, 1);
-    if (upper == NULL)
-        return zf_no_memory;
-    uint8_t *decoded = upper + 2 * items;
-    for (size_t k = 0; k < items; k++)
-        memcpy(upper + 2 * k, base + 4 * k + 2, 2);
-    const char *wrong = decode_coded(p, end, upper, decoded, 2 * items, ZF_BF16);
-    if (wrong == NULL)
-        for (size_t k = 0; k < items; k++)
-            zf_put32(out + 4 * k, (uint32_t)zf_get16(decoded + 2 * k) << 16);
-    free(upper);
-    return wrong;
-}
-
-const char *zf_bitx_decode(const uint8_t *payload, size_t payload_nbytes, const uint8_t *base, uint8_t *out,
-                           size_t nbytes) {
-    if (!payload_nbytes)
+/* Modes that need no other layout. */
+static const char *decode_items(const uint8_t *p, const uint8_t *end, const uint8_t *base, uint8_t *out,
+                                size_t nbytes) {
+    if (p == end)
         return "the payload is empty";
-    const unsigned layout = payload[0] & 15, mode = payload[0] >> 4;
+    const unsigned layout = *p & 15, mode = *p >> 4;
+    p++;
     if (layout == ZF_PLAIN || layout >= ZF_LAYOUTS)
         return "unknown layout";
-    const uint8_t *p = payload + 1, *end = payload + payload_nbytes;
     if (mode == BX_MODE_CODED)
         return decode_coded(p, end, base, out, nbytes, (int)layout);
-    if (mode == BX_MODE_HALVES && layout == ZF_F32)
-        return decode_halves(p, end, base, out, nbytes);
     if (mode != BX_MODE_EQUAL)
         return "unknown mode";
     const size_t tail = nbytes % zf_layouts[layout].nbytes;
@@ -359,4 +340,54 @@ const char *zf_bitx_decode(const uint8_t *payload, size_t payload_nbytes, const 
     if (tail)
         memcpy(out + nbytes - tail, p, tail);
     return NULL;
+}
+
+static const char *decode_halves(const uint8_t *p, const uint8_t *end, const uint8_t *base, uint8_t *out,
+                                 size_t nbytes) {
+    const size_t items = nbytes / 4;
+    if (nbytes % 4)
+        return "halves need whole items";
+    uint8_t *upper = malloc(4 * items + 1);
+    if (upper == NULL)
+        return zf_no_memory;
+    uint8_t *decoded = upper + 2 * items;
+    for (size_t k = 0; k < items; k++)
+        memcpy(upper + 2 * k, base + 4 * k + 2, 2);
+    const char *wrong = decode_coded(p, end, upper, decoded, 2 * items, ZF_BF16);
+    if (wrong == NULL)
+        zf_cast(decoded, items, ZF_BF16, ZF_F32, 1.0f, out);
+    free(upper);
+    return wrong;
+}
+
+static const char *decode_narrow(const uint8_t *p, const uint8_t *end, const uint8_t *base, uint8_t *out, size_t nbytes,
+                                 int layout) {
+    const int narrow = p < end ? *p & 15 : ZF_PLAIN;
+    const unsigned item = zf_layouts[layout].nbytes;
+    if (narrow >= ZF_LAYOUTS || !zf_is_narrower(narrow, layout))
+        return "a layout that is not narrower";
+    if (nbytes % item)
+        return "narrow items are not whole";
+    const size_t items = nbytes / item, narrow_nbytes = items * zf_layouts[narrow].nbytes;
+    uint8_t *narrow_base = malloc(2 * narrow_nbytes + 1);
+    if (narrow_base == NULL)
+        return zf_no_memory;
+    uint8_t *decoded = narrow_base + narrow_nbytes;
+    zf_cast(base, items, layout, narrow, 1.0f, narrow_base);
+    const char *wrong = decode_items(p, end, narrow_base, decoded, narrow_nbytes);
+    if (wrong == NULL)
+        zf_cast(decoded, items, narrow, layout, 1.0f, out);
+    free(narrow_base);
+    return wrong;
+}
+
+const char *zf_bitx_decode(const uint8_t *payload, size_t payload_nbytes, const uint8_t *base, uint8_t *out,
+                           size_t nbytes) {
+    const uint8_t *end = payload + payload_nbytes;
+    const unsigned layout = payload_nbytes ? payload[0] & 15 : ZF_PLAIN, mode = payload_nbytes ? payload[0] >> 4 : 0;
+    if (mode == BX_MODE_HALVES && layout == ZF_F32)
+        return decode_halves(payload + 1, end, base, out, nbytes);
+    if (mode == BX_MODE_NARROW && layout < ZF_LAYOUTS)
+        return decode_narrow(payload + 1, end, base, out, nbytes, (int)layout);
+    return decode_items(payload, end, base, out, nbytes);
 }

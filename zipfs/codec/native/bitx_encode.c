@@ -1,5 +1,6 @@
 /* The bitx encoder: lists the blocks that changed, chooses a model, turns items into symbols, codes them backwards. */
 #include "bitx_encode.h"
+#include "cast.h"
 
 #include <stdlib.h>
 
@@ -234,14 +235,14 @@ static void pour(sink *to, const void *from, size_t nbytes) {
 }
 
 static int encode_coded(bx_frame *frame, scratch *of, const uint8_t *raw, const uint8_t *base, const uint8_t *tail,
-                        size_t tail_nbytes, uint8_t head, uint8_t *out, size_t capacity, size_t *used) {
+                        size_t tail_nbytes, uint8_t *out, size_t capacity, size_t *used) {
     bx_input input = {raw, base, NULL, 0};
     size_t flags_nbytes, scale_offsets_nbytes = 0;
     const unsigned zero_flags = list_blocks(frame, &input, of->blocks, of->flags, of->scale_offset_stream,
                                             &flags_nbytes);
     sink to = {out, capacity, 0};
+    const uint8_t head = (uint8_t)(frame->layout | (input.listed ? BX_MODE_CODED : BX_MODE_EQUAL) << 4);
     if (!input.listed) {
-        head &= 15;
         pour(&to, &head, 1);
         pour(&to, tail, tail_nbytes);
         *used = capacity - to.left;
@@ -303,7 +304,7 @@ static int encode_coded(bx_frame *frame, scratch *of, const uint8_t *raw, const 
     return to.full;
 }
 
-static int encode_items(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t head, uint8_t *out,
+static int encode_items(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out,
                         size_t capacity, size_t *used) {
     bx_frame frame;
     scratch of;
@@ -314,40 +315,34 @@ static int encode_items(const uint8_t *raw, const uint8_t *base, size_t nbytes, 
     uint8_t *memory = allocate(&frame, &of);
     if (memory == NULL)
         return 1;
-    int failed = encode_coded(&frame, &of, raw, base, raw + whole, nbytes - whole, head, out, capacity, used);
+    int failed = encode_coded(&frame, &of, raw, base, raw + whole, nbytes - whole, out, capacity, used);
     free(memory);
     return failed;
 }
 
-/* Whether these are BF16 values held as F32 on both sides. */
-static int only_halves(const uint8_t *raw, const uint8_t *base, size_t nbytes) {
-    uint32_t any = 0;
-    size_t k = 0;
-    for (; k + 256 <= nbytes && !(any & 0xFFFF); k += 256)
-        for (size_t j = k; j < k + 256; j += 4)
-            any |= zf_get32(raw + j) | zf_get32(base + j);
-    for (; k + 4 <= nbytes; k += 4)
-        any |= zf_get32(raw + k) | zf_get32(base + k);
-    return !(any & 0xFFFF);
+/* Narrow items of `raw` against the base narrowed, behind the byte that says so. */
+static int encode_narrow(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, int narrow, uint8_t *out,
+                         size_t capacity, size_t *used) {
+    const size_t items = nbytes / zf_layouts[layout].nbytes, narrow_nbytes = items * zf_layouts[narrow].nbytes;
+    uint8_t *narrow_raw = capacity ? malloc(2 * narrow_nbytes) : NULL;
+    if (narrow_raw == NULL)
+        return 1;
+    uint8_t *narrow_base = narrow_raw + narrow_nbytes;
+    zf_cast(raw, items, layout, narrow, 1.0f, narrow_raw);
+    zf_cast(base, items, layout, narrow, 1.0f, narrow_base);
+    *out = (uint8_t)(layout | BX_MODE_NARROW << 4);
+    int failed = encode_items(narrow_raw, narrow_base, narrow_nbytes, narrow, out + 1, capacity - 1, used);
+    *used += 1;
+    free(narrow_raw);
+    return failed;
 }
 
 int zf_bitx_encode(const uint8_t *raw, const uint8_t *base, size_t nbytes, int layout, uint8_t *out, size_t capacity,
                    size_t *used) {
     if (!nbytes)
         return 1;
-    const uint8_t head = (uint8_t)(layout | BX_MODE_CODED << 4);
-    if (layout == ZF_F32 && nbytes % 4 == 0 && only_halves(raw, base, nbytes) && memcmp(raw, base, nbytes)) {
-        uint8_t *halves = malloc(nbytes);
-        if (halves == NULL)
-            return 1;
-        for (size_t k = 0; k < nbytes / 4; k++) {
-            memcpy(halves + 2 * k, raw + 4 * k + 2, 2);
-            memcpy(halves + nbytes / 2 + 2 * k, base + 4 * k + 2, 2);
-        }
-        int failed = encode_items(halves, halves + nbytes / 2, nbytes / 2, ZF_BF16,
-                                  (uint8_t)(layout | BX_MODE_HALVES << 4), out, capacity, used);
-        free(halves);
-        return failed;
-    }
-    return encode_items(raw, base, nbytes, layout, head, out, capacity, used);
+    const int narrow = memcmp(raw, base, nbytes) ? zf_narrow_layout(raw, nbytes, layout) : ZF_PLAIN;
+    if (narrow != ZF_PLAIN)
+        return encode_narrow(raw, base, nbytes, layout, narrow, out, capacity, used);
+    return encode_items(raw, base, nbytes, layout, out, capacity, used);
 }

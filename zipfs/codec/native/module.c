@@ -224,6 +224,22 @@ static PyObject *cast(PyObject *self, PyObject *args, PyObject *kwargs) {
     return result;
 }
 
+static PyObject *narrow_layout(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"items", "layout", NULL};
+    Py_buffer items;
+    int layout, narrow = ZF_PLAIN;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*i", keywords, &items, &layout))
+        return NULL;
+    int known = parse_layout(layout);
+    if (known) {
+        Py_BEGIN_ALLOW_THREADS
+        narrow = zf_narrow_layout(items.buf, (size_t)items.len, layout);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&items);
+    return known ? PyLong_FromLong(narrow) : NULL;
+}
+
 static PyObject *minhash_samples(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"items", "item_nbytes", "stride", "threshold", "hashes", "places", NULL};
     Py_buffer items, hashes, places;
@@ -281,6 +297,7 @@ static PyMethodDef methods[] = {
     {"blocks_encode", (PyCFunction)(void (*)(void))blocks_encode, METH_VARARGS | METH_KEYWORDS, NULL},
     {"decode_run", (PyCFunction)(void (*)(void))decode_run, METH_VARARGS | METH_KEYWORDS, NULL},
     {"cast", (PyCFunction)(void (*)(void))cast, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"narrow_layout", (PyCFunction)(void (*)(void))narrow_layout, METH_VARARGS | METH_KEYWORDS, NULL},
     {"minhash_samples", (PyCFunction)(void (*)(void))minhash_samples, METH_VARARGS | METH_KEYWORDS, NULL},
     {"isa", isa, METH_NOARGS, NULL},
     {"isas", isas, METH_NOARGS, NULL},

@@ -188,6 +188,10 @@ _BLOCKS = """
 -- Nothing changes here: blobs of block types, whose frames hold whole blocks, are not for an older ZipFS to read.
 """
 
+_NARROW = """
+-- Nothing changes here: frames of narrow values in wide items are not for an older ZipFS to read.
+"""
+
 SCRIPTS: Final = {
     "0001-first": FIRST,
     "0002-views": _VIEWS,
@@ -196,6 +200,7 @@ SCRIPTS: Final = {
     "0005-written-in-place": _WRITTEN_IN_PLACE,
     "0006-read-anew": _READ_ANEW,
     "0007-blocks": _BLOCKS,
+    "0008-narrow": _NARROW,
 }
 """SQL of each migration by its name, oldest first."""
 

@@ -23,7 +23,7 @@ from zipfs.store.objects.values import BaseRef, Blob, BlobId, PackName, is_size
 
 MAGIC: Final = b"ZFSPACK1"
 END_MAGIC: Final = b"ZFSPEND1"
-VERSION: Final = 3
+VERSION: Final = 4
 """The version of packs that are written. Read are also those of version 1, whose bases are whole, and of version 2, in
 which no blob is of a block type."""
 HEADER: Final = struct.Struct("<8sII16s")  # magic, version, reserved, name
