@@ -7,6 +7,7 @@ set; `fast`, a few examples, for `tools/test --fast`; `thorough`, for a search t
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,9 @@ settings.register_profile("ci", parent=_PATIENT, max_examples=100, derandomize=T
 settings.register_profile("fast", parent=_PATIENT, max_examples=10, derandomize=True, database=None)
 settings.register_profile("thorough", parent=_PATIENT, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
+
+# A shell that starts the tests in the background has them, and whatever they start and interrupt, ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
