@@ -19,7 +19,7 @@ NATIVE: Final = HERE.parent.parent / "zipfs" / "codec" / "native"
 
 _COMPILED: Final = Path(sys.prefix) / "sanitized"
 _SANITIZERS: Final = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-_FLAGS: Final = ["-std=gnu11", "-O1", "-g", *_SANITIZERS, f"-I{NATIVE}", f"-I{HERE}"]
+_FLAGS: Final = ["-std=gnu11", "-O1", "-g1", *_SANITIZERS, f"-I{NATIVE}", f"-I{HERE}"]
 
 
 def build_sanitized(program: Path, sources: Iterable[Path]) -> None:

@@ -112,11 +112,11 @@ def widened(raw: bytes) -> bytes:
 def tensor_file(tensors: Mapping[str, Tensor], pad: int = 0) -> bytes:
     """A safetensors file; `pad` spaces make its header longer."""
     header: dict[str, object] = {}
-    data = b""
+    end = 0
     for name, (dtype, shape, raw) in tensors.items():
-        header[name] = entry(dtype, shape, len(data), len(data) + len(raw))
-        data += raw
-    return container(json.dumps(header) + " " * pad, data)
+        header[name] = entry(dtype, shape, end, end + len(raw))
+        end += len(raw)
+    return container(json.dumps(header) + " " * pad, b"".join(raw for _, _, raw in tensors.values()))
 
 
 def model(raw: bytes, name: str = "w") -> bytes:
