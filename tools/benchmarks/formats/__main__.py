@@ -31,7 +31,7 @@ PATIENCE_S: Final = 3600.0
 BASE: Final = "base-bf16"
 
 CONTAINERS: Final = {
-    "BF16": ("bin", "pt", "dcp", "gguf", "onnx", "npz", "msgpack"),
+    "BF16": ("bin", "pt", "dcp", "gguf", "onnx", "onnx-data", "raw", "npz", "msgpack"),
     "F16": ("gguf",),
     "F32": ("bin", "gguf", "npz", "onnx", "hdf5", "msgpack"),
     "Q8_0": ("gguf",),

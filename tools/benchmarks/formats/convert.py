@@ -86,13 +86,34 @@ def write_msgpack(folder: Path, tensors: Tensors, dtype: str) -> None:
 
 
 def write_onnx(folder: Path, tensors: Tensors, dtype: str) -> None:
+    library("onnx").save(_onnx_model(tensors), folder / "model.onnx")
+
+
+def write_onnx_data(folder: Path, tensors: Tensors, dtype: str) -> None:
+    """Tensors in a file beside the model."""
+    library("onnx").save(
+        _onnx_model(tensors),
+        folder / "model.onnx",
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location="model.onnx_data",
+    )
+
+
+def write_raw(folder: Path, tensors: Tensors, dtype: str) -> None:
+    """Nothing but the items of all tensors, as the weights of OpenVINO and TensorFlow lie beside an index."""
+    with open(folder / "model.bin", "wb") as file:
+        file.writelines(array.tobytes() for array in arrays(tensors).values())
+
+
+def _onnx_model(tensors: Tensors) -> Any:
     onnx = library("onnx")
     initializers = [onnx.numpy_helper.from_array(array, name) for name, array in arrays(tensors).items()]
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([node], "model", [value], [result], initializers)
-    onnx.save(onnx.helper.make_model(graph), folder / "model.onnx")
+    return onnx.helper.make_model(graph)
 
 
 def write_gguf(folder: Path, tensors: Tensors, dtype: str) -> None:
@@ -156,6 +177,8 @@ WRITERS: Final[dict[str, Callable[[Path, Tensors, str], None]]] = {
     "hdf5": write_hdf5,
     "msgpack": write_msgpack,
     "onnx": write_onnx,
+    "onnx-data": write_onnx_data,
+    "raw": write_raw,
     "gguf": write_gguf,
     "blocks": write_blocks,
 }
