@@ -1,12 +1,17 @@
-"""What the killed processes of the crash tests do: `python -m tests.crash.scenarios SCENARIO STORE`.
+"""What the killed processes of the crash tests do: `python -m tests.crash.scenarios`, which Runs starts.
 
-Each scenario does to a store that `prepare` has made what a user would do to it, and is killed at the fault point that
-the environment names.
+Each scenario does to a store that `prepare` has made what a user would do to it, and is killed at a fault point. It is
+run in a fork of a process that has everything imported, which takes longer than what most of them do.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
+import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +38,7 @@ from tests.support.stores import (
     write_tree,
 )
 from zipfs.ingest.queue import seal_everything
+from zipfs.store.disk import faults
 from zipfs.store.maintenance.collect import merge_small_packs
 from zipfs.store.maintenance.repair import repair
 from zipfs.store.objects.values import ROOT, State
@@ -231,6 +237,46 @@ SCENARIOS: Final = {
 }
 
 
+class Runs:
+    """A process that runs scenarios, each in a fork of its own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.scenarios"],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    def run(self, scenario: str, path: Path, fault: str = "") -> int:
+        """Return the exit code of a scenario; it is killed at `fault`, if that is given."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([scenario, str(path), fault]) + "\n")
+        return int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
+        assert self._process.returncode == 0
+
+
+def _run_forked(scenario: str, path: str, fault: str) -> int:
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        os.environ["ZIPFS_FAULT"] = fault
+        importlib.reload(faults)
+        with open_store(Path(path)) as opened:
+            SCENARIOS[scenario].act(opened)
+        os._exit(0)
+    except BaseException:  # noqa: BLE001  # a fork must not go on as its parent
+        traceback.print_exc()
+        os._exit(1)
+
+
 if __name__ == "__main__":
-    with open_store(Path(sys.argv[2])) as opened:
-        SCENARIOS[sys.argv[1]].act(opened)
+    for line in sys.stdin:
+        sys.stdout.write(f"{_run_forked(*json.loads(line))}\n")
+        sys.stdout.flush()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.crash.scenarios import KEPT, SCENARIOS, Scenario, prepare
+from tests.crash.scenarios import KEPT, SCENARIOS, Runs, Scenario, prepare
 from tests.support.sql import sql
 from tests.support.stores import (
     all_problems,
@@ -31,8 +29,6 @@ from zipfs.store.publish import FAULT_POINTS, fault_points
 from zipfs.store.store import Store, open_store
 
 pytestmark = pytest.mark.crash
-
-ROOT = Path(__file__).parents[2]
 
 STEPS: list[tuple[str, str]] = [
     *[("seal", point) for point in ("seal.begin", "seal.begin:2", "seal.logged", "seal.committed")],
@@ -75,21 +71,22 @@ def path(prepared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "store"))
 
 
-def run(scenario: str, path: Path, fault: str = "") -> int:
-    command = [sys.executable, "-m", "tests.crash.scenarios", scenario, str(path)]
-    environment = {**os.environ, "ZIPFS_FAULT": fault}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=300).returncode
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    runs = Runs()
+    yield runs
+    runs.end()
 
 
 def _indexed(store: Store) -> set[int]:
     return {row[0] for row in sql(store.catalog, "SELECT DISTINCT blob_id FROM anchors")}
 
 
-def test_who_changed_places_with_its_base_before_a_kill_is_found_like_any_other(path: Path) -> None:
+def test_who_changed_places_with_its_base_before_a_kill_is_found_like_any_other(path: Path, runs: Runs) -> None:
     """The commit is redone from the log, which knows nothing of index keys; the next run sets them."""
     with open_store(path) as store:
         SCENARIOS["optimize"].before(store)
-    assert run("optimize", path, "optimize.logged") == -signal.SIGKILL
+    assert runs.run("optimize", path, "optimize.logged") == -signal.SIGKILL
     with open_store(path) as store:
         plan_rebases(store, lambda what, done, total: None)
         tensors = "SELECT id FROM blobs WHERE dtype <> '' AND nbytes >= 4096 AND base_id IS"
@@ -106,21 +103,21 @@ def test_every_fault_point_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_every_scenario_does_its_work_when_nothing_kills_it(name: str, path: Path) -> None:
+def test_every_scenario_does_its_work_when_nothing_kills_it(name: str, path: Path, runs: Runs) -> None:
     scenario = SCENARIOS[name]
     with open_store(path) as store:
         scenario.before(store)
-    assert run(name, path) == 0
+    assert runs.run(name, path) == 0
     assert contents(path) == scenario.after_files
     assert [problem for problem in all_problems(path) if not problem.harmless] == []
 
 
 @pytest.mark.parametrize(("name", "fault"), STEPS, ids=[f"{name}-{fault}" for name, fault in STEPS])
-def test_nothing_is_lost_and_work_goes_on(name: str, fault: str, path: Path, tmp_path: Path) -> None:
+def test_nothing_is_lost_and_work_goes_on(name: str, fault: str, path: Path, tmp_path: Path, runs: Runs) -> None:
     scenario = SCENARIOS[name]
     with open_store(path) as store:
         scenario.before(store)
-    assert run(name, path, fault) == -signal.SIGKILL
+    assert runs.run(name, path, fault) == -signal.SIGKILL
 
     _assert_old_or_new(scenario, path)  # as a reader finds it that changes nothing
     with open_store(path) as store:
@@ -141,7 +138,7 @@ def test_nothing_is_lost_and_work_goes_on(name: str, fault: str, path: Path, tmp
         with open_store(path) as store, contextlib.suppress(NotFound):
             remove(store, b"old")
     else:
-        assert run(name, path) == 0
+        assert runs.run(name, path) == 0
     with open_store(path) as store:
         compress(store)
         collect_garbage(store)
