@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zipfs.dtypes import item_nbytes
-from zipfs.formats import Layout, Span, cut_runs
-from zipfs.formats.runs import LEAST_NBYTES, LEAST_PIECE_NBYTES
+from zipfs.formats import Layout, Span, cut_runs, registry
+from zipfs.formats.runs import LEAST_NBYTES, LEAST_PIECE_NBYTES, find_runs
 
 RNG = np.random.default_rng(2)
 TEXT = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
@@ -28,7 +28,7 @@ TYPES: dict[str, Callable[[int], bytes]] = {
 def found(content: bytes, offset: int = 0) -> list[tuple[int, int, str]]:
     """Return offset, end and type of the spans of a plain span of a file, which they are checked to tile."""
     span = Span(offset, len(content) - offset, "", (), None)
-    layout = cut_runs(Layout("opaque", (span,)), lambda at, nbytes: content[at : at + nbytes])
+    layout = find_runs(Layout("opaque", (span,)), lambda at, nbytes: content[at : at + nbytes])
     end = offset
     for one in layout.spans:
         assert one.offset == end
@@ -112,7 +112,7 @@ def test_little_is_read_of_what_holds_no_floats() -> None:
         return PLAIN["text"][offset % 100_000 :][:nbytes]
 
     span = Span(0, 1 << 30, "", (), None)
-    assert cut_runs(Layout("opaque", (span,)), read).spans == (span,)
+    assert find_runs(Layout("opaque", (span,)), read).spans == (span,)
     assert sum(asked) < 200_000
 
 
@@ -126,7 +126,7 @@ def test_reading_is_bounded_however_long_the_floats_are() -> None:
         return floats[start : start + nbytes]
 
     nbytes = 2 << 30
-    layout = cut_runs(Layout("opaque", (Span(0, nbytes, "", (), None),)), read)
+    layout = find_runs(Layout("opaque", (Span(0, nbytes, "", (), None),)), read)
     assert {span.dtype for span in layout.spans} == {"F32"}
     assert sum(asked) < nbytes // 60
 
@@ -134,7 +134,7 @@ def test_reading_is_bounded_however_long_the_floats_are() -> None:
 def test_tensors_and_short_spans_are_left_as_they_are() -> None:
     content = TYPES["F32"](200_000)
     spans = (Span(0, 100_000, "U8", (100_000,), "a"), Span(100_000, LEAST_NBYTES - 1, "", (), None))
-    assert cut_runs(Layout("known", spans), lambda at, nbytes: content[at : at + nbytes]) == Layout("known", spans)
+    assert find_runs(Layout("known", spans), lambda at, nbytes: content[at : at + nbytes]) == Layout("known", spans)
 
 
 def test_a_span_of_a_known_format_keeps_its_place() -> None:
@@ -144,7 +144,9 @@ def test_a_span_of_a_known_format_keeps_its_place() -> None:
 
 def test_a_file_that_is_shorter_than_was_said_is_no_error() -> None:
     content = TYPES["F32"](100_000)
-    layout = cut_runs(Layout("opaque", (Span(0, 1 << 20, "", (), None),)), lambda at, nbytes: content[at : at + nbytes])
+    layout = find_runs(
+        Layout("opaque", (Span(0, 1 << 20, "", (), None),)), lambda at, nbytes: content[at : at + nbytes]
+    )
     assert sum(span.nbytes for span in layout.spans) == 1 << 20
 
 
@@ -158,3 +160,39 @@ PARTS = st.sampled_from(
 def test_whatever_is_put_together_is_tiled_twice_alike(parts: list[bytes], cut: int) -> None:
     content = b"".join(parts)[cut:]
     assert found(content) == found(content)
+
+
+def test_small_integers_are_cut_like_anything_else() -> None:
+    """As F16 they are subnormals, which have no exponents to tell where a run ends; in other phases they are not."""
+    for least in (0, 1, 3):
+        rng = np.random.default_rng(9)
+        for bits in range(1, 11):
+            integers = rng.integers(least, least + (1 << bits), 60_000).astype("<u2")
+            integers[::7] = 0
+            for content in (integers.tobytes(), TEXT[:4001] + integers.tobytes(), bytes(70_000) + integers.tobytes()):
+                found(content)
+            if bits == 10 and integers.max() < 1 << 10:
+                assert runs(integers.tobytes()) == []
+
+
+def test_a_search_that_fails_costs_the_runs_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout = Layout("opaque", (Span(0, 100_000, "", (), None),))
+
+    def fail(layout: Layout, read: object) -> Layout:
+        raise IndexError("index 0 is out of bounds")
+
+    monkeypatch.setattr(registry, "find_runs", fail)
+    assert cut_runs(b"x", layout, lambda at, nbytes: bytes(nbytes), 100_000) == layout
+    assert "the search for floats failed" in caplog.text
+    monkeypatch.setattr(registry, "find_runs", lambda layout, read: Layout("opaque", layout.spans[:0]))
+    assert cut_runs(b"x", layout, lambda at, nbytes: bytes(nbytes), 100_000) == layout
+
+
+def test_what_reading_raises_is_raised() -> None:
+    def read(at: int, nbytes: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        cut_runs(b"x", Layout("opaque", (Span(0, 100_000, "", (), None),)), read, 100_000)

@@ -135,6 +135,8 @@ class Files:
         emptied = bool(flags & os.O_TRUNC) and body.nbytes > 0
         if emptied:
             body.resize(0)
+        elif flags & os.O_TRUNC:
+            body.mtime_ns = None  # it counts as a change, also of what is empty
         fd = os.open(self.path(name), flags, 0o644)
         self.tree.settle()
         info = os.fstat(fd)
@@ -142,8 +144,6 @@ class Files:
             body.inode = info.st_ino
         if emptied:
             body = self._emptied(body, state, info.st_ino)
-        elif flags & os.O_TRUNC:
-            body.mtime_ns = None
         body.settle()
         handle = Handle(self._number(), body, fd, flags, born=f"{self.done[-1]}{f', was {state}' if state else ''}")
         self.handles.append(handle)

@@ -7,8 +7,7 @@ of ours but errors and item types. Any thread may call it.
 from __future__ import annotations
 
 from zipfs.formats.layout import OPAQUE, Layout, Read, Refusal, Span
-from zipfs.formats.registry import PARSERS, Parser, lay_out
-from zipfs.formats.runs import cut_runs
+from zipfs.formats.registry import PARSERS, Parser, cut_runs, lay_out
 from zipfs.formats.safetensors import parse_safetensors
 
 __all__ = [

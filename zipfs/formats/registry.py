@@ -31,6 +31,7 @@ from zipfs.formats.npz import FORMAT as NPZ
 from zipfs.formats.npz import parse_npz
 from zipfs.formats.onnx import FORMAT as ONNX
 from zipfs.formats.onnx import looks_like_onnx, parse_onnx
+from zipfs.formats.runs import find_runs
 from zipfs.formats.safetensors import FORMAT as SAFETENSORS
 from zipfs.formats.safetensors import looks_like_safetensors, parse_safetensors
 from zipfs.formats.torch_legacy import FORMAT as TORCH_LEGACY
@@ -108,6 +109,23 @@ def lay_out(name: bytes, read: Read, nbytes: int) -> Layout:
                 return found
             refusals.append(Refusal(parser.format, found))
     return opaque(nbytes, tuple(refusals))
+
+
+def cut_runs(name: bytes, layout: Layout, read: Read, nbytes: int) -> Layout:
+    """Cut the large plain spans of a layout into runs of floats and what lies between (runs.py).
+
+    Where that fails, they stay as they are; `name` is for the log. Raises only what `read` raises.
+    """
+    reader = _Reader(read)
+    try:
+        cut = find_runs(layout, reader.read)
+        check_tiles(cut, nbytes)
+    except Exception:
+        if reader.error is not None:
+            raise reader.error from None
+        log.warning("%r: the search for floats failed; its plain bytes are kept as they are", name, exc_info=True)
+        return layout
+    return cut
 
 
 def _parse(parser: Parser, name: bytes, reader: _Reader, nbytes: int) -> Layout | str:

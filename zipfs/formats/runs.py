@@ -99,7 +99,7 @@ class _Run:
         return self.code & 7
 
 
-def cut_runs(layout: Layout, read: Read) -> Layout:
+def find_runs(layout: Layout, read: Read) -> Layout:
     """Return a layout whose large plain spans are cut into runs of floats and what lies between. Raises as `read`."""
     spans: list[Span] = []
     for span in layout.spans:
@@ -234,7 +234,10 @@ class _Finder:
         if not float_fields(dtype)[0] or item_nbytes(dtype) != run.width:
             return None
         exponents = _exponents(sample, dtype)
-        usual = np.quantile(exponents[exponents > 0], (0.01, 0.99))
+        normal = exponents[exponents > 0]
+        if not normal.size:  # small integers look like subnormals of F16
+            return None
+        usual = np.quantile(normal, (0.01, 0.99))
         return _Floats(dtype, int(usual[0]) - _EXPONENTS_BELOW, int(usual[1]) + _EXPONENTS_ABOVE)
 
     def _start(self, run: _Run, floats: _Floats) -> int:

@@ -68,7 +68,8 @@ class Inspector:
     def file(self) -> FileInspection:
         """Lay the file out. Its pieces are then to be passed through `piece` or `hole` in their order."""
         source = self.source
-        layout = cut_runs(lay_out(source.name, source.read, source.nbytes), source.read)
+        layout = lay_out(source.name, source.read, source.nbytes)
+        layout = cut_runs(source.name, layout, source.read, source.nbytes)
         if source.older is None:
             pieces = gather.mark(list(holes.cut(layout.spans, source.holes())))
         else:

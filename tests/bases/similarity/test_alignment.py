@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from zipfs.bases.similarity.alignment import Candidate, PartialMatch, find_partial_matches, refine_ends
 from zipfs.bases.similarity.minhash import SAMPLE_MAX_NBYTES, MinhashSample, SampleScan, parse_sample
+from zipfs.bases.similarity.size_model import predict_residual
+from zipfs.bases.similarity.sketch import SKETCH_MAX_NBYTES
 from zipfs.codec import FRAME_NBYTES, Cast, encode_frame, item_nbytes
 
 Floats = NDArray[np.float32]
@@ -191,3 +193,15 @@ def test_altered_samples_never_raise(data: st.DataObject) -> None:
         for match in find_partial_matches(mine, "BF16", 10.6, [Candidate(1, "BF16", theirs)]):
             assert 0 <= match.start < match.stop <= mine.items
             assert 0 <= match.start + match.distance <= match.stop + match.distance <= theirs.items
+
+
+@pytest.mark.parametrize("dtype", ["U8", "I32", "BF16", "F8_E4M3"])
+def test_of_more_places_than_a_sketch_has_items_some_are_weighed(dtype: str) -> None:
+    """All of them fall under one exponent of the base, or have none."""
+    rng = np.random.default_rng(8)
+    width = item_nbytes(dtype)
+    bases = np.full((3 * SKETCH_MAX_NBYTES, width), 0x38, np.uint8)
+    items = bases.copy()
+    items[:, 0] ^= rng.integers(0, 2, len(items), np.uint8)
+    few = predict_residual(items[:SKETCH_MAX_NBYTES], bases[:SKETCH_MAX_NBYTES], dtype)
+    assert predict_residual(items, bases, dtype) == pytest.approx(few, abs=0.1)

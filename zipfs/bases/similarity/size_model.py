@@ -152,7 +152,12 @@ def predict_matrix(targets: Sequence[bytes], candidates: Sequence[bytes], dtype:
 
 
 def predict_residual(items: NDArray[np.uint8], bases: NDArray[np.uint8], dtype: str) -> float:
-    """Return predicted bits per item of `items` against `bases`, both uint8 of (items, item size), headers left out."""
+    """Return predicted bits per item of `items` against `bases`, both uint8 of (items, item size), headers left out.
+
+    Of many, as many are looked at as a sketch has at most.
+    """
+    some = slice(None, None, max(1, -(-len(items) // SKETCH_MAX_NBYTES)))
+    items, bases = items[some], bases[some]
     cast = cast_exactly(np.ascontiguousarray(items).data, dtype)
     return float(_Bases(_words(bases, cast)[None], _cast_dtype(dtype, cast)).residual_bits(_words(items, cast))[0])
 
