@@ -27,7 +27,7 @@ from tests.support.stores import (
 )
 from zipfs.errors import CatalogDamaged, Damaged, NotWritable, PathError
 from zipfs.formats import Layout, registry
-from zipfs.ingest import queue, source
+from zipfs.ingest import plan, queue, source
 from zipfs.ingest.execute import PackExecution
 from zipfs.ingest.inspect import Inspector
 from zipfs.ingest.optimize import rebase
@@ -102,6 +102,34 @@ def test_whatever_goes_wrong_with_a_file_is_its_failure_alone(
     compress(store)
     assert store.catalog.inodes_in(State.SEALED) == []
     assert contents(store.path) == FILES
+
+
+@pytest.mark.parametrize("name", ["search_partial_matches", "choose_whole_base"])
+@pytest.mark.parametrize("error", [IndexError("out of bounds"), MemoryError()], ids=lambda error: type(error).__name__)
+def test_a_bug_in_the_search_for_a_base_costs_size_and_not_the_file(
+    name: str, error: Exception, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = weights(40_000, 7)
+    files = {b"m/base": model(raw), b"m/bad": model(tuned(raw[4000:])), b"m/notes": b"text"}
+    original = getattr(plan, name)
+
+    def spoiled(*arguments: object, **options: object) -> object:
+        if len(raw[4000:]) in arguments:
+            raise error
+        return original(*arguments, **options)
+
+    for file, content in files.items():
+        copy_in(store, file, content)
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, name, spoiled)
+        listener = compress(store)
+    assert listener.failures == []
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "m/bad is stored as plain bytes, because of a bug in ZipFS"
+    ]
+    assert contents(store.path) == files
+    assert store.catalog.inodes_in(State.SEALED) == []
+    assert problems(store) == []
 
 
 def test_damage_that_is_met_while_a_file_is_coded_standalone_is_its_failure(

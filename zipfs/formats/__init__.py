@@ -6,7 +6,7 @@ of ours but errors and item types. Any thread may call it.
 
 from __future__ import annotations
 
-from zipfs.formats.layout import OPAQUE, Layout, Read, Refusal, Span
+from zipfs.formats.layout import OPAQUE, Layout, Read, Refusal, Span, opaque
 from zipfs.formats.registry import PARSERS, Parser, cut_runs, lay_out
 from zipfs.formats.safetensors import parse_safetensors
 
@@ -20,5 +20,6 @@ __all__ = [
     "Span",
     "cut_runs",
     "lay_out",
+    "opaque",
     "parse_safetensors",
 ]

@@ -59,23 +59,23 @@ class Batch:
         self._stop = stop
         self.files: list[tuple[Source, StoredFile]] = []
 
-    def add(self, source: Source) -> StoredFile:
-        """Store one file, or nothing of it; the caller has opened the source.
+    def add(self, source: Source, *, plainly: bool = False) -> StoredFile:
+        """Store one file, or nothing of it; the caller has opened the source. `plainly` is as plain bytes.
 
         Raises SourceError, Damaged, Stopped, OSError.
         """
         count = self._execution.blobs
         try:
-            stored = self._add(source, count)
+            stored = self._add(source, count, plainly=plainly)
         except Exception:
             self._execution.take_back(count)
             raise
         self.files.append((source, stored))
         return stored
 
-    def _add(self, source: Source, first_new: int) -> StoredFile:
+    def _add(self, source: Source, first_new: int, *, plainly: bool) -> StoredFile:
         progress = FileProgress(source, self._progress, self._stop)
-        inspector = Inspector(source, progress)
+        inspector = Inspector(source, progress, plainly=plainly)
         file = inspector.file()
         planner = self._planner(inspector, progress)
         extents: list[Extent] = []

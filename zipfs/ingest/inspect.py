@@ -20,7 +20,7 @@ from zipfs.bases.similarity.features import TensorFeatures, read_features
 from zipfs.bases.similarity.minhash import MinhashSample, SampleScan
 from zipfs.codec import FRAME_NBYTES, frame_nbytes
 from zipfs.errors import Stopped
-from zipfs.formats import Span, cut_runs, lay_out
+from zipfs.formats import Span, cut_runs, lay_out, opaque
 from zipfs.ingest import gather, holes
 from zipfs.ingest.holes import Piece
 from zipfs.ingest.inspect_ahead import Ahead
@@ -54,10 +54,11 @@ class FileInspection:
 
 
 class Inspector:
-    """Inspects one open source."""
+    """Inspects one open source; as plain bytes, whatever it holds, if it is told to."""
 
-    def __init__(self, source: Source, progress: FileProgress) -> None:
+    def __init__(self, source: Source, progress: FileProgress, *, plainly: bool = False) -> None:
         self.source = source
+        self._plainly = plainly
         self._progress = progress
         self._sha256: hashlib._Hash | None = None
         self._passed_nbytes = 0
@@ -68,8 +69,11 @@ class Inspector:
     def file(self) -> FileInspection:
         """Lay the file out. Its pieces are then to be passed through `piece` or `hole` in their order."""
         source = self.source
-        layout = lay_out(source.name, source.read, source.nbytes)
-        layout = cut_runs(source.name, layout, source.read, source.nbytes)
+        if self._plainly:
+            layout = opaque(source.nbytes)
+        else:
+            layout = lay_out(source.name, source.read, source.nbytes)
+            layout = cut_runs(source.name, layout, source.read, source.nbytes)
         if source.older is None:
             pieces = gather.mark(list(holes.cut(layout.spans, source.holes())))
         else:

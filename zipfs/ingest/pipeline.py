@@ -158,14 +158,25 @@ class Pipeline:
             source.open()
             if free_nbytes(self._store.path) < _SPACE_MARGIN_NBYTES:
                 raise NoSpace(self._store.path, f"{free_nbytes(self._store.path) >> 10} KiB free")
-            self._progress.began(source.shown, source.nbytes)
-            batch.add(source)
+            self._add_somehow(batch, source)
         except SourceError as error:
             self._fail(source, error)
         except (ZipfsError, OSError):
             raise
         except Exception as error:  # noqa: BLE001  # a bug that one file brings to light keeps no other waiting
             self._fail(source, error)
+
+    def _add_somehow(self, batch: Batch, source: Source) -> None:
+        """Add a file to a batch: as plain bytes, if a bug in what finds tensors and their relatives is in the way."""
+        self._progress.began(source.shown, source.nbytes)
+        try:
+            batch.add(source)
+        except (ZipfsError, OSError):
+            raise
+        except Exception:
+            log.exception("%s is stored as plain bytes, because of a bug in ZipFS", source.shown)
+            self._progress.began(source.shown, source.nbytes)
+            batch.add(source, plainly=True)
 
     def _publish(self, batch: Batch, execution: PackExecution) -> list[Source]:
         """Commit a batch; returns the sources that changed meanwhile, and nothing of it is committed if there are."""
