@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,8 +70,11 @@ class Player:
 
     def look_for_directories(self) -> None:
         """Take the directories as they are: whether one was moved as the file system died is not known before."""
-        names = (*DIRECTORIES, *FREE_DIRECTORIES)
-        self._directories = [name for name in names if os.path.isdir(self.files.path(name))]
+        self._directories = []
+        for name in (*DIRECTORIES, *FREE_DIRECTORIES):
+            with suppress(FileNotFoundError):  # and nothing else: it may die once more meanwhile
+                if stat.S_ISDIR(os.stat(self.files.path(name)).st_mode):
+                    self._directories.append(name)
         if len(self._directories) != len(DIRECTORIES):
             raise Difference(f"directories: {listed(self._directories)}")
 
