@@ -172,7 +172,6 @@ class _Finder:
         while self._span.nbytes > _MOST_COARSE * apart and apart < _LARGEST_COARSE_NBYTES:
             apart *= 2
         end = (self._span.nbytes - WINDOW_NBYTES) // 8 * 8
-        end = (self._span.nbytes - WINDOW_NBYTES) // 8 * 8
         places = np.append(np.arange(0, end, apart), end)
         codes = self._confirmed(places, self._codes(places))
         while apart > self._fine_nbytes:
