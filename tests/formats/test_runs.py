@@ -15,7 +15,8 @@ from zipfs.dtypes import item_nbytes
 from zipfs.formats import Layout, Span, cut_runs, registry
 from zipfs.formats.runs import LEAST_NBYTES, LEAST_PIECE_NBYTES, find_runs
 
-RNG = np.random.default_rng(2)
+SEED = 11
+RNG = np.random.default_rng(SEED)
 TEXT = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 TYPES: dict[str, Callable[[int], bytes]] = {
     "F64": lambda nbytes: RNG.normal(0, 0.05, nbytes // 8).astype("<f8").tobytes(),
@@ -23,6 +24,12 @@ TYPES: dict[str, Callable[[int], bytes]] = {
     "F16": lambda nbytes: RNG.normal(0, 0.05, nbytes // 2).astype("<f2").tobytes(),
     "BF16": lambda nbytes: (RNG.normal(0, 0.05, nbytes // 2).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes(),
 }
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Every test has the same numbers, whatever ran before it in the same process."""
+    RNG.bit_generator.state = np.random.default_rng(SEED).bit_generator.state
 
 
 def found(content: bytes, offset: int = 0) -> list[tuple[int, int, str]]:
