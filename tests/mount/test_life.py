@@ -256,6 +256,7 @@ def test_sigterm_unmounts_under_load(mounts: Callable[..., Mount], tmp_path: Pat
     mount.fsck()
 
 
+@pytest.mark.expected_log(r"many/file-\d+ was being written when the mount ended; it waits below ingest/")
 def test_kill_of_the_daemon_under_load(mount: Mount, tmp_path: Path) -> None:
     """Readers and writers get errors and no hangs; the next mount clears up, and what was acknowledged is there."""
     worker = mount.status()["worker_pid"]
